@@ -1,0 +1,640 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * @file
+ * Concurrent address spaces.
+ *
+ * A space keeps areas: disjoint half-open ranges of virtual addresses, each with
+ * flags, a backend and a user pointer. It is a copy-on-write B+-tree behind one
+ * atomic root: writers build new nodes and publish them with one store; readers
+ * take no lock and never wait.
+ *
+ * Ways to read, cheapest first:
+ *  - aspace_find(): one address, the newest version, wait-free, signal-safe.
+ *  - aspace_read_begin() .. aspace_read_end(): a *view*, one version for as many
+ *    lookups, gap searches and iterations as you like. Short: reclamation waits.
+ *  - aspace_snapshot_take(): one version for as long as you like.
+ *
+ * Ways to write: aspace_map(), aspace_unmap(), aspace_protect() and their kin,
+ * each all-or-nothing and published with one store; aspace_txn_begin() ..
+ * aspace_txn_commit() makes one of several. One writer at a time per space,
+ * the others wait in the order of their arrival.
+ *
+ * The rule for the top of the 64-bit space: a range is [start, end) with
+ * end <= 2^64 - 1, so the last byte, 0xffffffffffffffff, is in no area (and with
+ * a granule of a page, neither is the last page).
+ *
+ * The words used for each call below. *Context: reader-safe* means: may be
+ * called inside a read section. *Waits for readers* means: may wait for a grace
+ * period; inside a read section, or with ::ASPACE_NOWAIT, such a call answers
+ * ::ASPACE_BUSY instead and changes nothing. *Context: anywhere* means: async-signal-safe
+ * too (for the default flavour), and allowed in callbacks. No other call may be made
+ * in a signal handler, but aspace_fault() and aspace_dump() as they say. A table of
+ * all calls is in docs/calls.md.
+ *
+ * n is the number of areas, k the number of areas that an operation touches.
+ */
+#ifndef ASPACE_ASPACE_H
+#define ASPACE_ASPACE_H
+
+#include <aspace/addr.h>
+#include <aspace/area.h>
+#include <aspace/backend.h>
+#include <aspace/status.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** An address space. */
+struct aspace;
+
+struct rcu_flavor_struct; /* <urcu/flavor.h> */
+
+/** How an operation is to go about it; a bit mask. */
+enum aspace_how {
+	/** map, map in a transaction: take away what is in the way, in the same publication. */
+	ASPACE_REPLACE = 1,
+	/** unmap, protect: the whole range must be mapped, else ASPACE_NOT_MAPPED. */
+	ASPACE_STRICT = 2,
+	/** Never wait, not for other writers either: answer ASPACE_BUSY. (The lock of the
+	 * list of snapshots does not count: it is held for microseconds only.) */
+	ASPACE_NOWAIT = 4,
+};
+
+/** What a space is like; a bit mask. */
+enum aspace_mode {
+	/** Unmapped memory stays until the readers that could have found it are
+	 * gone: unmap marks areas *leaving* (not found, still occupied), and a later
+	 * grace period takes the memory away. No replace and no move in such a space. */
+	ASPACE_GRACE_UNMAP = 1,
+	/** Every unmap and protect is ::ASPACE_STRICT. */
+	ASPACE_ALWAYS_STRICT = 2,
+	/** Equal neighbours stay apart. */
+	ASPACE_NEVER_MERGE = 4,
+};
+
+/** Where the pool gets its pages; all sizes are multiples of 64 KiB. Called mostly under
+ * the writer lock; must not call the space. */
+struct aspace_page_ops {
+	/** Memory of @p size bytes, aligned to 4096; NULL where there is none. */
+	void *(*alloc)(void *ctx, size_t size);
+	/** Takes back a whole block of alloc's. */
+	void (*free)(void *ctx, void *block, size_t size);
+};
+
+/** Options of aspace_create(). Zero everywhere means the default. */
+struct aspace_options {
+	/** sizeof(struct aspace_options); required. */
+	size_t size;
+	/** All areas lie within; {0, 0} means [0, 2^64 - 1). */
+	struct aspace_range limits;
+	/** Addresses are multiples of it, a power of two; 0 means 1. */
+	uint64_t granule;
+	/** A mask of enum aspace_mode. */
+	unsigned mode;
+	/** liburcu's flavour whose read sections protect lookups; NULL means bp,
+	 * inlined. A flavour other than bp needs its threads registered by the
+	 * program; under qsbr every online thread counts as inside a section. */
+	const struct rcu_flavor_struct *flavour;
+	/** Bound in bytes on nodes that wait only for a grace period; 0 means 16 MiB. */
+	size_t garbage_max;
+	/** While snapshots hold more bytes of nodes than this, no further one can be
+	 * taken; 0 means no cap. */
+	size_t snapshot_max;
+	/** Where nodes come from; NULL means mmap. */
+	const struct aspace_page_ops *pages;
+	/** Handed to the page operations. */
+	void *pages_ctx;
+	/** Told when a wait for readers has lasted a multiple of @ref stall_ms. Called
+	 * in the waiting thread with no lock held. May be NULL. */
+	void (*stalled)(void *ctx, struct aspace *space, uint64_t waited_ms);
+	/** 0 means 1000. */
+	unsigned stall_ms;
+	/** Told when a backend refuses a deferred unmap: the version that shows the area
+	 * again has been published. Called under the writer lock; may read the space. May
+	 * be NULL. */
+	void (*refused)(void *ctx, struct aspace *space, const struct aspace_area *area,
+			enum aspace_status status);
+	/** Handed to stalled and refused. */
+	void *ctx;
+};
+
+/**
+ * Make an empty space.
+ *
+ * @param options NULL for all defaults.
+ * Errors: ASPACE_INVALID_PARAM, ASPACE_NO_MEMORY, ASPACE_NOT_SUPPORTED (a flavour other
+ * than the default in a forked child, or on bare metal).
+ * Context: reader-safe; may block and allocate; not from a signal handler or a callback.
+ * The first space of a flavour starts that flavour's helper thread.
+ * Ownership: @p *out is the caller's until aspace_destroy() answers ASPACE_OK; not touched
+ * on failure. O(1).
+ */
+ASPACE_API enum aspace_status aspace_create(const struct aspace_options *options,
+					    struct aspace **out);
+
+/**
+ * Unmap everything, wait for readers, release every user object, free all.
+ *
+ * With ::ASPACE_NOWAIT only a space that is empty, with nothing on its way, is
+ * destroyed, as after aspace_clear() and aspace_quiesce(); else ASPACE_BUSY.
+ * Errors: on any status but ASPACE_OK the space is alive. ASPACE_BUSY with a snapshot or a
+ * transaction open or inside a read section, ASPACE_DEADLOCK from a callback, or
+ * what the backend said, with the areas that remain.
+ * Context: waits for readers; not from a signal handler. No other thread may be in a
+ * call on the space. O(n).
+ */
+ASPACE_API enum aspace_status aspace_destroy(struct aspace *space, unsigned how);
+
+/**
+ * Register the calling thread with the read side ahead of its first lookup.
+ *
+ * Not required: bp registers a thread by itself at its first lookup; this moves
+ * that to a place where a system call does no harm. Nothing to undo at thread
+ * exit. Context: reader-safe; not from a signal handler. O(1).
+ */
+ASPACE_API void aspace_thread_prepare(struct aspace *space);
+
+/* ---- Reading -------------------------------------------------------------- */
+
+/**
+ * The area that holds @p address in the newest version.
+ *
+ * Opens its own read section and copies the area to @p area (may be NULL).
+ * Errors: ASPACE_NOT_MAPPED.
+ * Context: anywhere, signal handlers and backends included. Wait-free. O(log n).
+ */
+ASPACE_API enum aspace_status aspace_find(struct aspace *space, struct aspace_vaddr address,
+					  struct aspace_area *area);
+
+/** Does any area of the newest version, leaving ones included, meet @p range?
+ * An unusable range meets nothing. Context: as aspace_find(). O(log n). */
+ASPACE_API bool aspace_overlaps(struct aspace *space, struct aspace_range range);
+
+/** The number of areas in the newest version (leaving ones not counted). O(1).
+ * Context: anywhere. */
+ASPACE_API size_t aspace_count(struct aspace *space);
+
+/** The granule of the space. Context: anywhere. O(1). */
+ASPACE_API uint64_t aspace_granule(const struct aspace *space);
+
+/** The limits of the space. Context: anywhere. O(1). */
+ASPACE_API struct aspace_range aspace_limits(const struct aspace *space);
+
+/** How to look for a gap. Zero everywhere but size means: the lowest that fits. */
+struct aspace_gap {
+	/** Bytes wanted; a multiple of the granule, not 0. */
+	uint64_t size;
+	/** Alignment of the start, a power of two; 0 means the granule. */
+	uint64_t align;
+	/** Upward: no answer starts below it. Downward: no answer ends above it
+	 * (0: from the top). Outside the limits it is moved to the nearer limit. */
+	struct aspace_vaddr hint;
+	/** The answer lies within; {0, 0} means the limits of the space, and it is
+	 * cut to them. */
+	struct aspace_range limits;
+	/** Bytes to keep free between the answer and any area, on both sides. */
+	uint64_t guard;
+	/** Look for the highest answer instead of the lowest. */
+	bool downward;
+	/** If nothing fits from the hint on, start over at the other end. */
+	bool wrap;
+	/** Zero: room to grow. */
+	uint64_t reserved[2];
+};
+
+/**
+ * A gap as @p gap asks for, in the newest version.
+ *
+ * The answer is the lowest (downward: the highest) start that fits. Another
+ * writer may take the gap at once: aspace_map_anywhere() searches and maps in
+ * one operation.
+ * Errors: ASPACE_INVALID_PARAM, ASPACE_NO_SPACE.
+ * Context: as aspace_find(). O(log n); with an alignment above the granule, plus
+ * the gaps on the way that are long enough but not aligned.
+ */
+ASPACE_API enum aspace_status aspace_find_free(struct aspace *space, const struct aspace_gap *gap,
+					       struct aspace_vaddr *start);
+
+/** One version, for the time of a read section or of a snapshot. Copy it freely;
+ * it is valid for as long as that section or snapshot is open. */
+struct aspace_view {
+	/** @private */ struct aspace *space;
+	/** @private */ const void *root;
+	/** The number of the version; counts up by one with each publication. */
+	uint64_t version;
+};
+
+/**
+ * Begin a read section and take the newest version as a view.
+ *
+ * Sections nest, each with a view of its own: an inner one leaves the outer
+ * view as it is, and need not see the same version. Every begin needs its
+ * aspace_read_end() in the same thread. While the section is open nothing that
+ * its view shows is reclaimed, and the garbage of all spaces of the flavour
+ * grows: keep it short.
+ * Context: anywhere, signal handlers included. Wait-free. O(1).
+ */
+ASPACE_API void aspace_read_begin(struct aspace *space, struct aspace_view *view);
+
+/** End the read section that began with @p view. Context: anywhere, in the thread that
+ * began it. Wait-free. O(1). */
+ASPACE_API void aspace_read_end(struct aspace_view *view);
+
+/** aspace_find() in a view. Errors: ASPACE_NOT_MAPPED. Context: anywhere, as long as the
+ * view is valid. O(log n). */
+ASPACE_API enum aspace_status aspace_view_find(const struct aspace_view *view,
+					       struct aspace_vaddr address,
+					       struct aspace_area *area);
+
+/** aspace_overlaps() in a view. Context: as aspace_view_find(). O(log n). */
+ASPACE_API bool aspace_view_overlaps(const struct aspace_view *view, struct aspace_range range);
+
+/** aspace_find_free() in a view. Errors and cost: as there. Context: as
+ * aspace_view_find(). */
+ASPACE_API enum aspace_status aspace_view_find_free(const struct aspace_view *view,
+						    const struct aspace_gap *gap,
+						    struct aspace_vaddr *start);
+
+/** A place in a view. Copy it freely; valid as long as the view. */
+struct aspace_iter {
+	/** @private */ struct aspace_view view;
+	/** @private */ const void *leaf;
+	/** @private */ uint64_t at;
+	/** @private */ int slot;
+};
+
+/** Begin at @p from: aspace_iter_next() will answer the first area that ends above it,
+ * aspace_iter_prev() the last that starts below it. Context: as aspace_view_find(). O(1). */
+ASPACE_API void aspace_iter_begin(const struct aspace_view *view, struct aspace_vaddr from,
+				  struct aspace_iter *iter);
+
+/** The next area upward from the one answered last; false at the end, where the
+ * iterator stays. Leaving areas are passed over. Context: as aspace_view_find(). O(1)
+ * within a leaf, O(log n) from one leaf to the next. */
+ASPACE_API bool aspace_iter_next(struct aspace_iter *iter, struct aspace_area *area);
+
+/** The next area downward. Context, cost and the rest: as aspace_iter_next(). */
+ASPACE_API bool aspace_iter_prev(struct aspace_iter *iter, struct aspace_area *area);
+
+struct aspace_record;
+
+/** @private A list of the library's own. */
+struct aspace_record_list {
+	struct aspace_record *head, *tail; /**< @private */
+	size_t count;                      /**< @private */
+};
+
+/** A pinned version. The caller's memory: must not be copied or moved while taken. */
+struct aspace_snapshot {
+	/** @private */ struct aspace *space;
+	/** @private */ struct aspace_snapshot *older, *newer;
+	/** @private */ const void *root;
+	/** The number of the version. */
+	uint64_t version;
+	/** @private What waits for this snapshot alone to go. */
+	struct aspace_record_list nodes, objects;
+};
+
+/**
+ * Pin the newest version beyond a read section.
+ *
+ * Holds exactly the nodes and user objects of its version, never memory.
+ * Errors: ASPACE_NO_MEMORY where snapshots hold more than the cap.
+ * Context: reader-safe, callbacks included; may block for a short lock; not from a
+ * signal handler. O(1).
+ * Ownership: @p snapshot is the caller's memory, taken until aspace_snapshot_release().
+ */
+ASPACE_API enum aspace_status aspace_snapshot_take(struct aspace *space,
+						   struct aspace_snapshot *snapshot);
+
+/** A view of the snapshot, valid until its release. Context: anywhere. O(1). */
+ASPACE_API void aspace_snapshot_view(const struct aspace_snapshot *snapshot,
+				     struct aspace_view *view);
+
+/** Let go. What only this snapshot held is reclaimed after a grace period.
+ * Context: as aspace_snapshot_take(). O(1). */
+ASPACE_API void aspace_snapshot_release(struct aspace_snapshot *snapshot);
+
+/* ---- Writing -------------------------------------------------------------- */
+
+/**
+ * Map @p range.
+ *
+ * Order of effects: check, plan, reserve, prepare, backend map, publish. With
+ * ::ASPACE_REPLACE, areas in the way are unmapped by the same publication; readers
+ * see the old areas or the new one, never a hole. Equal neighbours merge.
+ *
+ * Errors: ASPACE_INVALID_PARAM, ASPACE_ALREADY_EXISTS, ASPACE_NO_MEMORY,
+ * ASPACE_NOT_SUPPORTED (replace in a grace-unmap space), ASPACE_BUSY,
+ * ASPACE_DEADLOCK, ASPACE_BAD_STATE, or what the backend said.
+ * Context: reader-safe; takes the writer lock; waits for readers at the garbage
+ * bound and where @p range holds leaving areas.
+ * Ownership: on ASPACE_OK the area owns the caller's reference to @p user; on
+ * anything else the caller still has it. (An area that ASPACE_BAD_STATE leaves
+ * behind has no user object.)
+ * O(log n + k).
+ */
+ASPACE_API enum aspace_status aspace_map(struct aspace *space, struct aspace_range range,
+					 uint64_t flags, struct aspace_backend *backend, void *user,
+					 unsigned how);
+
+/**
+ * Find a gap and map it, in one operation. @p start gets the address.
+ *
+ * The granule is the greater one of the space's and the backend's. Leaving areas are no
+ * gaps and are not waited for. ::ASPACE_REPLACE is ASPACE_INVALID_PARAM.
+ * Errors, context, ownership: as aspace_map() and aspace_find_free(). The cost is that
+ * of both.
+ */
+ASPACE_API enum aspace_status aspace_map_anywhere(struct aspace *space,
+						  const struct aspace_gap *gap, uint64_t flags,
+						  struct aspace_backend *backend, void *user,
+						  unsigned how, struct aspace_vaddr *start);
+
+/**
+ * Unmap what @p range holds; areas that reach out of it are cut.
+ *
+ * Holes are passed over, unless ::ASPACE_STRICT. In an ASPACE_GRACE_UNMAP space the
+ * areas are marked leaving, and the backend is called after a grace period.
+ * Errors and context: as aspace_map(), and ASPACE_NOT_MAPPED (strict). An empty
+ * range is ASPACE_INVALID_PARAM.
+ * Ownership: the references of what goes are released after a grace period, when no
+ * snapshot shows them either. O(log n + k).
+ */
+ASPACE_API enum aspace_status aspace_unmap(struct aspace *space, struct aspace_range range,
+					   unsigned how);
+
+/**
+ * Give what @p range holds the flags @p flags. Holes are passed over, unless
+ * ::ASPACE_STRICT. An empty range changes nothing and is ASPACE_OK; areas that have
+ * the flags already are not touched.
+ * Errors and context: as aspace_unmap(). O(log n + k).
+ */
+ASPACE_API enum aspace_status aspace_protect(struct aspace *space, struct aspace_range range,
+					     uint64_t flags, unsigned how);
+
+/**
+ * Decides an area's new flags. @p area is the piece inside the range.
+ * Answers false to leave it as it is, else sets @p *flags. Called under the
+ * writer lock while planning; must not update the space.
+ */
+typedef bool aspace_protect_fn(void *ctx, const struct aspace_area *area, uint64_t *flags);
+
+/** aspace_protect() with a callback for each piece. Errors, context and cost: as there,
+ * and ASPACE_INVALID_PARAM where @p decide is NULL or answers an invalid flag. */
+ASPACE_API enum aspace_status aspace_protect_with(struct aspace *space, struct aspace_range range,
+						  aspace_protect_fn *decide, void *ctx,
+						  unsigned how);
+
+/** Unmap everything; holes are fine, whatever the mode. Errors, context and ownership:
+ * as aspace_unmap(). O(n). */
+ASPACE_API enum aspace_status aspace_clear(struct aspace *space, unsigned how);
+
+/**
+ * Carry @p from, wholly mapped, to the free range of the same size at @p to:
+ * contents, flags and user objects, one publication. The ranges must not overlap.
+ * Errors: as aspace_map(), ASPACE_NOT_MAPPED, ASPACE_NOT_SUPPORTED (a backend without
+ * `move`, a grace-unmap space).
+ * Context: as aspace_unmap(). O(log n + k).
+ */
+ASPACE_API enum aspace_status aspace_move(struct aspace *space, struct aspace_range from,
+					  struct aspace_vaddr to, unsigned how);
+
+/**
+ * Make the area that starts at @p start @p size bytes long: grow into the free
+ * range behind it, or unmap its tail.
+ * Errors: as aspace_map() and aspace_unmap(); ASPACE_NOT_MAPPED where no area starts
+ * at @p start, ASPACE_ALREADY_EXISTS where the way is blocked.
+ * Context: as aspace_map(). O(log n).
+ */
+ASPACE_API enum aspace_status aspace_resize(struct aspace *space, struct aspace_vaddr start,
+					    uint64_t size, unsigned how);
+
+/**
+ * An access to @p address faulted: let the area's backend populate it. A leaving area
+ * still has its memory, and is populated too.
+ *
+ * @param access a mask of enum aspace_access.
+ * Errors: ASPACE_NOT_MAPPED, ASPACE_NOT_SUPPORTED (no `fault`), ASPACE_DEADLOCK, ASPACE_BUSY
+ * (nowait), what the backend said.
+ * Context: reader-safe; takes the writer lock. May be called from the handler of a
+ * synchronous fault in code that holds no lock of the library and is in no
+ * backend; whether the backend's own work is signal-safe is the backend's word.
+ * O(log n), beside that work.
+ */
+ASPACE_API enum aspace_status aspace_fault(struct aspace *space, struct aspace_vaddr address,
+					   unsigned access, unsigned how);
+
+/**
+ * Return when every deferred unmap and release so far has run, and the nodes retired by
+ * then are back in the pool. At once where there is nothing of the kind.
+ *
+ * Errors: ASPACE_BAD_STATE if a deferred unmap was refused since the last call,
+ * ASPACE_BUSY, ASPACE_DEADLOCK (from a callback or beside this thread's own
+ * transaction). With ::ASPACE_NOWAIT it runs what is due and answers ASPACE_BUSY if
+ * something remains.
+ * Context: waits for readers; not from a signal handler. Runs `release` callbacks.
+ * O(what is due).
+ */
+ASPACE_API enum aspace_status aspace_quiesce(struct aspace *space, unsigned how);
+
+/** Give unused pool memory back to where it came from.
+ * Errors: ASPACE_DEADLOCK, ASPACE_BUSY (nowait). Context: reader-safe; takes the writer
+ * lock; does not wait for readers. O(bytes pooled). */
+ASPACE_API enum aspace_status aspace_trim(struct aspace *space, unsigned how);
+
+/* ---- Transactions --------------------------------------------------------- */
+
+/** Several operations as one: built in private, published with one store. */
+struct aspace_txn;
+
+/**
+ * Begin a transaction: take the writer lock. The same thread must commit or
+ * abort; from another one, the calls below answer ASPACE_DEADLOCK (aspace_txn_abort()
+ * does nothing). They must not be called from a callback. Only ::ASPACE_NOWAIT is used of
+ * @p how.
+ *
+ * The operations below edit a private tree and call no backend (but `clone`);
+ * aspace_txn_commit() then makes all changes of all backends and publishes. An
+ * operation that fails changes nothing and leaves the transaction usable.
+ * Move, resize, clear and iteration are not offered inside a transaction.
+ *
+ * Errors: ASPACE_INVALID_PARAM, ASPACE_BUSY, ASPACE_DEADLOCK (from a callback, or beside
+ * this thread's own transaction).
+ * Context: reader-safe; takes the writer lock and keeps it; waits for readers at the
+ * garbage bound.
+ * Ownership: @p *out is the space's, valid until commit or abort; not touched on
+ * failure. O(1).
+ */
+ASPACE_API enum aspace_status aspace_txn_begin(struct aspace *space, unsigned how,
+					       struct aspace_txn **out);
+/** aspace_map() in the transaction. A range with leaving areas is ASPACE_BUSY.
+ * Errors: as aspace_map(), but for what backends say at the commit.
+ * Context: reader-safe; only in the thread that began; allocates, never waits for
+ * readers. O(log n + k).
+ * Ownership: the caller keeps the reference to @p user until the commit answers ASPACE_OK;
+ * then it is the space's. */
+ASPACE_API enum aspace_status aspace_txn_map(struct aspace_txn *txn, struct aspace_range range,
+					     uint64_t flags, struct aspace_backend *backend,
+					     void *user, unsigned how);
+/** aspace_map_anywhere() in the transaction. Errors: also as aspace_find_free(). Context,
+ * ownership: as aspace_txn_map(). The cost is that of both. */
+ASPACE_API enum aspace_status aspace_txn_map_anywhere(struct aspace_txn *txn,
+						      const struct aspace_gap *gap, uint64_t flags,
+						      struct aspace_backend *backend, void *user,
+						      unsigned how, struct aspace_vaddr *start);
+/** aspace_unmap() in the transaction. Errors: also ASPACE_NOT_MAPPED (strict). The rest,
+ * and context and cost: as aspace_txn_map(). */
+ASPACE_API enum aspace_status aspace_txn_unmap(struct aspace_txn *txn, struct aspace_range range,
+					       unsigned how);
+/** aspace_protect() in the transaction. Errors, context and cost: as aspace_txn_unmap(). */
+ASPACE_API enum aspace_status aspace_txn_protect(struct aspace_txn *txn, struct aspace_range range,
+						 uint64_t flags, unsigned how);
+/** aspace_protect_with() in the transaction. Errors, context and cost: as
+ * aspace_txn_unmap(); ASPACE_INVALID_PARAM as aspace_protect_with(). */
+ASPACE_API enum aspace_status aspace_txn_protect_with(struct aspace_txn *txn,
+						      struct aspace_range range,
+						      aspace_protect_fn *decide, void *ctx,
+						      unsigned how);
+/** aspace_find() in the private tree. Errors: ASPACE_NOT_MAPPED, ASPACE_DEADLOCK. Context:
+ * as aspace_txn_map(), but it neither blocks nor allocates. O(log n). */
+ASPACE_API enum aspace_status aspace_txn_find(struct aspace_txn *txn, struct aspace_vaddr address,
+					      struct aspace_area *area);
+/** aspace_find_free() in the private tree. Errors and cost: as there, and ASPACE_DEADLOCK.
+ * Context: as aspace_txn_find(). */
+ASPACE_API enum aspace_status aspace_txn_find_free(struct aspace_txn *txn,
+						   const struct aspace_gap *gap,
+						   struct aspace_vaddr *start);
+/**
+ * Make the backends' changes and publish, or, on any failure, neither. The
+ * transaction is over and the writer lock free, whatever the result, but ASPACE_DEADLOCK.
+ *
+ * Errors: ASPACE_NO_MEMORY, ASPACE_BAD_STATE, what a backend said; ASPACE_DEADLOCK from
+ * another thread or a callback, with nothing done.
+ * Context: reader-safe; only in the thread that began; calls backends; does not wait for
+ * readers.
+ * Ownership: on failure the callers still own the references that they passed.
+ * O(t log t + k log n), with t operations that touched k areas.
+ */
+ASPACE_API enum aspace_status aspace_txn_commit(struct aspace_txn *txn);
+/** Forget everything since aspace_txn_begin(). Context: reader-safe; only in the thread
+ * that began, else, and in a callback, it does nothing. Ownership: the callers still own
+ * the references that they passed. O(nodes made since). */
+ASPACE_API void aspace_txn_abort(struct aspace_txn *txn);
+
+/* ---- Looking inside ------------------------------------------------------- */
+
+/** Figures of a space; see aspace_stats(). */
+struct aspace_stats {
+	/** Set by the caller to sizeof(struct aspace_stats): no more is written. */
+	size_t size;
+	/** Areas in the newest version, leaving ones not counted. */
+	uint64_t areas;
+	/** Areas marked leaving. */
+	uint64_t leaving;
+	/** Levels of the tree; 1 is a lone leaf. */
+	uint64_t height;
+	/** Nodes of the newest version. */
+	uint64_t nodes;
+	/** Bytes of these nodes. */
+	uint64_t bytes_live;
+	/** Bytes of nodes that wait only for a grace period. */
+	uint64_t bytes_retired;
+	/** Bytes of nodes that snapshots hold. */
+	uint64_t bytes_snapshots;
+	/** Bytes that the pools hold free. */
+	uint64_t bytes_pooled;
+	/** Bytes obtained from the pages hook or mmap. */
+	uint64_t bytes_mapped;
+	/** The number of the newest version. */
+	uint64_t version;
+	/** Grace periods of the flavour since its first space. */
+	uint64_t grace_periods;
+	/** User objects whose release waits. */
+	uint64_t releases_pending;
+	/** Open snapshots. */
+	uint64_t snapshots;
+	/** The greatest bytes_retired that was ever seen. */
+	uint64_t bytes_retired_max;
+};
+
+/** Fill @p stats. Takes the writer lock. Errors: ASPACE_INVALID_PARAM for a size it does
+ * not know, ASPACE_DEADLOCK, ASPACE_BUSY (nowait). Context: reader-safe. O(1). */
+ASPACE_API enum aspace_status aspace_stats(struct aspace *space, struct aspace_stats *stats,
+					   unsigned how);
+
+/** What aspace_validate() found wrong. */
+struct aspace_violation {
+	/** Number of the invariant, as listed at the head of the file that keeps it, plus
+	 * 100 for the tree's (T), 200 for a pool's (P), 300 for the space's (S). */
+	unsigned invariant;
+	/** Where. */
+	struct aspace_vaddr address;
+	/** What, in words; static. */
+	const char *what;
+};
+
+/**
+ * Check every invariant of the newest version and of the bookkeeping.
+ *
+ * Errors: ASPACE_BAD_STATE, with the first violation in @p violation (which may
+ * be NULL), or ASPACE_DEADLOCK, or ASPACE_BUSY (nowait).
+ * Context: reader-safe; takes the writer lock. Asks `can_merge`. O(n).
+ */
+ASPACE_API enum aspace_status aspace_validate(struct aspace *space,
+					      struct aspace_violation *violation, unsigned how);
+
+/** How aspace_dump() writes. */
+enum aspace_dump_format {
+	/** One line an area, in the style of /proc/PID/maps. */
+	ASPACE_DUMP_MAPS,
+	/** The tree, for Graphviz. */
+	ASPACE_DUMP_DOT,
+};
+
+/** Receives @p length bytes of text; answers false to stop. */
+typedef bool aspace_write_fn(void *ctx, const char *text, size_t length);
+
+/**
+ * Write the newest version as text.
+ *
+ * Opens a read section for its whole length. Errors: ASPACE_BAD_STATE where @p write
+ * stopped it, ASPACE_INVALID_PARAM for an unknown format.
+ * Context: reader-safe; signal-safe if @p write is. O(n).
+ */
+ASPACE_API enum aspace_status aspace_dump(struct aspace *space, enum aspace_dump_format format,
+					  aspace_write_fn *write, void *ctx);
+
+/* ---- fork ----------------------------------------------------------------- */
+
+/**
+ * Call before fork() in a program whose child uses the library: takes every
+ * lock of the library, so that the child finds whole spaces. Not inside a read
+ * section or a transaction. Only spaces of the default flavour survive in the child.
+ * Context: may block, for all writers and for a grace period in progress; not from a
+ * signal handler, nor from a callback but `release`. O(spaces).
+ */
+ASPACE_API void aspace_before_fork(void);
+/** Call in the parent after fork(). Context: as aspace_before_fork(), but it does not
+ * block. O(spaces). */
+ASPACE_API void aspace_after_fork_parent(void);
+/** Call in the child after fork(). Read sections of threads that are gone have
+ * ended; snapshots stay valid (a struct aspace_snapshot on the stack of a thread that is
+ * gone must be released before another thread may be given that stack). A `release`
+ * callback that another thread of the parent was in the middle of is not finished in
+ * the child. Context: as aspace_after_fork_parent(). O(spaces). */
+ASPACE_API void aspace_after_fork_child(void);
+/** Install the three with pthread_atfork(), once per process. Errors: ASPACE_NO_MEMORY,
+ * ASPACE_NOT_SUPPORTED on bare metal. Context: reader-safe; takes a short lock; not from a
+ * signal handler or a callback. O(1). */
+ASPACE_API enum aspace_status aspace_install_fork_hooks(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

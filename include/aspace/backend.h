@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * @file
+ * What an area means for real memory: the interface that a backend fills in.
+ *
+ * A backend is a structure whose first member is a struct aspace_backend. The
+ * library calls it under the writer lock of the space, one call at a time for
+ * each space; a backend that serves several spaces must expect calls of
+ * different spaces at once.
+ *
+ * One operation of the space becomes, for each backend that it touches:
+ *
+ *     prepare (every change)  ->  map / protect / replace / unmap / move  ->  flush
+ *
+ * All `prepare` calls of the operation come before the first change. `flush`
+ * comes after the last call, whether the operation succeeded or not, to every
+ * backend that it touches: it ends the batch (TLB maintenance) and lets go of what
+ * `prepare` had reserved and nobody used. It comes once, or more often where an
+ * operation touches more than eight backends.
+ *
+ * A callback may read the space (it sees the version before the operation). An
+ * update of the same space from a callback answers ASPACE_DEADLOCK.
+ */
+#ifndef ASPACE_BACKEND_H
+#define ASPACE_BACKEND_H
+
+#include <aspace/addr.h>
+#include <aspace/area.h>
+#include <aspace/status.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** What a struct aspace_change asks for. */
+enum aspace_change_kind {
+	/** Nothing is mapped in @c range: map it with @c new_flags. */
+	ASPACE_CHANGE_MAP,
+	/** All of @c range is mapped with @c old_flags: unmap it. */
+	ASPACE_CHANGE_UNMAP,
+	/** All of @c range is mapped with @c old_flags: change to @c new_flags. */
+	ASPACE_CHANGE_PROTECT,
+	/** Parts of @c range, or all, are mapped: map all of it afresh with @c new_flags. */
+	ASPACE_CHANGE_REPLACE,
+	/** All of @c range is mapped with @c old_flags: carry it, contents and
+	 * flags, to @c destination, which is free. */
+	ASPACE_CHANGE_MOVE,
+};
+
+/** One change that a backend is asked to make; all or nothing. */
+struct aspace_change {
+	/** What is asked for. */
+	enum aspace_change_kind kind;
+	/** True where the call takes back an earlier one of the same operation:
+	 * a backend should try harder, for instance by using a reserve. */
+	bool undo;
+	/** Inside one area before the change, except for MAP and REPLACE. */
+	struct aspace_range range;
+	/** MOVE: where @c range goes; the same size, no overlap. */
+	struct aspace_vaddr destination;
+	/** The flags before the change; see enum aspace_change_kind. */
+	uint64_t old_flags;
+	/** The flags after the change. */
+	uint64_t new_flags;
+	/** The user object of the area; not a reference of the backend's own. */
+	void *user;
+};
+
+/** Kinds of access that a fault reports; a bit mask. */
+enum aspace_access {
+	ASPACE_ACCESS_READ = 1,
+	ASPACE_ACCESS_WRITE = 2,
+	ASPACE_ACCESS_EXECUTE = 4,
+};
+
+/**
+ * A backend's operations. Each change is all-or-nothing: on a status other than
+ * ASPACE_OK the backend holds what it held before the call.
+ */
+struct aspace_backend_ops {
+	/** sizeof(struct aspace_backend_ops), so that the table can grow. */
+	size_t size;
+
+	/** Required. */
+	enum aspace_status (*map)(struct aspace_backend *, const struct aspace_change *);
+	/** Required. */
+	enum aspace_status (*unmap)(struct aspace_backend *, const struct aspace_change *);
+	/** Required. */
+	enum aspace_status (*protect)(struct aspace_backend *, const struct aspace_change *);
+
+	/** Optional: reserve what @p change needs. After ASPACE_OK for all changes of
+	 * an operation, the changes themselves do not run out of memory. */
+	enum aspace_status (*prepare)(struct aspace_backend *, const struct aspace_change *change);
+	/** Optional: unmap what is there and map afresh, in one step. Without it the
+	 * library unmaps the pieces and then maps, and a refusal in between can end
+	 * in ASPACE_BAD_STATE. */
+	enum aspace_status (*replace)(struct aspace_backend *, const struct aspace_change *);
+	/** Optional: without it, aspace_move answers ASPACE_NOT_SUPPORTED. */
+	enum aspace_status (*move)(struct aspace_backend *, const struct aspace_change *);
+	/** Optional: the batch has ended. Cannot fail. */
+	void (*flush)(struct aspace_backend *);
+	/** Optional: an access to @p address in @p area faulted; populate it. @p access
+	 * is a mask of enum aspace_access. */
+	enum aspace_status (*fault)(struct aspace_backend *, const struct aspace_area *area,
+				    struct aspace_vaddr address, unsigned access);
+	/** Optional: may @p left and @p right become one area? Asked for neighbours
+	 * with this backend and equal flags. Without it: if their user pointers are
+	 * equal. The merged area keeps left's reference; right's is released. */
+	bool (*can_merge)(struct aspace_backend *, const struct aspace_area *left,
+			  const struct aspace_area *right);
+	/** Optional: one more reference to @p user, for an area that is being cut in
+	 * two, or moved; may fail, then nothing happens. Without it the pointer is
+	 * copied, and a `release` comes for each copy. Not called for NULL. Runs while
+	 * the operation is planned; once more, perhaps, before an ASPACE_BAD_STATE,
+	 * where a piece is left without a user object if it fails. */
+	enum aspace_status (*clone)(struct aspace_backend *, void *user, void **copy);
+	/** Optional: an area has gone, and every reader and snapshot that could have
+	 * found it. Not called for NULL. Runs with no library lock held, on the
+	 * library's helper thread or in a thread that calls aspace_quiesce or
+	 * aspace_destroy; may call the library. */
+	void (*release)(struct aspace_backend *, void *user);
+};
+
+/** The part of a backend that the library knows. Lives as long as any space or
+ * snapshot that shows an area of it; constant after its first use. */
+struct aspace_backend {
+	/** What it does; the same table for all backends of a kind. */
+	const struct aspace_backend_ops *ops;
+	/** The flags that are valid here; none of ASPACE_FLAGS_RESERVED. */
+	uint64_t flags_mask;
+	/** Addresses must be multiples of this power of two; 0 means 1. */
+	uint64_t granule;
+	/** Mapping a range again after unmapping it restores everything, contents
+	 * included (a linear page table, say): the library may undo unmap by map. */
+	bool remap_restores;
+};
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

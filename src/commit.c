@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Commit: from a plan to a version.
+ *
+ *   settle      an open transaction works out what it asks of backends (txn.c)
+ *   reserve     what telling the truth would take, should undo fail
+ *   prepare     every change, before the first one is made
+ *   change      phase by phase (enum asp_phase): what can be refused and taken back
+ *               first, what loses contents last
+ *   flush       the backends
+ *   publish     one store
+ *
+ * If a change is refused, those before it are undone. If one of these cannot be
+ * undone, the plan is dropped and a tree is built and published that says what
+ * backends hold: the version before, plus the changes that stand.
+ *
+ * Nothing after `prepare` allocates.
+ */
+#include "space.h"
+
+/* In which order the changes that stand are put into the tree: what makes room
+ * before what fills it. */
+static const enum asp_phase order_of_truth[] = {
+	ASP_PHASE_PROTECT, ASP_PHASE_UNMAP, ASP_PHASE_REPLACE,
+	ASP_PHASE_MAP,     ASP_PHASE_REMAP, ASP_PHASE_MOVE,
+};
+
+static enum aspace_status call(struct asp_action *action, const struct aspace_change *change)
+{
+	struct aspace_backend *backend = action->backend;
+	const struct aspace_backend_ops *ops = backend->ops;
+
+	switch (change->kind) {
+	case ASPACE_CHANGE_MAP:
+		return ops->map(backend, change);
+	case ASPACE_CHANGE_UNMAP:
+		return ops->unmap(backend, change);
+	case ASPACE_CHANGE_PROTECT:
+		return ops->protect(backend, change);
+	case ASPACE_CHANGE_REPLACE:
+		return ops->replace(backend, change);
+	case ASPACE_CHANGE_MOVE:
+		return ops->move(backend, change);
+	}
+	return ASPACE_NOT_SUPPORTED;
+}
+
+/* The actions of all phases, one after the other. */
+static struct asp_action *next_action(struct aspace_txn *txn, struct asp_action *action,
+				      unsigned *phase)
+{
+	if (action) {
+		action = action->next;
+		if (!action)
+			(*phase)++;
+	}
+	while (!action && *phase < ASP_PHASES) {
+		action = txn->actions[*phase].head;
+		if (!action)
+			(*phase)++;
+	}
+	return action;
+}
+
+#define for_each_action(txn, action, phase)                                                        \
+	for (phase = 0, action = next_action(txn, NULL, &phase); action;                           \
+	     action = next_action(txn, action, &phase))
+
+static enum aspace_status prepare(struct aspace_txn *txn)
+{
+	struct asp_action *action;
+	unsigned phase;
+
+	for_each_action(txn, action, phase)
+	{
+		const struct aspace_backend_ops *ops = action->backend->ops;
+		enum aspace_status status;
+
+		if (!ops->prepare)
+			continue;
+		status = ops->prepare(action->backend, &action->change);
+		if (status != ASPACE_OK)
+			return status;
+	}
+	return ASPACE_OK;
+}
+
+static enum aspace_status make_changes(struct aspace_txn *txn)
+{
+	struct asp_action *action;
+	unsigned phase;
+
+	for_each_action(txn, action, phase)
+	{
+		enum aspace_status status = call(action, &action->change);
+
+		if (status != ASPACE_OK)
+			return status;
+		action->done = true;
+	}
+	return ASPACE_OK;
+}
+
+/* Every backend of the operation once; one that comes up again after eight others
+ * may be told again. */
+static void flush(struct aspace_txn *txn)
+{
+	struct aspace_backend *told[8];
+	struct asp_action *action;
+	unsigned phase, count = 0;
+
+	for_each_action(txn, action, phase)
+	{
+		unsigned i = 0;
+
+		if (!action->backend->ops->flush)
+			continue;
+		while (i < count && told[i] != action->backend)
+			i++;
+		if (i < count)
+			continue;
+		action->backend->ops->flush(action->backend);
+		if (count < sizeof(told) / sizeof(told[0]))
+			told[count++] = action->backend;
+		else
+			told[0] = action->backend;
+	}
+}
+
+/* The change that takes this one back; false if none does. */
+static bool inverse(const struct asp_action *action, struct aspace_change *change)
+{
+	*change = action->change;
+	change->undo = true;
+	change->old_flags = action->change.new_flags;
+	change->new_flags = action->change.old_flags;
+	switch (action->change.kind) {
+	case ASPACE_CHANGE_MAP:
+		change->kind = ASPACE_CHANGE_UNMAP;
+		return true;
+	case ASPACE_CHANGE_UNMAP:
+		change->kind = ASPACE_CHANGE_MAP;
+		return action->backend->remap_restores;
+	case ASPACE_CHANGE_PROTECT:
+		return true;
+	case ASPACE_CHANGE_REPLACE:
+		return false;
+	case ASPACE_CHANGE_MOVE:
+		change->destination = action->change.range.start;
+		change->range.start = action->change.destination;
+		change->range.end.value =
+			action->change.destination.value +
+			(action->change.range.end.value - action->change.range.start.value);
+		return true;
+	}
+	return false;
+}
+
+/* Is something mapped, for good, where the action has unmapped? Were that mapped again,
+ * perhaps by another backend, one address would be held twice, which no tree can say. */
+static bool is_taken(const struct aspace_txn *txn, const struct asp_action *action)
+{
+	const struct aspace_range *range = &action->change.range;
+
+	if (action->change.kind != ASPACE_CHANGE_UNMAP)
+		return false;
+	for (struct asp_action *map = txn->actions[ASP_PHASE_REMAP].head; map; map = map->next) {
+		if (map->done && map->change.range.start.value < range->end.value &&
+		    range->start.value < map->change.range.end.value)
+			return true;
+	}
+	return false;
+}
+
+/* Takes back what was done, last phase first: a map onto what was unmapped goes
+ * before that is mapped again. Answers how many changes stand. */
+static size_t undo(struct aspace_txn *txn)
+{
+	struct asp_action *action;
+	struct aspace_change change;
+	size_t standing = 0;
+
+	for (unsigned phase = ASP_PHASES; phase-- > 0;) {
+		for (action = txn->actions[phase].head; action; action = action->next) {
+			if (!action->done)
+				continue;
+			if (inverse(action, &change) && !(standing && is_taken(txn, action)) &&
+			    call(action, &change) == ASPACE_OK)
+				action->done = false;
+			else
+				standing++;
+		}
+	}
+	return standing;
+}
+
+static void tell_change(struct aspace_txn *txn, const struct asp_action *action)
+{
+	const struct aspace_change *change = &action->change;
+	uint64_t lo = change->range.start.value, hi = change->range.end.value;
+	/* The caller still owns what it passed: the area has no user object. */
+	struct aspace_area area = {
+		change->range.start, change->range.end, change->new_flags, action->backend, NULL,
+	};
+
+	switch (change->kind) {
+	case ASPACE_CHANGE_REPLACE:
+		asp_plan_cut(txn, lo, hi);
+		asp_edit_insert(&txn->edit, &area);
+		break;
+	case ASPACE_CHANGE_MAP:
+		asp_edit_insert(&txn->edit, &area);
+		break;
+	case ASPACE_CHANGE_UNMAP:
+		asp_plan_cut(txn, lo, hi);
+		break;
+	case ASPACE_CHANGE_PROTECT:
+		asp_plan_set_flags(txn, lo, hi, change->new_flags);
+		break;
+	case ASPACE_CHANGE_MOVE:
+		asp_plan_carry(txn, change);
+		break;
+	}
+}
+
+/* Not before all changes are told: what lies between two of them never was a version. */
+static void merge_around(struct aspace_txn *txn, const struct asp_action *action)
+{
+	const struct aspace_change *change = &action->change;
+	uint64_t lo = change->range.start.value, hi = change->range.end.value;
+
+	if (change->kind == ASPACE_CHANGE_MOVE) {
+		hi = change->destination.value + (hi - lo);
+		lo = change->destination.value;
+	}
+	asp_plan_merge(txn, lo, hi);
+}
+
+/* Publishes the version before plus the changes that stand. */
+static void tell_truth(struct aspace_txn *txn)
+{
+	struct aspace *space = txn->space;
+	struct asp_action *action;
+	unsigned phase;
+
+	asp_edit_discard(&txn->edit);
+	asp_put_records(space, &txn->released);
+	asp_put_records(space, &txn->leaving);
+	asp_list_splice(&txn->clones_spare, &txn->clones_used);
+	asp_edit_begin(&txn->edit, &space->nodes, &space->records, txn->base, txn->base->birth + 1);
+	for (unsigned i = 0; i < ASP_PHASES; i++) {
+		action = txn->actions[order_of_truth[i]].head;
+		for (; action; action = action->next) {
+			if (action->done)
+				tell_change(txn, action);
+		}
+	}
+	for_each_action(txn, action, phase)
+	{
+		if (action->done)
+			merge_around(txn, action);
+	}
+	asp_publish(txn);
+}
+
+/* What tell_truth() may take: as many nodes as the plan has touched, each with a
+ * neighbour, and new pieces. A single change leaves nothing standing when it is
+ * refused. */
+static bool reserve_truth(struct aspace_txn *txn)
+{
+	size_t actions = txn->action_count;
+
+	if (actions < 2)
+		return true;
+	return asp_edit_reserve(&txn->edit, 2 * txn->edit.retired.count + 8 * actions, 6 * actions);
+}
+
+enum aspace_status asp_commit(struct aspace_txn *txn)
+{
+	enum aspace_status status = txn->open ? asp_txn_settle(txn) : ASPACE_OK;
+
+	if (status == ASPACE_OK && !reserve_truth(txn))
+		status = ASPACE_NO_MEMORY;
+	if (status != ASPACE_OK) {
+		asp_txn_drop(txn);
+		return status;
+	}
+	if (txn->edit.root == txn->base) { /* nothing to do */
+		asp_txn_drop(txn);
+		return ASPACE_OK;
+	}
+
+	status = prepare(txn);
+	if (status == ASPACE_OK) {
+		status = make_changes(txn);
+		if (status != ASPACE_OK && undo(txn)) {
+			flush(txn);
+			tell_truth(txn);
+			return ASPACE_BAD_STATE;
+		}
+	}
+	flush(txn);
+	if (status == ASPACE_OK)
+		asp_publish(txn);
+	else
+		asp_txn_drop(txn);
+	return status;
+}

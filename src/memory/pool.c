@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The object pool; see pool.h for its invariants.
+ */
+#include "memory/pool.h"
+
+#include <aspace/aspace.h>
+
+#include "platform/platform.h"
+
+#define BLOCK_UNIT ((size_t)64 << 10)
+#define BLOCK_MAX  ((size_t)4 << 20)
+
+/* The head of a block; objects follow at multiples of object_size from 64 on. */
+struct asp_block {
+	struct asp_block *next;
+	size_t size;
+	size_t total; /* objects that fit */
+	size_t used;  /* objects handed out at least once: the rest is untouched memory */
+	size_t idle;  /* trim: how many of its objects are free */
+};
+
+#define BLOCK_HEAD 64
+
+_Static_assert(sizeof(struct asp_block) <= BLOCK_HEAD, "block head grew");
+
+#ifdef ASPACE_TESTING
+/* Failure injection: the n-th reservation from now fails, once or from then on. */
+long asp_test_fail_at = -1;
+bool asp_test_fail_forever;
+unsigned long asp_test_reservations;
+unsigned long asp_test_failures;
+
+bool asp_test_fail(void);
+bool asp_test_fail(void)
+{
+	asp_test_reservations++;
+	if (asp_test_fail_at < 0)
+		return false;
+	if (asp_test_fail_at > 0) {
+		asp_test_fail_at--;
+		return false;
+	}
+	if (!asp_test_fail_forever)
+		asp_test_fail_at = -1;
+	asp_test_failures++;
+	return true;
+}
+#endif
+
+static char *object_at(const struct asp_pool *pool, struct asp_block *block, size_t index)
+{
+	return (char *)block + BLOCK_HEAD + index * pool->object_size;
+}
+
+void asp_pool_init(struct asp_pool *pool, size_t object_size, const struct aspace_page_ops *pages,
+		   void *pages_ctx)
+{
+	asp_watch();
+	*pool = (struct asp_pool){
+		.object_size = object_size,
+		.pages = pages,
+		.pages_ctx = pages_ctx,
+	};
+}
+
+static void block_free(struct asp_pool *pool, struct asp_block *block)
+{
+	size_t size = block->size;
+
+	asp_unpoison(block, size);
+	pool->bytes_mapped -= size;
+	pool->pages->free(pool->pages_ctx, block, size);
+}
+
+void asp_pool_destroy(struct asp_pool *pool)
+{
+	while (pool->blocks) {
+		struct asp_block *block = pool->blocks;
+
+		pool->blocks = block->next;
+		block_free(pool, block);
+	}
+	asp_pool_init(pool, pool->object_size, pool->pages, pool->pages_ctx);
+}
+
+/* Blocks grow with the pool, so that there are few of them; a large request gets
+ * one block of its own. Untouched objects cost no memory on a lazy system. */
+bool asp_pool_grow(struct asp_pool *pool, size_t count)
+{
+	size_t need = count + pool->held - pool->available;
+	size_t size = pool->bytes_mapped / 4;
+	struct asp_block *block;
+
+	if (need > (SIZE_MAX / 2) / pool->object_size)
+		return false;
+	if (size > BLOCK_MAX)
+		size = BLOCK_MAX;
+	if (size < BLOCK_HEAD + need * pool->object_size)
+		size = BLOCK_HEAD + need * pool->object_size;
+	size = (size + BLOCK_UNIT - 1) / BLOCK_UNIT * BLOCK_UNIT;
+
+	block = pool->pages->alloc(pool->pages_ctx, size);
+	if (!block)
+		return false;
+	*block = (struct asp_block){
+		.next = pool->blocks,
+		.size = size,
+		.total = (size - BLOCK_HEAD) / pool->object_size,
+	};
+	asp_poison((char *)block + BLOCK_HEAD, size - BLOCK_HEAD);
+	pool->blocks = block;
+	if (!pool->fresh)
+		pool->fresh = block;
+	pool->available += block->total;
+	pool->bytes_mapped += size;
+	return true;
+}
+
+/* The block to cut never-used objects from. Any with room will do: they all
+ * count as available. */
+static struct asp_block *fresh_block(struct asp_pool *pool)
+{
+	if (!pool->fresh || pool->fresh->used == pool->fresh->total) {
+		struct asp_block *block = pool->blocks;
+
+		while (block && block->used == block->total)
+			block = block->next;
+		pool->fresh = block;
+	}
+	return pool->fresh;
+}
+
+void *asp_pool_get(struct asp_pool *pool)
+{
+	void *object = pool->free;
+
+#ifdef ASPACE_TESTING
+	if (!pool->promised--)
+		__builtin_trap();
+#endif
+	if (object) {
+		asp_unpoison(object, pool->object_size);
+		pool->free = *(void **)object;
+	} else {
+		struct asp_block *block = fresh_block(pool);
+
+		if (!block)
+			return NULL;
+		object = object_at(pool, block, block->used++);
+		asp_unpoison(object, pool->object_size);
+	}
+	pool->available--;
+	pool->in_use++;
+	return object;
+}
+
+void asp_pool_put(struct asp_pool *pool, void *object)
+{
+	*(void **)object = pool->free;
+	asp_poison(object, pool->object_size);
+	pool->free = object;
+	pool->available++;
+	pool->in_use--;
+#ifdef ASPACE_TESTING
+	pool->promised++;
+#endif
+}
+
+static void *next_free(const struct asp_pool *pool, void *object)
+{
+	void *next;
+
+	asp_unpoison(object, pool->object_size);
+	next = *(void **)object;
+	asp_poison(object, pool->object_size);
+	return next;
+}
+
+static struct asp_block *block_of(const struct asp_pool *pool, const void *object)
+{
+	struct asp_block *block = pool->blocks;
+
+	while (block && ((uintptr_t)object < (uintptr_t)block ||
+			 (uintptr_t)object >= (uintptr_t)block + block->size))
+		block = block->next;
+	return block;
+}
+
+void asp_pool_trim(struct asp_pool *pool)
+{
+	struct asp_block *block, **link;
+	void *object, *kept = NULL, *next;
+	size_t spare = pool->available > pool->held ? pool->available - pool->held : 0;
+
+	for (block = pool->blocks; block; block = block->next)
+		block->idle = block->total - block->used;
+	for (object = pool->free; object; object = next_free(pool, object))
+		block_of(pool, object)->idle++;
+
+	/* A block goes if nothing in it is in use and what is held stays covered;
+	 * idle becomes SIZE_MAX for those that go. */
+	for (block = pool->blocks; block; block = block->next) {
+		if (block->idle == block->total && block->total <= spare) {
+			spare -= block->total;
+			pool->available -= block->total;
+			block->idle = SIZE_MAX;
+		}
+	}
+
+	for (object = pool->free; object; object = next) {
+		next = next_free(pool, object);
+		if (block_of(pool, object)->idle == SIZE_MAX)
+			continue;
+		asp_unpoison(object, pool->object_size);
+		*(void **)object = kept;
+		asp_poison(object, pool->object_size);
+		kept = object;
+	}
+	pool->free = kept;
+	pool->fresh = NULL;
+
+	for (link = &pool->blocks; (block = *link) != NULL;) {
+		if (block->idle == SIZE_MAX) {
+			*link = block->next;
+			block_free(pool, block);
+		} else {
+			link = &block->next;
+		}
+	}
+}
+
+unsigned asp_pool_validate(const struct asp_pool *pool)
+{
+	size_t count = 0;
+	struct asp_block *block;
+	void *object;
+
+	for (block = pool->blocks; block; block = block->next)
+		count += block->total - block->used;
+	for (object = pool->free; object; object = next_free(pool, object)) {
+		block = block_of(pool, object);
+		if (!block ||
+		    ((uintptr_t)object - (uintptr_t)block - BLOCK_HEAD) % pool->object_size != 0)
+			return 2;
+		if (++count > pool->available)
+			return 1;
+	}
+	if (count != pool->available)
+		return 1;
+	return 0;
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Records: notes about things that have left the newest version and may not be
+ * reclaimed yet. A note stands apart from the thing, because a published node
+ * is never written again, not even when it is retired.
+ */
+#ifndef ASPACE_MEMORY_RECORD_H
+#define ASPACE_MEMORY_RECORD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <aspace/aspace.h>
+
+struct asp_node;
+
+struct aspace_record {
+	struct aspace_record *next;
+	/* The first version that does not show the thing. */
+	uint64_t retired;
+	union {
+		/* A node. */
+		struct asp_node *node;
+		/* A reference to a user object, which the area that held `address`
+		 * owned; or, on the list of deferred unmaps, a leaving area that
+		 * starts at `address`. */
+		struct {
+			struct aspace_backend *backend;
+			void *user;
+			uint64_t address;
+		};
+		/* A range that a transaction has touched. */
+		struct {
+			uint64_t lo, hi;
+		};
+	};
+	/* The stamp of the grace period that a deferred thing waits for; 0: none yet.
+	 * Deferred lists only. */
+	uint64_t stamp;
+	/* Deferred lists only: a leaving area, not a reference. */
+	bool leaving;
+};
+
+static inline void asp_list_push(struct aspace_record_list *list, struct aspace_record *record)
+{
+	record->next = NULL;
+	if (list->tail)
+		list->tail->next = record;
+	else
+		list->head = record;
+	list->tail = record;
+	list->count++;
+}
+
+static inline struct aspace_record *asp_list_pop(struct aspace_record_list *list)
+{
+	struct aspace_record *record = list->head;
+
+	if (record) {
+		list->head = record->next;
+		if (!list->head)
+			list->tail = NULL;
+		list->count--;
+	}
+	return record;
+}
+
+/* Moves all of `from` behind `to`. */
+static inline void asp_list_splice(struct aspace_record_list *to, struct aspace_record_list *from)
+{
+	if (!from->head)
+		return;
+	if (to->tail)
+		to->tail->next = from->head;
+	else
+		to->head = from->head;
+	to->tail = from->tail;
+	to->count += from->count;
+	*from = (struct aspace_record_list){0};
+}
+
+#endif

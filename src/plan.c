@@ -1,0 +1,848 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Planning: what an operation does to the tree, and what it asks of backends.
+ *
+ * Each asp_plan_*() works in three steps: look (check everything that can be
+ * refused, count what is touched), reserve (nodes, records, actions, cloned
+ * references), edit (the private tree; cannot fail). Nobody but this thread sees the
+ * result until asp_commit().
+ *
+ * References: an area owns one to its user object. Cutting an area in two takes a
+ * cloned one for the second piece; an area that goes gives its own to
+ * txn->released. Both only count when the plan is published.
+ */
+#include "space.h"
+
+/* ---- A transaction's life ------------------------------------------------- */
+
+void asp_txn_begin(struct aspace *space)
+{
+	struct aspace_txn *txn = &space->txn;
+	struct asp_node *base = atomic_load_explicit(&space->root, memory_order_relaxed);
+
+	/* Relaxed: the writer reads back what a writer before it stored, under the lock. */
+	txn->space = space;
+	txn->base = base;
+	txn->busy = txn->leaving_in_way = false;
+	txn->action_count = 0;
+	asp_edit_begin(&txn->edit, &space->nodes, &space->records, base, base->birth + 1);
+	asp_hold_back(space);
+}
+
+void asp_hold_back(struct aspace *space)
+{
+	struct asp_node *base = atomic_load_explicit(&space->root, memory_order_relaxed);
+
+	/* A deferred unmap publishes a version of its own, long after its caller has
+	 * gone: what it takes is kept back from everybody else. One area's worth is
+	 * enough, because each such version gives back as much as it took. */
+	if (space->mode & ASPACE_GRACE_UNMAP)
+		space->nodes.held = space->records.held = 16 * (asp_tree_height(base) + 2) + 16 + 6;
+}
+
+void asp_put_records(struct aspace *space, struct aspace_record_list *list)
+{
+	struct aspace_record *record;
+
+	while ((record = asp_list_pop(list)) != NULL)
+		asp_pool_put(&space->records, record);
+}
+
+static void put_actions(struct aspace *space, struct asp_actions *actions)
+{
+	struct asp_action *action;
+
+	while ((action = actions->head) != NULL) {
+		actions->head = action->next;
+		asp_pool_put(&space->actions, action);
+	}
+	actions->tail = NULL;
+}
+
+/* What a plan leaves behind, whether it was published or dropped: empty lists, for the
+ * next. */
+static void clean_up(struct aspace_txn *txn)
+{
+	struct aspace *space = txn->space;
+
+	for (unsigned phase = 0; phase < ASP_PHASES; phase++)
+		put_actions(space, &txn->actions[phase]);
+	asp_put_records(space, &txn->touched);
+	asp_put_records(space, &txn->released);
+	asp_put_records(space, &txn->leaving);
+	asp_put_records(space, &txn->clones_used);
+	asp_reclaim_add_unseen(space, &txn->clones_spare);
+	if (!txn->open)
+		return;
+	txn->open = false;
+	atomic_store_explicit(&space->txn_open, false, memory_order_relaxed);
+}
+
+void asp_txn_drop(struct aspace_txn *txn)
+{
+	asp_edit_discard(&txn->edit);
+	asp_list_splice(&txn->clones_spare, &txn->clones_used);
+	clean_up(txn);
+}
+
+void asp_publish(struct aspace_txn *txn)
+{
+	struct aspace *space = txn->space;
+	uint64_t areas = atomic_load_explicit(&space->areas, memory_order_relaxed);
+
+	atomic_store_explicit(&space->areas, areas + (uint64_t)txn->edit.areas,
+			      memory_order_relaxed);
+	space->node_count += (uint64_t)txn->edit.node_count;
+	space->version++;
+
+	/* The one store. Release: whoever reads this root (acquire, asp_root()) sees every
+	 * node below it as it was filled in. Weaker, and a reader could meet a node whose
+	 * keys it sees and whose children it does not. */
+	atomic_store_explicit(&space->root, txn->edit.root, memory_order_release);
+
+	asp_reclaim_add(space, &txn->edit.retired, &txn->released, &txn->leaving);
+	clean_up(txn);
+}
+
+/* ---- References ----------------------------------------------------------- */
+
+static bool counts_references(const struct aspace_backend *backend, const void *user)
+{
+	return user && backend->ops->clone;
+}
+
+/* One more reference, for a piece that asp_plan_cut() or asp_plan_set_flags() will make;
+ * the record has been reserved. */
+static enum aspace_status clone_ahead(struct aspace_txn *txn, struct aspace_backend *backend,
+				      void *user)
+{
+	struct aspace_record *record;
+	enum aspace_status status;
+	void *copy;
+
+	if (!counts_references(backend, user))
+		return ASPACE_OK;
+	status = backend->ops->clone(backend, user, &copy);
+	if (status != ASPACE_OK)
+		return status;
+	record = asp_pool_get(&txn->space->records);
+	record->backend = backend;
+	record->user = copy;
+	record->address = (uintptr_t)user;
+	asp_list_push(&txn->clones_spare, record);
+	return ASPACE_OK;
+}
+
+/* A reference for a new piece of an area: the one that was cloned ahead. Only the
+ * repair of a failed commit may have to clone anew; a piece without a reference is
+ * then the best that is left. */
+static void *take_clone(struct aspace_txn *txn, struct aspace_backend *backend, void *user)
+{
+	struct aspace_record *record, *before = NULL;
+	void *copy;
+
+	if (!counts_references(backend, user))
+		return user;
+	for (record = txn->clones_spare.head; record; before = record, record = record->next) {
+		if (record->backend != backend || record->address != (uintptr_t)user)
+			continue;
+		if (before)
+			before->next = record->next;
+		else
+			txn->clones_spare.head = record->next;
+		if (txn->clones_spare.tail == record)
+			txn->clones_spare.tail = before;
+		txn->clones_spare.count--;
+		asp_list_push(&txn->clones_used, record);
+		return record->user;
+	}
+	return backend->ops->clone(backend, user, &copy) == ASPACE_OK ? copy : NULL;
+}
+
+/* The area is going, and its reference with it; the record has been reserved. */
+static void give_up_reference(struct aspace_txn *txn, const struct aspace_area *area)
+{
+	struct aspace_record *record;
+
+	if (!area->user || !area->backend->ops->release)
+		return;
+	record = asp_pool_get(&txn->space->records);
+	record->backend = area->backend;
+	record->user = area->user;
+	record->address = area->start.value;
+	record->retired = txn->edit.stamp;
+	asp_list_push(&txn->released, record);
+}
+
+/* ---- Looking -------------------------------------------------------------- */
+
+bool asp_range_usable(const struct aspace *space, struct aspace_range range, uint64_t granule)
+{
+	uint64_t lo = range.start.value, hi = range.end.value;
+
+	return lo < hi && lo >= space->lo && hi <= space->hi && !((lo | hi) & (granule - 1));
+}
+
+static uint64_t granule_of(const struct aspace *space, const struct aspace_backend *backend)
+{
+	return backend->granule > space->granule ? backend->granule : space->granule;
+}
+
+static bool backend_usable(const struct aspace_backend *backend)
+{
+	const struct aspace_backend_ops *ops;
+
+	if (!backend || !backend->ops || backend->flags_mask & ASPACE_FLAGS_RESERVED ||
+	    backend->granule & (backend->granule - 1))
+		return false;
+	ops = backend->ops;
+	return ops->size >= sizeof(*ops) && ops->map && ops->unmap && ops->protect;
+}
+
+/* The parts of areas inside a range, in order. Leaving areas are holes here. */
+struct pieces {
+	struct asp_cursor cursor;
+	uint64_t lo, hi; /* what is left of the range */
+	bool started;
+	bool hole;               /* a hole has been passed */
+	struct aspace_area area; /* the whole area of the piece, own flag bits included */
+	uint64_t from, to;       /* the piece */
+};
+
+static struct pieces pieces_of(struct aspace_range range)
+{
+	return (struct pieces){.lo = range.start.value, .hi = range.end.value};
+}
+
+static bool next_piece(const struct aspace_txn *txn, struct pieces *pieces)
+{
+	for (;;) {
+		bool found = pieces->started
+				     ? asp_cursor_next(&pieces->cursor)
+				     : asp_cursor_seek(&pieces->cursor, txn->edit.root, pieces->lo);
+
+		pieces->started = true;
+		if (!found || asp_cursor_start(&pieces->cursor) >= pieces->hi) {
+			pieces->hole |= pieces->lo < pieces->hi;
+			return false;
+		}
+		pieces->area = asp_cursor_area(&pieces->cursor);
+		if (!(pieces->area.flags & ASP_FLAG_LEAVING))
+			break;
+	}
+	pieces->from =
+		pieces->area.start.value > pieces->lo ? pieces->area.start.value : pieces->lo;
+	pieces->to = pieces->area.end.value < pieces->hi ? pieces->area.end.value : pieces->hi;
+	pieces->hole |= pieces->from > pieces->lo;
+	pieces->lo = pieces->to;
+	return true;
+}
+
+/* An edit has moved things: find the place again. */
+static void restart_pieces(struct pieces *pieces)
+{
+	pieces->started = false;
+}
+
+/* How many pieces more than one the area falls into if [from, to) becomes different
+ * from the rest of it. */
+static unsigned extra_pieces(const struct pieces *pieces)
+{
+	return (pieces->from > pieces->area.start.value) + (pieces->to < pieces->area.end.value);
+}
+
+static bool piece_on_granule(const struct pieces *pieces)
+{
+	uint64_t granule = pieces->area.backend->granule;
+
+	return !granule || !((pieces->from | pieces->to) & (granule - 1));
+}
+
+static bool has_holes(const struct aspace_txn *txn, struct aspace_range range)
+{
+	struct pieces pieces = pieces_of(range);
+
+	while (next_piece(txn, &pieces))
+		;
+	return pieces.hole;
+}
+
+/* ---- Editing -------------------------------------------------------------- */
+
+static void insert_piece(struct aspace_txn *txn, const struct aspace_area *of, uint64_t lo,
+			 uint64_t hi, uint64_t flags, void *user)
+{
+	struct aspace_area piece = {
+		.start = {lo},
+		.end = {hi},
+		.flags = flags,
+		.backend = of->backend,
+		.user = user,
+	};
+
+	asp_edit_insert(&txn->edit, &piece);
+}
+
+/* Nothing is left in [lo, hi). */
+void asp_plan_cut(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
+{
+	struct asp_edit *edit = &txn->edit;
+	struct asp_cursor cursor;
+	struct aspace_area area = {.flags = 0};
+	bool more = asp_cursor_seek(&cursor, edit->root, lo), out = false, any = false;
+
+	/* The area that reaches in from below keeps its reference. */
+	if (more && asp_cursor_start(&cursor) < lo) {
+		area = asp_cursor_area(&cursor);
+		asp_edit_update(edit, area.start.value, lo, area.flags, area.user);
+		if (area.end.value > hi) {
+			insert_piece(txn, &area, hi, area.end.value, area.flags,
+				     take_clone(txn, area.backend, area.user));
+			return;
+		}
+		more = asp_cursor_seek(&cursor, edit->root, lo);
+	}
+	/* The others lose theirs. So does the one that reaches out above, whose rest gets
+	 * another: a reference must not outlive the address that its area started at, or
+	 * a snapshot that shows it there would not know it any more (reclaim.c). */
+	for (; more && asp_cursor_start(&cursor) < hi; more = asp_cursor_next(&cursor)) {
+		any = true;
+		area = asp_cursor_area(&cursor);
+		out = area.end.value > hi;
+		if (out)
+			break;
+		give_up_reference(txn, &area);
+	}
+	if (any)
+		asp_edit_remove(edit, lo, hi);
+	if (out) {
+		void *user = take_clone(txn, area.backend, area.user);
+
+		if (counts_references(area.backend, area.user))
+			give_up_reference(txn, &area);
+		insert_piece(txn, &area, hi, area.end.value, area.flags, user);
+	}
+}
+
+/* [lo, hi), inside one area, gets these flags. The first piece keeps the reference. */
+void asp_plan_set_flags(struct aspace_txn *txn, uint64_t lo, uint64_t hi, uint64_t flags)
+{
+	struct asp_edit *edit = &txn->edit;
+	struct asp_cursor cursor;
+	struct aspace_area area;
+
+	asp_cursor_seek(&cursor, edit->root, lo);
+	area = asp_cursor_area(&cursor);
+	if (area.start.value < lo) {
+		asp_edit_update(edit, area.start.value, lo, area.flags, area.user);
+		insert_piece(txn, &area, lo, hi, flags, take_clone(txn, area.backend, area.user));
+	} else {
+		asp_edit_update(edit, lo, hi, flags, area.user);
+	}
+	if (hi < area.end.value)
+		insert_piece(txn, &area, hi, area.end.value, area.flags,
+			     take_clone(txn, area.backend, area.user));
+}
+
+/* A piece of one area goes to another place, where nothing is. */
+void asp_plan_carry(struct aspace_txn *txn, const struct aspace_change *move)
+{
+	uint64_t lo = move->range.start.value, hi = move->range.end.value;
+	struct asp_cursor cursor;
+	struct aspace_area area;
+	void *user;
+
+	asp_cursor_seek(&cursor, txn->edit.root, lo);
+	area = asp_cursor_area(&cursor);
+	user = take_clone(txn, area.backend, area.user);
+	asp_plan_cut(txn, lo, hi);
+	insert_piece(txn, &area, move->destination.value, move->destination.value + (hi - lo),
+		     area.flags, user);
+}
+
+bool asp_mergeable(const struct aspace *space, const struct aspace_area *left,
+		   const struct aspace_area *right)
+{
+	struct aspace_area public_left, public_right;
+
+	if (left->end.value != right->start.value || left->flags != right->flags ||
+	    left->backend != right->backend || left->flags & ASP_FLAG_LEAVING ||
+	    space->mode & ASPACE_NEVER_MERGE)
+		return false;
+	if (!left->backend->ops->can_merge)
+		return left->user == right->user;
+	public_left = asp_public_area(*left);
+	public_right = asp_public_area(*right);
+	return left->backend->ops->can_merge(left->backend, &public_left, &public_right);
+}
+
+/* Merges equal neighbours that meet at an address in [lo, hi]. */
+void asp_plan_merge(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
+{
+	struct asp_edit *edit = &txn->edit;
+	struct asp_cursor cursor;
+	struct aspace_area left, right;
+	uint64_t at = lo;
+
+	while (asp_cursor_seek(&cursor, edit->root, at)) {
+		if (asp_cursor_start(&cursor) < at && !asp_cursor_next(&cursor))
+			return;
+		right = asp_cursor_area(&cursor);
+		if (right.start.value > hi)
+			return;
+		at = right.end.value;
+		if (!asp_cursor_prev(&cursor))
+			continue;
+		left = asp_cursor_area(&cursor);
+		if (!asp_mergeable(txn->space, &left, &right))
+			continue;
+		give_up_reference(txn, &right);
+		asp_edit_remove(edit, right.start.value, right.start.value + 1);
+		asp_edit_update(edit, left.start.value, right.end.value, left.flags, left.user);
+	}
+}
+
+struct asp_action *asp_plan_action(struct aspace_txn *txn, enum asp_phase phase,
+				   struct aspace_backend *backend, enum aspace_change_kind kind,
+				   uint64_t lo, uint64_t hi)
+{
+	struct asp_actions *list = &txn->actions[phase];
+	struct asp_action *action = asp_pool_get(&txn->space->actions);
+
+	*action = (struct asp_action){
+		.backend = backend,
+		.change = {.kind = kind, .range = aspace_range_of(lo, hi)},
+	};
+	if (list->tail)
+		list->tail->next = action;
+	else
+		list->head = action;
+	list->tail = action;
+	txn->action_count++;
+	return action;
+}
+
+static void plan_unmap_action(struct aspace_txn *txn, const struct pieces *pieces)
+{
+	struct asp_action *action = asp_plan_action(txn, ASP_PHASE_UNMAP, pieces->area.backend,
+						    ASPACE_CHANGE_UNMAP, pieces->from, pieces->to);
+
+	action->change.old_flags = pieces->area.flags & ~ASPACE_FLAGS_RESERVED;
+	action->change.user = pieces->area.user;
+}
+
+/* All that an operation on `areas` areas may take, merging included. */
+static bool reserve(struct aspace_txn *txn, size_t areas, size_t actions)
+{
+	return asp_edit_reserve(&txn->edit, 3 * areas + 6, 4 * areas + 8) &&
+	       (!actions || asp_pool_reserve(&txn->space->actions, actions));
+}
+
+/* The same where the areas need not be neighbours: each may have a path of its own, but
+ * there are no more nodes to own than the tree has. */
+static bool reserve_scattered(struct aspace_txn *txn, size_t areas)
+{
+	size_t paths = areas * asp_tree_height(txn->edit.root);
+	size_t nodes = txn->space->node_count + (size_t)txn->edit.node_count;
+
+	return asp_edit_reserve(&txn->edit, 3 * areas + 6 + (paths < nodes ? paths : nodes),
+				4 * areas + 8);
+}
+
+/* The edit is done: merge, or, in an open transaction, note where to look at commit. */
+static void finish(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
+{
+	struct aspace_record *record;
+
+	if (!txn->open) {
+		asp_plan_merge(txn, lo, hi);
+		return;
+	}
+	record = asp_pool_get(&txn->space->records);
+	record->lo = lo;
+	record->hi = hi;
+	asp_list_push(&txn->touched, record);
+}
+
+/* ---- Map ------------------------------------------------------------------ */
+
+/* What is in the way of a map. */
+struct obstacles {
+	size_t count;
+	bool leaving;
+	bool foreign; /* not all of them are the new area's backend's */
+	bool cut;     /* one area reaches out above */
+	bool touches; /* an area ends or starts at the border: perhaps to be merged */
+	struct aspace_area cut_area;
+};
+
+static struct obstacles look_for_obstacles(const struct aspace_txn *txn, uint64_t lo, uint64_t hi,
+					   const struct aspace_backend *backend)
+{
+	struct obstacles found = {0};
+	struct asp_cursor cursor;
+	bool more = asp_cursor_seek_below(&cursor, txn->edit.root, lo);
+
+	if (more && asp_cursor_slot(&cursor)->end <= lo) {
+		found.touches = asp_cursor_slot(&cursor)->end == lo;
+		more = asp_cursor_next(&cursor);
+	} else if (!more) {
+		more = asp_cursor_seek(&cursor, txn->edit.root, lo);
+	}
+	for (; more && asp_cursor_start(&cursor) < hi; more = asp_cursor_next(&cursor)) {
+		const struct asp_slot *slot = asp_cursor_slot(&cursor);
+
+		if (slot->flags & ASP_FLAG_LEAVING) {
+			found.leaving = true;
+			continue;
+		}
+		found.count++;
+		found.foreign |= slot->backend != backend;
+		if (slot->end > hi) {
+			found.cut = true;
+			found.cut_area = asp_cursor_area(&cursor);
+		}
+	}
+	found.touches |= more && asp_cursor_start(&cursor) == hi;
+	return found;
+}
+
+static void plan_map_actions(struct aspace_txn *txn, const struct aspace_area *area,
+			     const struct obstacles *obstacles)
+{
+	uint64_t lo = area->start.value, hi = area->end.value;
+	enum asp_phase phase = ASP_PHASE_MAP;
+	enum aspace_change_kind kind = ASPACE_CHANGE_MAP;
+	struct asp_action *action;
+
+	if (obstacles->count && !obstacles->foreign && area->backend->ops->replace) {
+		phase = ASP_PHASE_REPLACE;
+		kind = ASPACE_CHANGE_REPLACE;
+	} else if (obstacles->count) {
+		struct pieces pieces = pieces_of(aspace_range_of(lo, hi));
+
+		while (next_piece(txn, &pieces))
+			plan_unmap_action(txn, &pieces);
+		phase = ASP_PHASE_REMAP;
+	}
+	action = asp_plan_action(txn, phase, area->backend, kind, lo, hi);
+	action->change.new_flags = area->flags;
+	action->change.user = area->user;
+}
+
+enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range range, uint64_t flags,
+				struct aspace_backend *backend, void *user, unsigned how)
+{
+	struct aspace *space = txn->space;
+	struct aspace_area area = {range.start, range.end, flags, backend, user};
+	uint64_t lo = range.start.value, hi = range.end.value;
+	struct obstacles obstacles;
+	enum aspace_status status;
+
+	if (!backend_usable(backend) || flags & ~backend->flags_mask ||
+	    !asp_range_usable(space, range, granule_of(space, backend)))
+		return ASPACE_INVALID_PARAM;
+	if ((how & ASPACE_REPLACE) && (space->mode & ASPACE_GRACE_UNMAP))
+		return ASPACE_NOT_SUPPORTED;
+	obstacles = look_for_obstacles(txn, lo, hi, backend);
+	if (obstacles.count && !(how & ASPACE_REPLACE))
+		return ASPACE_ALREADY_EXISTS;
+	if (obstacles.leaving) {
+		txn->leaving_in_way = true;
+		return ASPACE_BUSY;
+	}
+	if (obstacles.count) {
+		struct pieces pieces = pieces_of(range);
+
+		while (next_piece(txn, &pieces)) {
+			if (!piece_on_granule(&pieces))
+				return ASPACE_INVALID_PARAM;
+		}
+	}
+
+	if (!reserve(txn, obstacles.count, txn->open ? 0 : obstacles.count + 1))
+		return ASPACE_NO_MEMORY;
+	if (obstacles.cut) {
+		status = clone_ahead(txn, obstacles.cut_area.backend, obstacles.cut_area.user);
+		if (status != ASPACE_OK)
+			return status;
+	}
+
+	if (!txn->open)
+		plan_map_actions(txn, &area, &obstacles);
+	else
+		area.flags |= ASP_FLAG_FRESH;
+	if (obstacles.count)
+		asp_plan_cut(txn, lo, hi);
+	asp_edit_insert(&txn->edit, &area);
+	if (txn->open || obstacles.touches || obstacles.count)
+		finish(txn, lo, hi);
+	return ASPACE_OK;
+}
+
+/* ---- Unmap ---------------------------------------------------------------- */
+
+/* Marks a piece leaving. Its memory is touched only after a grace period; a piece
+ * that this transaction has mapped itself nobody has seen: it just goes. */
+static void plan_leaving(struct aspace_txn *txn, const struct pieces *pieces)
+{
+	struct aspace_record *record;
+
+	if (pieces->area.flags & ASP_FLAG_FRESH) {
+		asp_plan_cut(txn, pieces->from, pieces->to);
+		return;
+	}
+	record = asp_pool_get(&txn->space->records);
+	record->address = pieces->from;
+	record->retired = txn->edit.stamp;
+	asp_list_push(&txn->leaving, record);
+	asp_plan_set_flags(txn, pieces->from, pieces->to, pieces->area.flags | ASP_FLAG_LEAVING);
+}
+
+enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range range, unsigned how)
+{
+	struct aspace *space = txn->space;
+	bool grace = space->mode & ASPACE_GRACE_UNMAP;
+	struct pieces pieces = pieces_of(range);
+	size_t count = 0;
+	enum aspace_status status;
+
+	if (!asp_range_usable(space, range, space->granule))
+		return ASPACE_INVALID_PARAM;
+	while (next_piece(txn, &pieces)) {
+		if (!piece_on_granule(&pieces))
+			return ASPACE_INVALID_PARAM;
+		count++;
+	}
+	if (pieces.hole && asp_is_strict(space, how))
+		return ASPACE_NOT_MAPPED;
+	if (!count)
+		return ASPACE_OK;
+
+	if (!reserve(txn, count, txn->open || grace ? 0 : count))
+		return ASPACE_NO_MEMORY;
+	pieces = pieces_of(range);
+	while (next_piece(txn, &pieces)) {
+		/* What a cut leaves above it needs a reference; a leaving piece is always one
+		 * more. */
+		unsigned clones = grace ? extra_pieces(&pieces) : pieces.to < pieces.area.end.value;
+
+		for (unsigned i = 0; i < clones; i++) {
+			status = clone_ahead(txn, pieces.area.backend, pieces.area.user);
+			if (status != ASPACE_OK)
+				return status;
+		}
+		if (!txn->open && !grace)
+			plan_unmap_action(txn, &pieces);
+	}
+
+	if (grace) {
+		pieces = pieces_of(range);
+		while (next_piece(txn, &pieces)) {
+			plan_leaving(txn, &pieces);
+			restart_pieces(&pieces);
+		}
+	} else {
+		asp_plan_cut(txn, range.start.value, range.end.value);
+	}
+	if (txn->open)
+		finish(txn, range.start.value, range.end.value);
+	return ASPACE_OK;
+}
+
+/* ---- Protect -------------------------------------------------------------- */
+
+/* Asks the callback about every piece, and notes those that change as actions.
+ * `clones`: references that will be needed. */
+static enum aspace_status decide_pieces(struct aspace_txn *txn, struct aspace_range range,
+					aspace_protect_fn *decide, void *ctx, size_t *count)
+{
+	struct pieces pieces = pieces_of(range);
+
+	while (next_piece(txn, &pieces)) {
+		struct aspace_area seen = asp_public_area(pieces.area);
+		uint64_t flags = seen.flags;
+		struct asp_action *action;
+
+		seen.start.value = pieces.from;
+		seen.end.value = pieces.to;
+		if (!decide(ctx, &seen, &flags) || flags == seen.flags)
+			continue;
+		if (flags & ~seen.backend->flags_mask || !piece_on_granule(&pieces))
+			return ASPACE_INVALID_PARAM;
+		if (!asp_pool_reserve(&txn->space->actions, 1))
+			return ASPACE_NO_MEMORY;
+		action = asp_plan_action(txn, ASP_PHASE_PROTECT, seen.backend,
+					 ASPACE_CHANGE_PROTECT, pieces.from, pieces.to);
+		action->change.old_flags = seen.flags;
+		action->change.new_flags = flags;
+		action->change.user = seen.user;
+		(*count)++;
+	}
+	return ASPACE_OK;
+}
+
+/* References for the pieces that the noted changes make. */
+static enum aspace_status clone_for_pieces(struct aspace_txn *txn)
+{
+	for (struct asp_action *action = txn->actions[ASP_PHASE_PROTECT].head; action;
+	     action = action->next) {
+		struct pieces pieces = pieces_of(action->change.range);
+
+		next_piece(txn, &pieces);
+		for (unsigned i = extra_pieces(&pieces); i > 0; i--) {
+			enum aspace_status status =
+				clone_ahead(txn, pieces.area.backend, pieces.area.user);
+
+			if (status != ASPACE_OK)
+				return status;
+		}
+	}
+	return ASPACE_OK;
+}
+
+enum aspace_status asp_plan_protect(struct aspace_txn *txn, struct aspace_range range,
+				    aspace_protect_fn *decide, void *ctx, unsigned how)
+{
+	struct aspace *space = txn->space;
+	struct asp_action *action;
+	enum aspace_status status;
+	size_t count = 0;
+
+	if (!decide)
+		return ASPACE_INVALID_PARAM;
+	if (range.start.value == range.end.value)
+		return ASPACE_OK;
+	if (!asp_range_usable(space, range, space->granule))
+		return ASPACE_INVALID_PARAM;
+	if (asp_is_strict(space, how) && has_holes(txn, range))
+		return ASPACE_NOT_MAPPED;
+
+	status = decide_pieces(txn, range, decide, ctx, &count);
+	if (status == ASPACE_OK && count) {
+		status = reserve_scattered(txn, count) ? clone_for_pieces(txn) : ASPACE_NO_MEMORY;
+		if (status == ASPACE_OK) {
+			for (action = txn->actions[ASP_PHASE_PROTECT].head; action;
+			     action = action->next) {
+				uint64_t lo = action->change.range.start.value;
+				struct pieces pieces = pieces_of(action->change.range);
+
+				next_piece(txn, &pieces);
+				asp_plan_set_flags(txn, lo, action->change.range.end.value,
+						   action->change.new_flags |
+							   (pieces.area.flags & ASP_FLAG_FRESH));
+			}
+			finish(txn, range.start.value, range.end.value);
+		}
+	}
+	/* An open transaction works its actions out anew at commit. */
+	if (txn->open) {
+		put_actions(space, &txn->actions[ASP_PHASE_PROTECT]);
+		txn->action_count = 0;
+	}
+	return status;
+}
+
+/* ---- Move and resize ------------------------------------------------------ */
+
+enum aspace_status asp_plan_move(struct aspace_txn *txn, struct aspace_range from,
+				 struct aspace_vaddr to)
+{
+	struct aspace *space = txn->space;
+	uint64_t size = from.end.value - from.start.value;
+	struct aspace_range dest = {to, {to.value + size}};
+	struct pieces pieces = pieces_of(from);
+	struct obstacles obstacles;
+	struct asp_action *action;
+	enum aspace_status status;
+	size_t count = 0;
+
+	if (!asp_range_usable(space, from, space->granule) || to.value + size < to.value ||
+	    !asp_range_usable(space, dest, space->granule) ||
+	    (dest.start.value < from.end.value && from.start.value < dest.end.value))
+		return ASPACE_INVALID_PARAM;
+	if (space->mode & ASPACE_GRACE_UNMAP)
+		return ASPACE_NOT_SUPPORTED;
+	while (next_piece(txn, &pieces)) {
+		uint64_t granule = pieces.area.backend->granule;
+
+		if (!piece_on_granule(&pieces) ||
+		    (granule && (to.value - from.start.value) & (granule - 1)))
+			return ASPACE_INVALID_PARAM;
+		if (!pieces.area.backend->ops->move)
+			return ASPACE_NOT_SUPPORTED;
+		count++;
+	}
+	if (pieces.hole)
+		return ASPACE_NOT_MAPPED;
+	obstacles = look_for_obstacles(txn, dest.start.value, dest.end.value, NULL);
+	if (obstacles.count)
+		return ASPACE_ALREADY_EXISTS;
+
+	/* The moved area gets a reference of its own: a snapshot may show the old one, at
+	 * the old address, for longer. */
+	if (!reserve(txn, 2 * count, count))
+		return ASPACE_NO_MEMORY;
+	pieces = pieces_of(from);
+	while (next_piece(txn, &pieces)) {
+		unsigned clones = pieces.to < pieces.area.end.value ? 2 : 1;
+
+		for (unsigned i = 0; i < clones; i++) {
+			status = clone_ahead(txn, pieces.area.backend, pieces.area.user);
+			if (status != ASPACE_OK)
+				return status;
+		}
+		action = asp_plan_action(txn, ASP_PHASE_MOVE, pieces.area.backend,
+					 ASPACE_CHANGE_MOVE, pieces.from, pieces.to);
+		action->change.destination.value = to.value + (pieces.from - from.start.value);
+		action->change.old_flags = action->change.new_flags = pieces.area.flags;
+		action->change.user = pieces.area.user;
+	}
+	for (action = txn->actions[ASP_PHASE_MOVE].head; action; action = action->next)
+		asp_plan_carry(txn, &action->change);
+	asp_plan_merge(txn, to.value, dest.end.value);
+	return ASPACE_OK;
+}
+
+enum aspace_status asp_plan_resize(struct aspace_txn *txn, struct aspace_vaddr start, uint64_t size,
+				   unsigned how)
+{
+	struct aspace *space = txn->space;
+	struct asp_cursor cursor;
+	struct aspace_area area;
+	struct obstacles obstacles;
+	struct asp_action *action;
+	uint64_t end = start.value + size;
+
+	if (!asp_range_usable(space, aspace_range_of(start.value, end), space->granule))
+		return ASPACE_INVALID_PARAM;
+	if (!asp_cursor_seek(&cursor, txn->edit.root, start.value) ||
+	    asp_cursor_start(&cursor) != start.value)
+		return ASPACE_NOT_MAPPED;
+	area = asp_cursor_area(&cursor);
+	if (area.flags & ASP_FLAG_LEAVING)
+		return ASPACE_NOT_MAPPED;
+	if (end <= area.end.value)
+		return end == area.end.value
+			       ? ASPACE_OK
+			       : asp_plan_unmap(txn, aspace_range_of(end, area.end.value), how);
+	if (area.backend->granule && end & (area.backend->granule - 1))
+		return ASPACE_INVALID_PARAM;
+	obstacles = look_for_obstacles(txn, area.end.value, end, area.backend);
+	if (obstacles.count)
+		return ASPACE_ALREADY_EXISTS;
+	if (obstacles.leaving) {
+		txn->leaving_in_way = true;
+		return ASPACE_BUSY;
+	}
+
+	if (!reserve(txn, 1, 1))
+		return ASPACE_NO_MEMORY;
+	action = asp_plan_action(txn, ASP_PHASE_MAP, area.backend, ASPACE_CHANGE_MAP,
+				 area.end.value, end);
+	action->change.new_flags = area.flags;
+	action->change.user = area.user;
+	asp_edit_update(&txn->edit, start.value, end, area.flags, area.user);
+	asp_plan_merge(txn, end, end);
+	return ASPACE_OK;
+}

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The bare-metal platform: spinning locks, the program's pages, and grace periods
+ * that whoever asks for them turns over.
+ *
+ * Grace periods. There is one set of them, for all spaces. A poller (one at a time;
+ * who finds another at work goes away) begins number n by advancing started, then
+ * visits each CPU once: it adds 0 to the online flag's and the sections' words
+ * (acquire and release), and notes whether a section is open there, and which. The
+ * grace period ends when each noted section has: when the nesting of that CPU is 0,
+ * or its count of outermost sections has advanced. A CPU that is in a section each time
+ * somebody looks therefore does not hold it up.
+ *
+ * Why that is enough. Let W remove something and then take its stamp s by adding 0 to
+ * started, and let grace period n >= s have been begun by adding 1: the removal happens
+ * before the visits, as hosted_grace.c argues for its numbers. In the modification
+ * order of a CPU's word, the visit comes before the addition by which an outermost
+ * section begins, or after it.
+ *   Before: the section's addition acquires what the visit released; it sees the
+ *   removal, and we need not wait for it.
+ *   After, and before the section's end: the visit reads a nesting above 0 and notes
+ *   the section.
+ *   After its end: the visit, or the look that finds the noted section over, reads
+ *   from the release store that ended it or from what the CPU did to the word later
+ *   (the additions release too), so what the section read happens before.
+ * Readers pay one atomic addition to a line of their own. Pure quiescent states would
+ * make them free, but a CPU that forgets to announce one, or idles, would hold up all
+ * reclamation; nobody can be interrupted here to look after it.
+ * The online flag works the same way: the CPU sets it by an exchange, the visit adds
+ * nothing to it, and a CPU that comes online after the visit sees the removal.
+ *
+ * Invariants:
+ *  1. started == ended, or started == ended + 1 and a grace period is in progress.
+ *  2. Only who has set polling from 0 to 1 changes started, ended and any awaited.
+ *  3. While no grace period is in progress, every awaited is 0.
+ *  4. Nothing here waits for a reader; only asp_lock_acquire() waits for anybody.
+ */
+#include "platform.h"
+
+struct asp_grace {
+	_Atomic uint64_t started, ended;
+	_Atomic uint64_t requested;
+	_Atomic uint32_t polling;
+};
+
+static struct asp_grace all_spaces = {.started = 1, .ended = 1, .requested = 1};
+
+struct asp_bare_cpu asp_bare_cpus[ASPACE_BARE_CPUS_MAX];
+
+/* ---- What the program may replace ------------------------------------------ */
+
+__attribute__((weak)) void aspace_bare_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+	__asm__ volatile("yield");
+#endif
+}
+
+__attribute__((weak)) uint64_t aspace_bare_now_ms(void)
+{
+	return 0;
+}
+
+/* ---- Locks and waiting ----------------------------------------------------- */
+
+void asp_lock_init(struct asp_lock *lock)
+{
+	atomic_init(&lock->next, 0);
+	atomic_init(&lock->serving, 0);
+}
+
+void asp_lock_acquire(struct asp_lock *lock)
+{
+	/* Relaxed: the ticket orders nothing; the load that ends the wait acquires what
+	 * the last holder released. */
+	uint32_t ticket = atomic_fetch_add_explicit(&lock->next, 1, memory_order_relaxed);
+
+	while (atomic_load_explicit(&lock->serving, memory_order_acquire) != ticket)
+		aspace_bare_relax();
+}
+
+bool asp_lock_try(struct asp_lock *lock)
+{
+	/* Sequentially consistent: the pairing in platform.h. */
+	uint32_t serving = atomic_load(&lock->serving);
+
+	return atomic_compare_exchange_strong(&lock->next, &serving, serving + 1);
+}
+
+void asp_lock_release(struct asp_lock *lock)
+{
+	/* The same. */
+	atomic_fetch_add(&lock->serving, 1);
+}
+
+void asp_lock_forget_waiters(struct asp_lock *lock)
+{
+	uint32_t serving = atomic_load_explicit(&lock->serving, memory_order_relaxed);
+
+	atomic_store_explicit(&lock->next, serving + 1, memory_order_relaxed);
+}
+
+void asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms)
+{
+	(void)timeout_ms;
+	if (atomic_load_explicit(word, memory_order_relaxed) == value)
+		aspace_bare_relax();
+}
+
+void asp_wake_all(_Atomic uint32_t *word)
+{
+	(void)word;
+}
+
+uintptr_t asp_thread_self(void)
+{
+	return (uintptr_t)aspace_bare_cpu() + 1;
+}
+
+uint64_t asp_now_ms(void)
+{
+	return aspace_bare_now_ms();
+}
+
+/* ---- Pages ----------------------------------------------------------------- */
+
+void *asp_pages_alloc(void *ctx, size_t size)
+{
+	(void)ctx;
+	return aspace_bare_pages_alloc(size);
+}
+
+void asp_pages_free(void *ctx, void *block, size_t size)
+{
+	(void)ctx;
+	aspace_bare_pages_free(block, size);
+}
+
+_Atomic bool asp_watched;
+
+void asp_watch(void)
+{
+}
+
+void asp_mark(void *block, size_t size, bool usable)
+{
+	(void)block;
+	(void)size;
+	(void)usable;
+}
+
+/* ---- CPUs ------------------------------------------------------------------ */
+
+void aspace_bare_cpu_online(void)
+{
+	/* Acquire: what was removed before the visit that found us offline, we see. */
+	atomic_exchange_explicit(&asp_bare_cpus[aspace_bare_cpu()].online, true,
+				 memory_order_acq_rel);
+}
+
+void aspace_bare_cpu_offline(void)
+{
+	/* Release: what our sections read happens before the visit that finds us gone. */
+	atomic_exchange_explicit(&asp_bare_cpus[aspace_bare_cpu()].online, false,
+				 memory_order_acq_rel);
+}
+
+/* What is there now, read by a read-modify-write; see the head. */
+static uint64_t look(struct asp_bare_cpu *cpu)
+{
+	return atomic_fetch_add_explicit(&cpu->sections, 0, memory_order_acq_rel);
+}
+
+static void visit(struct asp_bare_cpu *cpu)
+{
+	/* An exchange of true for true, or a failure that must still order us before
+	 * the CPU's own exchange: false for false. */
+	bool online = false;
+
+	cpu->awaited = 0;
+	if (atomic_compare_exchange_strong_explicit(&cpu->online, &online, false,
+						    memory_order_acq_rel, memory_order_acquire))
+		return;
+	cpu->awaited = look(cpu);
+	if (!(cpu->awaited & ASP_BARE_NESTING))
+		cpu->awaited = 0;
+}
+
+/* Does the section noted at the visit still run? */
+static bool holds_up(struct asp_bare_cpu *cpu)
+{
+	uint64_t sections;
+
+	if (!cpu->awaited)
+		return false;
+	sections = look(cpu);
+	if ((sections & ASP_BARE_NESTING) &&
+	    sections / ASP_BARE_SECTION == cpu->awaited / ASP_BARE_SECTION)
+		return true;
+	cpu->awaited = 0;
+	return false;
+}
+
+/* ---- Grace periods --------------------------------------------------------- */
+
+/* Under polling. One step; true if a grace period ended. */
+static bool step(struct asp_grace *grace)
+{
+	uint64_t started = atomic_load_explicit(&grace->started, memory_order_relaxed);
+	uint64_t ended = atomic_load_explicit(&grace->ended, memory_order_relaxed);
+
+	if (started == ended) {
+		if (atomic_load_explicit(&grace->requested, memory_order_acquire) <= ended)
+			return false;
+		started = atomic_fetch_add_explicit(&grace->started, 1, memory_order_acq_rel) + 1;
+		for (unsigned i = 0; i < ASPACE_BARE_CPUS_MAX; i++)
+			visit(&asp_bare_cpus[i]);
+	}
+	for (unsigned i = 0; i < ASPACE_BARE_CPUS_MAX; i++) {
+		if (holds_up(&asp_bare_cpus[i]))
+			return false;
+	}
+	/* Release pairs with asp_grace_elapsed(). */
+	atomic_store_explicit(&grace->ended, started, memory_order_release);
+	return true;
+}
+
+static void advance(struct asp_grace *grace)
+{
+	/* Who comes while another polls, on another CPU or beneath us on this one, has
+	 * nothing to add. Acquire and release hand the poller's state on. */
+	if (atomic_exchange_explicit(&grace->polling, 1, memory_order_acquire))
+		return;
+	while (step(grace))
+		;
+	atomic_store_explicit(&grace->polling, 0, memory_order_release);
+}
+
+enum aspace_status asp_grace_attach(const void *flavour, struct asp_grace_client *client,
+				    struct asp_grace **out)
+{
+	if (flavour)
+		return ASPACE_NOT_SUPPORTED;
+	atomic_init(&client->due, 0);
+	atomic_init(&client->latest, 0);
+	client->next = NULL;
+	client->link = NULL;
+	client->pins = 0;
+	client->worker = 0;
+	*out = &all_spaces;
+	return ASPACE_OK;
+}
+
+void asp_grace_detach(struct asp_grace *grace, struct asp_grace_client *client)
+{
+	(void)grace;
+	(void)client;
+}
+
+uint64_t asp_grace_stamp(struct asp_grace *grace)
+{
+	/* A read-modify-write: see "Numbers" in hosted_grace.c. */
+	return atomic_fetch_add_explicit(&grace->started, 0, memory_order_acq_rel) + 1;
+}
+
+bool asp_grace_elapsed(struct asp_grace *grace, uint64_t stamp)
+{
+	if (atomic_load_explicit(&grace->ended, memory_order_acquire) >= stamp)
+		return true;
+	advance(grace);
+	return atomic_load_explicit(&grace->ended, memory_order_acquire) >= stamp;
+}
+
+static void raise_to(_Atomic uint64_t *word, uint64_t value)
+{
+	uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
+
+	while (old < value &&
+	       !atomic_compare_exchange_weak_explicit(word, &old, value, memory_order_acq_rel,
+						      memory_order_relaxed))
+		;
+}
+
+void asp_grace_request(struct asp_grace *grace, struct asp_grace_client *client, uint64_t stamp)
+{
+	/* Nobody runs work here; the core looks for itself. */
+	if (client)
+		raise_to(&client->latest, stamp);
+	raise_to(&grace->requested, stamp);
+}
+
+bool asp_grace_wait(struct asp_grace *grace, uint64_t stamp, unsigned timeout_ms)
+{
+	(void)timeout_ms;
+	asp_grace_request(grace, NULL, stamp);
+	return asp_grace_elapsed(grace, stamp);
+}
+
+uint64_t asp_grace_count(struct asp_grace *grace)
+{
+	return atomic_load_explicit(&grace->ended, memory_order_relaxed) - 1;
+}
+
+bool asp_grace_in_section(struct asp_grace *grace)
+{
+	uint64_t sections = atomic_load_explicit(&asp_bare_cpus[aspace_bare_cpu()].sections,
+						 memory_order_relaxed);
+
+	(void)grace;
+	return sections & ASP_BARE_NESTING;
+}
+
+void asp_grace_thread_prepare(struct asp_grace *grace)
+{
+	(void)grace;
+	aspace_bare_cpu_online();
+}
+
+void aspace_bare_quiescent(void)
+{
+	if (!asp_grace_in_section(&all_spaces))
+		advance(&all_spaces);
+}
+
+/* ---- fork: there is none ---------------------------------------------------- */
+
+void asp_grace_before_fork(void)
+{
+}
+
+void asp_grace_after_fork_parent(void)
+{
+}
+
+void asp_grace_after_fork_child(void)
+{
+}
+
+enum aspace_status asp_grace_install_fork_hooks(void)
+{
+	return ASPACE_NOT_SUPPORTED;
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Hosted locks and waiting: a ticket lock over futex(2).
+ *
+ * A waiter sleeps upon the word `serving` with a bit that its ticket chooses, and
+ * the releaser wakes only that bit: one release wakes one waiter (and those 32
+ * places behind it, who go back to sleep). glibc's mutex would be shorter but is
+ * not fair, and may not be locked in a signal handler.
+ *
+ * Invariants:
+ *  1. serving <= next (modulo 2^32); the lock is free when they are equal.
+ *  2. Only the holder of ticket `serving` advances it, by one.
+ *  3. No function here is a cancellation point, changes errno or calls malloc: the
+ *     system calls go through syscall(2).
+ *  4. Who holds a lock, or has drawn a ticket, is registered with bp (fork needs
+ *     that; see hosted_grace.c).
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "platform.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* About a microsecond: less than it costs to sleep and be woken, more than the
+ * critical sections that publish an update. */
+#define SPINS 100
+
+static void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+	__asm__ volatile("yield");
+#endif
+}
+
+static void futex_wait(_Atomic uint32_t *word, uint32_t value, const struct timespec *until,
+		       uint32_t bits)
+{
+	int saved = errno;
+
+	/* FUTEX_WAIT_BITSET takes an absolute time of CLOCK_MONOTONIC. */
+	if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, value, until, NULL,
+		    bits) &&
+	    errno == EINTR) {
+#ifdef ASP_TSAN
+		/* ThreadSanitizer keeps signals back until the next function that it
+		 * intercepts, and would keep them for the whole wait. */
+		sigset_t mask;
+
+		pthread_sigmask(SIG_BLOCK, NULL, &mask);
+#endif
+	}
+	errno = saved;
+}
+
+static void futex_wake(_Atomic uint32_t *word, uint32_t bits)
+{
+	int saved = errno;
+
+	syscall(SYS_futex, word, FUTEX_WAKE_BITSET | FUTEX_PRIVATE_FLAG, INT_MAX, NULL, NULL, bits);
+	errno = saved;
+}
+
+static uint32_t ticket_bit(uint32_t ticket)
+{
+	return UINT32_C(1) << (ticket % 32);
+}
+
+void asp_lock_init(struct asp_lock *lock)
+{
+	atomic_init(&lock->next, 0);
+	atomic_init(&lock->serving, 0);
+}
+
+void asp_lock_acquire(struct asp_lock *lock)
+{
+	uint32_t ticket, serving;
+	int spins = 0;
+
+	asp_bp_register();
+	/*
+	 * Sequentially consistent, as are the load of serving below and the pair in
+	 * asp_lock_release(): one writes next and reads serving, the other writes
+	 * serving and reads next, and if both read old values, we sleep and nobody
+	 * wakes us. The load also acquires what the last holder released.
+	 */
+	ticket = atomic_fetch_add(&lock->next, 1);
+	while ((serving = atomic_load(&lock->serving)) != ticket) {
+		/* Only the next in line has something to gain by spinning. */
+		if (ticket - serving == 1 && spins++ < SPINS)
+			relax();
+		else
+			futex_wait(&lock->serving, serving, NULL, ticket_bit(ticket));
+	}
+}
+
+bool asp_lock_try(struct asp_lock *lock)
+{
+	uint32_t serving;
+
+	asp_bp_register();
+	/*
+	 * A load first, and sequentially consistent: this is the load that the pairing
+	 * in platform.h is about. If it is before a release in the total order, so is
+	 * everything the caller stored before, and the releaser's later loads see it.
+	 * It acquires what the last holder released; the exchange itself could be
+	 * relaxed for that, but must not let the critical section rise above it.
+	 */
+	serving = atomic_load(&lock->serving);
+	return atomic_compare_exchange_strong(&lock->next, &serving, serving + 1);
+}
+
+void asp_lock_release(struct asp_lock *lock)
+{
+	/* A read-modify-write, for the total order with asp_lock_try(); a release store
+	 * followed by the load of next could be reordered. */
+	uint32_t serving = atomic_fetch_add(&lock->serving, 1) + 1;
+
+	/* See asp_lock_acquire() for the pairing. This still reads the lock: who frees
+	 * it must know that every release has returned, not only happened. */
+	if (atomic_load(&lock->next) != serving)
+		futex_wake(&lock->serving, ticket_bit(serving));
+}
+
+void asp_lock_forget_waiters(struct asp_lock *lock)
+{
+	/* Alone in the child: relaxed is enough. */
+	uint32_t serving = atomic_load_explicit(&lock->serving, memory_order_relaxed);
+
+	atomic_store_explicit(&lock->next, serving + 1, memory_order_relaxed);
+}
+
+void asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms)
+{
+	struct timespec until;
+
+	if (!timeout_ms) {
+		futex_wait(word, value, NULL, FUTEX_BITSET_MATCH_ANY);
+		return;
+	}
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += (time_t)(timeout_ms / 1000);
+	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	futex_wait(word, value, &until, FUTEX_BITSET_MATCH_ANY);
+}
+
+void asp_wake_all(_Atomic uint32_t *word)
+{
+	futex_wake(word, FUTEX_BITSET_MATCH_ANY);
+}
+
+uintptr_t asp_thread_self(void)
+{
+	/* Initial exec: the address needs no call, and no allocation at first use.
+	 * pthread_self() is not on the list of async-signal-safe functions. */
+	static _Thread_local char self __attribute__((tls_model("initial-exec")));
+
+	return (uintptr_t)&self;
+}
+
+uint64_t asp_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Everything that the core needs from the system below it, and nothing else:
+ * locks, waiting, pages, poisoning, grace periods. Two implementations, chosen
+ * at build time: hosted (futex, mmap, liburcu) and bare metal (ASPACE_BARE_METAL:
+ * spinning, pages and CPU numbers from the program, quiescent states).
+ *
+ * The core includes only freestanding headers beside this one.
+ */
+#ifndef ASPACE_PLATFORM_H
+#define ASPACE_PLATFORM_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <aspace/status.h>
+
+/* ---- Locks ----------------------------------------------------------------
+ *
+ * A ticket lock: first come, first served, whoever waits sleeps. Waiting is no
+ * cancellation point, and signal handlers run meanwhile. Release is a
+ * sequentially consistent read-modify-write and try begins with a sequentially
+ * consistent load, so that
+ *
+ *     A: release(lock); load(x)      B: store(x); try(lock)   (x seq_cst)
+ *
+ * cannot end with A missing B's store and B's try failing because of A.
+ */
+struct asp_lock {
+	_Atomic uint32_t next;    /* the ticket that the next comer draws */
+	_Atomic uint32_t serving; /* the ticket that holds the lock */
+};
+
+void asp_lock_init(struct asp_lock *lock);
+void asp_lock_acquire(struct asp_lock *lock);
+bool asp_lock_try(struct asp_lock *lock);
+void asp_lock_release(struct asp_lock *lock);
+/* In a forked child: the calling thread holds the lock and all waiters are gone. */
+void asp_lock_forget_waiters(struct asp_lock *lock);
+
+/* ---- Waiting --------------------------------------------------------------
+ *
+ * Sleep while *word == value, at most timeout_ms (0: no limit); may wake early.
+ * No cancellation point; signal handlers run meanwhile. Bare metal spins once.
+ */
+void asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms);
+void asp_wake_all(_Atomic uint32_t *word);
+
+/* A number that no other live thread (bare metal: CPU) has; never 0. */
+uintptr_t asp_thread_self(void);
+
+/* Milliseconds of a clock that never goes back; bare metal may stand still at 0. */
+uint64_t asp_now_ms(void);
+
+/* ---- Pages ----------------------------------------------------------------
+ * Zeroed memory aligned to 4096, NULL where there is none.
+ */
+void *asp_pages_alloc(void *ctx, size_t size);
+void asp_pages_free(void *ctx, void *block, size_t size);
+
+/* Does somebody watch what memory is used: ASan, or valgrind in this run? Found out by
+ * asp_watch(), before the first use of the two below. */
+extern _Atomic bool asp_watched;
+void asp_watch(void);
+void asp_mark(void *block, size_t size, bool usable);
+
+/* Tell them that [block, block + size) must not be touched / is allocated and undefined
+ * again. On the path of every update, hence inline where nobody watches. */
+static inline void asp_poison(void *block, size_t size)
+{
+	if (__builtin_expect(atomic_load_explicit(&asp_watched, memory_order_relaxed), 0))
+		asp_mark(block, size, false);
+}
+
+static inline void asp_unpoison(void *block, size_t size)
+{
+	if (__builtin_expect(atomic_load_explicit(&asp_watched, memory_order_relaxed), 0))
+		asp_mark(block, size, true);
+}
+
+/* ---- Grace periods --------------------------------------------------------
+ *
+ * One struct asp_grace per flavour, shared by its spaces. Grace periods are
+ * numbered. A caller that has made something unreachable (with a release store)
+ * takes a stamp; when the stamp has elapsed, every read section that could have
+ * seen it has ended, and what those sections read happens before the return of
+ * asp_grace_elapsed() == true.
+ *
+ * Stamp 1 has always elapsed. Stamps of one asp_grace never decrease.
+ */
+struct asp_grace;
+
+/* One space, as its flavour's grace periods see it. Embedded in the space; the
+ * owner fills in work and the fork hooks, the rest belongs to the platform. */
+struct asp_grace_client {
+	/* Run what has come due. Hosted: called by the helper thread, with no lock
+	 * of the platform held, never at once for the same client. */
+	void (*work)(struct asp_grace_client *);
+	/* Take / give back every lock of the client around fork(). In the child the
+	 * locks have no waiters any more. */
+	void (*before_fork)(struct asp_grace_client *);
+	void (*after_fork)(struct asp_grace_client *, bool child);
+
+	/* The stamp at which work wants to run; 0: no wish. Set by
+	 * asp_grace_request(), taken (exchanged for 0) before work runs. */
+	_Atomic uint64_t due;
+	/* The greatest stamp that was ever requested: work runs again after it where
+	 * an earlier wish came first. */
+	_Atomic uint64_t latest;
+
+	struct asp_grace_client *next, **link;
+	unsigned pins;    /* the helper is at work here */
+	uintptr_t worker; /* the thread that is, else 0 */
+};
+
+/* Join the grace periods of a flavour (NULL: the default); starts the helper
+ * thread with the first client. ASPACE_NO_MEMORY. May block. */
+enum aspace_status asp_grace_attach(const void *flavour, struct asp_grace_client *client,
+				    struct asp_grace **out);
+/* Leave: returns when work does not run and never will again. May block. Must not
+ * be called from work. */
+void asp_grace_detach(struct asp_grace *grace, struct asp_grace_client *client);
+
+/* The number of the first grace period that begins after this call. */
+uint64_t asp_grace_stamp(struct asp_grace *grace);
+/* Has that grace period ended? */
+bool asp_grace_elapsed(struct asp_grace *grace, uint64_t stamp);
+/* See to it that grace period `stamp` comes to pass, and that client->work runs
+ * after it (client may be NULL: no work). Never blocks for long; no lock of the
+ * platform is taken, so any lock of the core may be held. */
+void asp_grace_request(struct asp_grace *grace, struct asp_grace_client *client, uint64_t stamp);
+/* Request, and wait until it has elapsed, at most timeout_ms (0: no limit). Not
+ * inside a section. No cancellation point; signal handlers run meanwhile. Bare
+ * metal: one poll. Answers asp_grace_elapsed(). */
+bool asp_grace_wait(struct asp_grace *grace, uint64_t stamp, unsigned timeout_ms);
+/* The number of grace periods that have ended. */
+uint64_t asp_grace_count(struct asp_grace *grace);
+/* Is the calling thread inside a read section of this flavour, the program's own
+ * included? */
+bool asp_grace_in_section(struct asp_grace *grace);
+/* Register the calling thread where the flavour does so by itself. */
+void asp_grace_thread_prepare(struct asp_grace *grace);
+
+/* fork, for all flavours and clients of the process. */
+void asp_grace_before_fork(void);
+void asp_grace_after_fork_parent(void);
+void asp_grace_after_fork_child(void);
+enum aspace_status asp_grace_install_fork_hooks(void);
+
+/* static inline void asp_read_lock(struct asp_grace *);
+ * static inline void asp_read_unlock(struct asp_grace *);
+ *
+ * A read section; nests; async-signal-safe (for the default flavour). Inlined. */
+#ifdef ASPACE_BARE_METAL
+#include "bare_metal.h"
+#else
+#include "hosted.h"
+#endif
+
+#endif

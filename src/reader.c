@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The readers' side: lookups, views, iterators, gap searches.
+ *
+ * Nothing here takes a lock, loops for another try, or stores to memory that
+ * another thread reads, beyond what the read section of the flavour does.
+ */
+#include "space.h"
+
+enum aspace_status asp_find(const struct asp_node *root, struct aspace_vaddr address,
+			    struct aspace_area *area)
+{
+	int at;
+	const struct asp_node *leaf = asp_tree_find(root, address.value, &at);
+	const struct asp_slot *slot;
+
+	if (!leaf)
+		return ASPACE_NOT_MAPPED;
+	slot = &leaf->leaf.slot[at];
+	if (slot->flags & ASP_FLAG_LEAVING)
+		return ASPACE_NOT_MAPPED;
+	if (area) {
+		area->start.value = leaf->leaf.start[at];
+		area->end.value = slot->end;
+		area->flags = slot->flags & ~ASPACE_FLAGS_RESERVED;
+		area->backend = slot->backend;
+		area->user = slot->user;
+	}
+	return ASPACE_OK;
+}
+
+static bool overlaps_in(const struct asp_node *root, struct aspace_range range)
+{
+	struct asp_cursor cursor;
+
+	return range.start.value < range.end.value &&
+	       asp_cursor_seek(&cursor, root, range.start.value) &&
+	       asp_cursor_start(&cursor) < range.end.value;
+}
+
+enum aspace_status aspace_find(struct aspace *space, struct aspace_vaddr address,
+			       struct aspace_area *area)
+{
+	enum aspace_status status;
+
+	asp_read_lock(space->grace);
+	status = asp_find(asp_root(space), address, area);
+	asp_read_unlock(space->grace);
+	return status;
+}
+
+bool aspace_overlaps(struct aspace *space, struct aspace_range range)
+{
+	bool overlaps;
+
+	asp_read_lock(space->grace);
+	overlaps = overlaps_in(asp_root(space), range);
+	asp_read_unlock(space->grace);
+	return overlaps;
+}
+
+size_t aspace_count(struct aspace *space)
+{
+	return (size_t)atomic_load_explicit(&space->areas, memory_order_relaxed);
+}
+
+uint64_t aspace_granule(const struct aspace *space)
+{
+	return space->granule;
+}
+
+struct aspace_range aspace_limits(const struct aspace *space)
+{
+	return aspace_range_of(space->lo, space->hi);
+}
+
+/* ---- Gaps ----------------------------------------------------------------- */
+
+static bool is_power_of_two(uint64_t value)
+{
+	return value && !(value & (value - 1));
+}
+
+enum aspace_status asp_find_free(const struct aspace *space, const struct asp_node *root,
+				 const struct aspace_gap *gap, uint64_t granule,
+				 struct aspace_vaddr *start)
+{
+	struct asp_gap_query query;
+	uint64_t hint, answer, lo, hi;
+	bool found;
+
+	if (!gap || !start)
+		return ASPACE_INVALID_PARAM;
+	query = (struct asp_gap_query){
+		.size = gap->size,
+		.align = gap->align ? gap->align : granule,
+		.guard = gap->guard,
+		.lo = gap->limits.start.value,
+		.hi = gap->limits.end.value,
+	};
+	hint = gap->hint.value;
+	if (gap->reserved[0] || gap->reserved[1])
+		return ASPACE_INVALID_PARAM;
+	if (!gap->size || gap->size & (granule - 1) || !is_power_of_two(query.align))
+		return ASPACE_INVALID_PARAM;
+	if (query.lo > query.hi || (query.lo == query.hi && query.lo))
+		return ASPACE_INVALID_PARAM;
+	if (query.align < granule)
+		query.align = granule;
+	if (!query.hi)
+		query.hi = space->hi;
+	query.lo = query.lo < space->lo ? space->lo : query.lo;
+	query.hi = query.hi > space->hi ? space->hi : query.hi;
+	if (query.lo >= query.hi)
+		return ASPACE_NO_SPACE;
+
+	lo = query.lo;
+	hi = query.hi;
+	if (gap->downward) {
+		if (hint && hint < query.hi)
+			query.hi = hint < lo ? lo : hint;
+		found = query.lo < query.hi && asp_gap_down(root, &query, &answer);
+		if (!found && gap->wrap && query.hi < hi) {
+			query.hi = hi;
+			found = asp_gap_down(root, &query, &answer);
+		}
+	} else {
+		if (hint > query.lo)
+			query.lo = hint > hi ? hi : hint;
+		found = query.lo < query.hi && asp_gap_up(root, &query, &answer);
+		if (!found && gap->wrap && query.lo > lo) {
+			query.lo = lo;
+			found = asp_gap_up(root, &query, &answer);
+		}
+	}
+	if (!found)
+		return ASPACE_NO_SPACE;
+	start->value = answer;
+	return ASPACE_OK;
+}
+
+enum aspace_status aspace_find_free(struct aspace *space, const struct aspace_gap *gap,
+				    struct aspace_vaddr *start)
+{
+	enum aspace_status status;
+
+	asp_read_lock(space->grace);
+	status = asp_find_free(space, asp_root(space), gap, space->granule, start);
+	asp_read_unlock(space->grace);
+	return status;
+}
+
+/* ---- Views ---------------------------------------------------------------- */
+
+void aspace_thread_prepare(struct aspace *space)
+{
+	asp_grace_thread_prepare(space->grace);
+}
+
+void aspace_read_begin(struct aspace *space, struct aspace_view *view)
+{
+	const struct asp_node *root;
+
+	asp_read_lock(space->grace);
+	root = asp_root(space);
+	view->space = space;
+	view->root = root;
+	view->version = root->birth;
+}
+
+void aspace_read_end(struct aspace_view *view)
+{
+	struct aspace *space = view->space;
+
+	view->root = NULL;
+	asp_read_unlock(space->grace);
+}
+
+enum aspace_status aspace_view_find(const struct aspace_view *view, struct aspace_vaddr address,
+				    struct aspace_area *area)
+{
+	return asp_find(view->root, address, area);
+}
+
+bool aspace_view_overlaps(const struct aspace_view *view, struct aspace_range range)
+{
+	return overlaps_in(view->root, range);
+}
+
+enum aspace_status aspace_view_find_free(const struct aspace_view *view,
+					 const struct aspace_gap *gap, struct aspace_vaddr *start)
+{
+	return asp_find_free(view->space, view->root, gap, view->space->granule, start);
+}
+
+/* ---- Iterators ------------------------------------------------------------
+ *
+ * leaf and slot are the area that was answered last, so that its neighbour costs
+ * no descent. Before the first answer leaf is NULL and `at` says where to begin.
+ */
+
+void aspace_iter_begin(const struct aspace_view *view, struct aspace_vaddr from,
+		       struct aspace_iter *iter)
+{
+	iter->view = *view;
+	iter->leaf = NULL;
+	iter->slot = 0;
+	iter->at = from.value;
+}
+
+static bool step(struct asp_cursor *cursor, const struct aspace_iter *iter, bool up)
+{
+	if (cursor->leaf)
+		return up ? asp_cursor_next(cursor) : asp_cursor_prev(cursor);
+	return up ? asp_cursor_seek(cursor, iter->view.root, iter->at)
+		  : asp_cursor_seek_below(cursor, iter->view.root, iter->at);
+}
+
+/* To the next area that is not leaving; at an end the iterator keeps its place. */
+static bool step_to_public(struct aspace_iter *iter, struct aspace_area *area, bool up)
+{
+	struct asp_cursor cursor = {iter->view.root, iter->leaf, iter->slot};
+
+	do {
+		if (!step(&cursor, iter, up))
+			return false;
+	} while (asp_cursor_slot(&cursor)->flags & ASP_FLAG_LEAVING);
+	iter->leaf = cursor.leaf;
+	iter->slot = cursor.slot;
+	if (area)
+		*area = asp_public_area(asp_cursor_area(&cursor));
+	return true;
+}
+
+bool aspace_iter_next(struct aspace_iter *iter, struct aspace_area *area)
+{
+	return step_to_public(iter, area, true);
+}
+
+bool aspace_iter_prev(struct aspace_iter *iter, struct aspace_area *area)
+{
+	return step_to_public(iter, area, false);
+}

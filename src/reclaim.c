@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What has left the newest version, until it can be given back.
+ *
+ * Nodes: `retired` collects them; a few hundred at a time become `waiting`, with
+ * the stamp of a grace period; when that has elapsed, the next writer puts them
+ * back into the pool, while they are still in its cache. Two lists are enough: a
+ * later batch can only be ready after an earlier one.
+ *
+ * References to user objects, and leaving areas, wait on `deferred` in the order
+ * in which they were retired. They are run by the flavour's helper thread or by
+ * whoever calls quiesce, one thread at a time (`runner`), so that the counter
+ * deferred_out says how far the list has been run.
+ *
+ * Snapshots: a thing of versions [birth, retired) is held while a snapshot of one
+ * of these versions is open. It is kept on the list of the newest such snapshot;
+ * when that goes, what it kept is retired once more: it waits for another grace
+ * period (a reader may have found it in the snapshot) and then goes to the next
+ * older snapshot that shows it, or is free.
+ */
+#include "space.h"
+
+/* Nodes per grace period. Fewer: more grace periods, each of which interrupts the
+ * readers' CPUs; more: nodes come back when they have left the cache. */
+#define NODES_PER_GRACE 512
+
+/* Records looked at under one hold of snap_lock. */
+#define RECORDS_AT_ONCE 2048
+
+/* Callbacks run between two looks at the lock. */
+#define CALLS_AT_ONCE 32
+
+/* ---- Snapshots' claims ---------------------------------------------------- */
+
+/* The newest snapshot older than version `before`, at or after `from`; NULL if
+ * there is none. Under snap_lock. */
+static struct aspace_snapshot *newest_before(struct aspace *space, struct aspace_snapshot *from,
+					     uint64_t before)
+{
+	if (!from || from->version >= before)
+		from = space->oldest;
+	if (!from || from->version >= before)
+		return NULL;
+	while (from->newer && from->newer->version < before)
+		from = from->newer;
+	return from;
+}
+
+/* The newest snapshot at or before `snapshot` that shows the reference that the record is
+ * about, or NULL. One that has the area leaving does not show it, but an older one may: a
+ * refused unmap has brought the area back. */
+static struct aspace_snapshot *holder_of_object(struct aspace_snapshot *snapshot,
+						const struct aspace_record *record)
+{
+	for (; snapshot; snapshot = snapshot->older) {
+		int at;
+		const struct asp_node *leaf = asp_tree_find(snapshot->root, record->address, &at);
+
+		if (!leaf || leaf->leaf.slot[at].user != record->user ||
+		    leaf->leaf.slot[at].backend != record->backend)
+			return NULL;
+		if (!(leaf->leaf.slot[at].flags & ASP_FLAG_LEAVING))
+			return snapshot;
+	}
+	return NULL;
+}
+
+/* What released snapshots held, retired once more. */
+static void take_freed(struct aspace *space)
+{
+	struct aspace_record_list objects;
+	struct aspace_record *record;
+	uint64_t stamp;
+
+	if (!atomic_load_explicit(&space->freed_any, memory_order_relaxed))
+		return;
+	asp_lock_acquire(&space->snap_lock);
+	space->retired_in += space->freed_nodes.count;
+	asp_list_splice(&space->retired, &space->freed_nodes);
+	objects = space->freed_objects;
+	space->freed_objects = (struct aspace_record_list){0};
+	atomic_store_explicit(&space->freed_any, false, memory_order_relaxed);
+	asp_lock_release(&space->snap_lock);
+
+	if (!objects.head)
+		return;
+	stamp = asp_grace_stamp(space->grace);
+	for (record = objects.head; record; record = record->next)
+		record->stamp = stamp;
+	space->deferred_in += (uint32_t)objects.count;
+	asp_list_splice(&space->deferred, &objects);
+	asp_grace_request(space->grace, &space->client, stamp);
+}
+
+/* ---- Nodes ---------------------------------------------------------------- */
+
+static void recycle(struct aspace *space)
+{
+	struct aspace_snapshot *holder = NULL;
+	struct aspace_record *record;
+	size_t left = RECORDS_AT_ONCE;
+
+	/* A snapshot that holds one of these nodes was listed inside a read section
+	 * that began before the node was retired, so the grace period has made it
+	 * visible; one that is being taken right now holds none of them. */
+	asp_lock_acquire(&space->snap_lock);
+	while ((record = asp_list_pop(&space->waiting)) != NULL) {
+		space->retired_out++;
+		holder = newest_before(space, holder, record->retired);
+		if (holder && record->node->birth <= holder->version) {
+			asp_list_push(&holder->nodes, record);
+			space->snapshot_nodes++;
+			continue;
+		}
+		asp_pool_put(&space->nodes, record->node);
+		asp_pool_put(&space->records, record);
+		if (!--left) {
+			/* After a great removal there are many: let others at the lock. */
+			asp_lock_release(&space->snap_lock);
+			left = RECORDS_AT_ONCE;
+			holder = NULL;
+			asp_lock_acquire(&space->snap_lock);
+		}
+	}
+	asp_lock_release(&space->snap_lock);
+}
+
+/* What waits already keeps its stamp: with a new one at each request it could wait for
+ * ever. */
+uint64_t asp_reclaim_request(struct aspace *space)
+{
+	if (!space->waiting.head) {
+		asp_list_splice(&space->waiting, &space->retired);
+		space->stamp = asp_grace_stamp(space->grace);
+	}
+	asp_grace_request(space->grace, NULL, space->stamp);
+	return space->stamp;
+}
+
+void asp_reclaim_hurry(struct aspace *space)
+{
+	if (space->waiting.head || space->retired.head)
+		asp_reclaim_request(space);
+}
+
+void asp_reclaim_nodes(struct aspace *space)
+{
+	take_freed(space);
+	if (space->waiting.head && asp_grace_elapsed(space->grace, space->stamp))
+		recycle(space);
+	if (!space->waiting.head && space->retired.count >= NODES_PER_GRACE)
+		asp_reclaim_request(space);
+}
+
+/* ---- Deferred: references and leaving areas ------------------------------- */
+
+static void defer(struct aspace *space, struct aspace_record_list *list, uint64_t stamp,
+		  bool leaving)
+{
+	struct aspace_record *record;
+
+	for (record = list->head; record; record = record->next) {
+		record->stamp = stamp;
+		record->leaving = leaving;
+	}
+	space->deferred_in += (uint32_t)list->count;
+	if (leaving)
+		space->leaving_count += list->count;
+	asp_list_splice(&space->deferred, list);
+}
+
+void asp_reclaim_add(struct aspace *space, struct aspace_record_list *nodes,
+		     struct aspace_record_list *references, struct aspace_record_list *leaving)
+{
+	uint64_t stamp;
+
+	space->retired_in += nodes->count;
+	asp_list_splice(&space->retired, nodes);
+	if (space->retired_max < asp_retired_bytes(space))
+		space->retired_max = asp_retired_bytes(space);
+	if (!references->head && !leaving->head)
+		return;
+	/* Leaving areas first: they are what somebody may come to wait for. */
+	stamp = asp_grace_stamp(space->grace);
+	defer(space, leaving, stamp, true);
+	defer(space, references, stamp, false);
+	asp_grace_request(space->grace, &space->client, stamp);
+}
+
+void asp_reclaim_add_unseen(struct aspace *space, struct aspace_record_list *references)
+{
+	struct aspace_record_list unseen = {0};
+	struct aspace_record *record;
+
+	while ((record = asp_list_pop(references)) != NULL) {
+		if (!record->backend->ops->release) {
+			asp_pool_put(&space->records, record);
+			continue;
+		}
+		record->retired = 0; /* no snapshot is older */
+		asp_list_push(&unseen, record);
+	}
+	if (!unseen.head)
+		return;
+	defer(space, &unseen, 1, false);
+	asp_grace_request(space->grace, &space->client, 1);
+}
+
+bool asp_deferred_done(struct aspace *space, uint32_t in)
+{
+	uint32_t out = atomic_load_explicit(&space->deferred_out, memory_order_acquire);
+
+	return (int32_t)(out - in) >= 0;
+}
+
+static bool due(struct aspace *space)
+{
+	return space->deferred.head && asp_grace_elapsed(space->grace, space->deferred.head->stamp);
+}
+
+/* Asks the backend of one leaving area to unmap it, and plans the outcome. */
+static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_record *record,
+					struct aspace_area *refused)
+{
+	struct aspace_txn *txn = &space->txn;
+	const struct aspace_backend_ops *ops;
+	enum aspace_status status = ASPACE_OK;
+	struct asp_cursor cursor;
+	struct aspace_area area;
+	struct aspace_change change;
+
+	asp_cursor_seek(&cursor, txn->edit.root, record->address);
+	area = asp_public_area(asp_cursor_area(&cursor));
+	ops = area.backend->ops;
+	change = (struct aspace_change){
+		.kind = ASPACE_CHANGE_UNMAP,
+		.range = {area.start, area.end},
+		.old_flags = area.flags,
+		.user = area.user,
+	};
+	if (ops->prepare)
+		status = ops->prepare(area.backend, &change);
+	if (status == ASPACE_OK)
+		status = ops->unmap(area.backend, &change);
+	if (ops->flush)
+		ops->flush(area.backend);
+
+	space->leaving_count--;
+	if (status == ASPACE_OK) {
+		asp_edit_remove(&txn->edit, area.start.value, area.start.value + 1);
+		record->leaving = false;
+		record->backend = area.backend;
+		record->user = area.user;
+		return ASPACE_OK;
+	}
+	asp_edit_update(&txn->edit, area.start.value, area.end.value, area.flags, area.user);
+	asp_plan_merge(txn, area.start.value, area.end.value);
+	record->user = NULL;
+	space->refused = true;
+	*refused = area;
+	return status;
+}
+
+/* The leaving areas that have come due, at most `most`, in one version. Answers how
+ * many; their references go to `ready`. */
+static uint32_t unmap_leaving_areas(struct aspace *space, struct aspace_record_list *ready,
+				    uint32_t most)
+{
+	struct aspace_txn *txn = &space->txn;
+	struct {
+		struct aspace_area area;
+		enum aspace_status status;
+	} refused[CALLS_AT_ONCE];
+	uint32_t count = 0, refusals = 0;
+
+	/* What asp_txn_begin() holds back for us is enough for one area; it comes back
+	 * with the next grace period. */
+	asp_txn_begin(space);
+	space->nodes.held = space->records.held = 0;
+	while (count < most && due(space) && space->deferred.head->leaving &&
+	       asp_edit_reserve(&txn->edit, 6, 2)) {
+		struct aspace_record *record = asp_list_pop(&space->deferred);
+
+		refused[refusals].status = unmap_leaving(space, record, &refused[refusals].area);
+		refusals += refused[refusals].status != ASPACE_OK;
+		count++;
+		if (record->user && record->backend->ops->release)
+			asp_list_push(ready, record);
+		else
+			asp_pool_put(&space->records, record);
+	}
+	if (count)
+		asp_publish(txn);
+	else
+		asp_txn_drop(txn);
+	asp_hold_back(space);
+	for (uint32_t i = 0; i < refusals && space->options.refused; i++)
+		space->options.refused(space->options.ctx, space, &refused[i].area,
+				       refused[i].status);
+	return count;
+}
+
+struct call {
+	struct aspace_backend *backend;
+	void *user;
+};
+
+/* Takes what has come due off the list, at most CALLS_AT_ONCE; `calls` gets the
+ * releases to be run without the lock. Answers how many things it took. */
+static uint32_t collect(struct aspace *space, struct call *calls, unsigned *call_count)
+{
+	struct aspace_record_list ready = {0};
+	struct aspace_snapshot *holder = NULL, *keeper;
+	struct aspace_record *record;
+	uint32_t count = 0;
+
+	while (count < CALLS_AT_ONCE && due(space)) {
+		if (space->deferred.head->leaving) {
+			uint32_t unmapped =
+				unmap_leaving_areas(space, &ready, CALLS_AT_ONCE - count);
+
+			if (!unmapped)
+				break; /* no memory: again after a grace period */
+			count += unmapped;
+		} else {
+			asp_list_push(&ready, asp_list_pop(&space->deferred));
+			count++;
+		}
+	}
+
+	*call_count = 0;
+	asp_lock_acquire(&space->snap_lock);
+	while ((record = asp_list_pop(&ready)) != NULL) {
+		holder = newest_before(space, holder, record->retired);
+		keeper = holder_of_object(holder, record);
+		if (keeper) {
+			asp_list_push(&keeper->objects, record);
+			continue;
+		}
+		calls[(*call_count)++] = (struct call){record->backend, record->user};
+		asp_pool_put(&space->records, record);
+	}
+	asp_lock_release(&space->snap_lock);
+	return count;
+}
+
+/* Runs what has come due. Called and answered with the lock held, unless it answers
+ * false: then it was asked not to wait for the lock, and has lost it. */
+static bool run_due(struct aspace *space, bool wait)
+{
+	struct call calls[CALLS_AT_ONCE];
+	uint32_t count;
+	unsigned call_count;
+	bool locked = true;
+
+	if (atomic_load_explicit(&space->runner, memory_order_relaxed))
+		return true; /* that thread goes on until nothing is due */
+	atomic_store_explicit(&space->runner, asp_thread_self(), memory_order_relaxed);
+	do {
+		asp_reclaim_nodes(space);
+		count = collect(space, calls, &call_count);
+		if (call_count) {
+			asp_writer_leave(space);
+			for (unsigned i = 0; i < call_count; i++)
+				calls[i].backend->ops->release(calls[i].backend, calls[i].user);
+			locked = asp_writer_enter_now(space, wait ? 0 : ASPACE_NOWAIT) == ASPACE_OK;
+		}
+		/* Sequentially consistent: see asp_writer_leave(). */
+		if (!locked || !count)
+			atomic_store(&space->runner, 0);
+		if (count) {
+			/* Pairs with the acquire in asp_deferred_done(). */
+			atomic_fetch_add_explicit(&space->deferred_out, count,
+						  memory_order_release);
+			asp_wake_all(&space->deferred_out);
+		}
+	} while (locked && count);
+
+	if (!locked) {
+		asp_grace_request(space->grace, &space->client, 1);
+	} else if (space->deferred.head) {
+		uint64_t stamp = space->deferred.head->stamp;
+
+		/* Due, but there was no memory for it: when some has come back. */
+		if (due(space)) {
+			asp_reclaim_hurry(space);
+			stamp = asp_grace_stamp(space->grace);
+		}
+		asp_grace_request(space->grace, &space->client, stamp);
+	}
+	return locked;
+}
+
+void asp_reclaim_work(struct asp_grace_client *client)
+{
+	struct aspace *space = asp_space_of(client);
+
+	/* If the lock is taken, its holder will ask for us again as it leaves. */
+	if (asp_writer_enter_now(space, ASPACE_NOWAIT) != ASPACE_OK)
+		return;
+	if (run_due(space, false))
+		asp_writer_leave(space);
+}
+
+/* The stamp to wait for until more of the deferred things up to `target` can be run; 0 if
+ * another thread is running them. Under the lock. */
+static uint64_t next_stamp(struct aspace *space, uint32_t target)
+{
+	if (asp_deferred_done(space, target) || !space->deferred.head)
+		return 0;
+	if (!due(space))
+		return space->deferred.head->stamp;
+	asp_reclaim_hurry(space); /* due, but it could not be run: no memory */
+	return asp_grace_stamp(space->grace);
+}
+
+/* Leaves the lock, waits, and comes back. */
+static enum aspace_status wait_and_return(struct aspace *space, uint64_t stamp, unsigned how)
+{
+	uint32_t seen = atomic_load_explicit(&space->deferred_out, memory_order_relaxed);
+
+	asp_writer_leave(space);
+	if ((how & ASPACE_NOWAIT) || asp_grace_in_section(space->grace))
+		return ASPACE_BUSY;
+	if (stamp)
+		asp_wait_for_readers(space, stamp);
+	else
+		asp_wait(&space->deferred_out, seen, 10);
+	return asp_writer_enter_now(space, 0);
+}
+
+enum aspace_status aspace_quiesce(struct aspace *space, unsigned how)
+{
+	enum aspace_status status;
+	uint32_t target;
+	uint64_t nodes;
+
+	if (atomic_load_explicit(&space->runner, memory_order_relaxed) == asp_thread_self())
+		return ASPACE_DEADLOCK; /* a release callback of this space is beneath us */
+	if (how & ~ASP_HOW_PUBLIC)
+		return ASPACE_INVALID_PARAM;
+	status = asp_writer_enter_now(space, how);
+	if (status != ASPACE_OK)
+		return status;
+	asp_reclaim_nodes(space);
+
+	/* First what was deferred, then the nodes, which that may have added to. */
+	for (target = space->deferred_in;;) {
+		uint64_t stamp;
+
+		/* Callbacks never run in a reader. */
+		if (!asp_grace_in_section(space->grace) && !run_due(space, !(how & ASPACE_NOWAIT)))
+			return ASPACE_BUSY;
+		if (asp_deferred_done(space, target))
+			break;
+		stamp = next_stamp(space, target);
+		if (stamp)
+			asp_grace_request(space->grace, &space->client, stamp);
+		status = wait_and_return(space, stamp, how);
+		if (status != ASPACE_OK)
+			return status;
+	}
+	for (nodes = space->retired_in; space->retired_out < nodes; asp_reclaim_nodes(space)) {
+		status = wait_and_return(space, asp_reclaim_request(space), how);
+		if (status != ASPACE_OK)
+			return status;
+	}
+	status = space->refused ? ASPACE_BAD_STATE : ASPACE_OK;
+	space->refused = false;
+	asp_writer_leave(space);
+	return status;
+}

@@ -1,0 +1,560 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A space as a whole: create, destroy, statistics, validation, fork.
+ */
+#include "space.h"
+
+/* The structure lies in a block of the page operations, whose sizes are multiples of
+ * this. */
+#define SPACE_BYTES ((size_t)64 << 10)
+
+_Static_assert(sizeof(struct aspace) <= SPACE_BYTES, "a space fits into its block");
+
+static const struct aspace_page_ops default_pages = {asp_pages_alloc, asp_pages_free};
+
+/* ---- Create --------------------------------------------------------------- */
+
+/* No structure of the interface will ever be larger: a size above it is a mistake. */
+#define STRUCT_BYTES_MAX 4096
+
+/* Callers built against an older, shorter structure mean zero for what they do not
+ * know; those built against a newer one must mean zero for what we do not know. */
+static bool copy_options(struct aspace_options *to, const struct aspace_options *from)
+{
+	const unsigned char *bytes = (const unsigned char *)from;
+	size_t size = from->size;
+
+	if (size < offsetof(struct aspace_options, limits) || size > STRUCT_BYTES_MAX)
+		return false;
+	for (size_t i = sizeof(*to); i < size; i++) {
+		if (bytes[i])
+			return false;
+	}
+	__builtin_memcpy(to, from, size < sizeof(*to) ? size : sizeof(*to));
+	return true;
+}
+
+static enum aspace_status check_options(struct aspace_options *options)
+{
+	uint64_t granule = options->granule ? options->granule : 1;
+	uint64_t lo = options->limits.start.value, hi = options->limits.end.value;
+
+	if (granule & (granule - 1) || granule >> 62)
+		return ASPACE_INVALID_PARAM;
+	if (!lo && !hi)
+		hi = UINT64_MAX & ~(granule - 1);
+	if (lo >= hi || (lo | hi) & (granule - 1))
+		return ASPACE_INVALID_PARAM;
+	if (options->mode &
+	    ~(unsigned)(ASPACE_GRACE_UNMAP | ASPACE_ALWAYS_STRICT | ASPACE_NEVER_MERGE))
+		return ASPACE_INVALID_PARAM;
+	if (options->pages && (!options->pages->alloc || !options->pages->free))
+		return ASPACE_INVALID_PARAM;
+	options->granule = granule;
+	options->limits = aspace_range_of(lo, hi);
+	if (!options->garbage_max)
+		options->garbage_max = (size_t)16 << 20;
+	if (!options->stall_ms)
+		options->stall_ms = 1000;
+	if (!options->pages)
+		options->pages = &default_pages;
+	return ASPACE_OK;
+}
+
+static void before_fork(struct asp_grace_client *client);
+static void after_fork(struct asp_grace_client *client, bool child);
+
+static bool make_first_version(struct aspace *space)
+{
+	struct asp_node *root;
+
+	/* Promises of the pools are for one edit at a time; this is none. */
+	if (!asp_pool_reserve(&space->nodes, 1))
+		return false;
+	root = asp_pool_get(&space->nodes);
+	asp_node_init_leaf(root, 1);
+	space->node_count = 1;
+	space->version = 1;
+	atomic_init(&space->root, root);
+	return true;
+}
+
+static void free_all(struct aspace *space)
+{
+	const struct aspace_page_ops *pages = space->options.pages;
+	void *ctx = space->options.pages_ctx;
+
+	asp_pool_destroy(&space->nodes);
+	asp_pool_destroy(&space->records);
+	asp_pool_destroy(&space->actions);
+	pages->free(ctx, space, SPACE_BYTES);
+}
+
+enum aspace_status aspace_create(const struct aspace_options *given, struct aspace **out)
+{
+	struct aspace_options options = {0};
+	struct aspace *space;
+	enum aspace_status status;
+
+	if (!out || (given && !copy_options(&options, given)))
+		return ASPACE_INVALID_PARAM;
+	status = check_options(&options);
+	if (status != ASPACE_OK)
+		return status;
+
+	space = options.pages->alloc(options.pages_ctx, SPACE_BYTES);
+	if (!space)
+		return ASPACE_NO_MEMORY;
+	*space = (struct aspace){
+		.lo = options.limits.start.value,
+		.hi = options.limits.end.value,
+		.granule = options.granule,
+		.mode = options.mode,
+		.options = options,
+		.client =
+			{
+				.work = asp_reclaim_work,
+				.before_fork = before_fork,
+				.after_fork = after_fork,
+			},
+	};
+	asp_lock_init(&space->lock);
+	asp_lock_init(&space->snap_lock);
+	asp_pool_init(&space->nodes, sizeof(struct asp_node), options.pages, options.pages_ctx);
+	asp_pool_init(&space->records, sizeof(struct aspace_record), options.pages,
+		      options.pages_ctx);
+	asp_pool_init(&space->actions, sizeof(struct asp_action), options.pages, options.pages_ctx);
+	if (!make_first_version(space)) {
+		free_all(space);
+		return ASPACE_NO_MEMORY;
+	}
+	status = asp_grace_attach(options.flavour, &space->client, &space->grace);
+	if (status != ASPACE_OK) {
+		free_all(space);
+		return status;
+	}
+	*out = space;
+	return ASPACE_OK;
+}
+
+/* ---- Destroy -------------------------------------------------------------- */
+
+/* The range of the next `most` areas that are not leaving; false if there are none. */
+static bool next_areas(struct aspace *space, unsigned most, struct aspace_range *range)
+{
+	struct asp_cursor cursor;
+	unsigned count = 0;
+
+	for (bool more = asp_cursor_seek(&cursor, asp_root(space), 0); more && count < most;
+	     more = asp_cursor_next(&cursor)) {
+		struct aspace_area area = asp_cursor_area(&cursor);
+
+		if (area.flags & ASP_FLAG_LEAVING)
+			continue;
+		if (!count++)
+			range->start = area.start;
+		range->end = area.end;
+	}
+	return count > 0;
+}
+
+/* Unmaps a few areas at a time: the little memory that each step takes comes back
+ * from the one before. */
+static enum aspace_status unmap_all(struct aspace *space)
+{
+	unsigned most = 256;
+
+	for (;;) {
+		enum aspace_status status = asp_writer_enter(space, 0);
+		struct aspace_range range;
+		uint64_t stamp;
+
+		if (status != ASPACE_OK)
+			return status;
+		/* A refused area is back: it would be found, and leave, for ever. */
+		if (space->refused || !next_areas(space, most, &range)) {
+			status = space->refused ? ASPACE_BAD_STATE : ASPACE_OK;
+			space->refused = false;
+			asp_writer_leave(space);
+			return status;
+		}
+		asp_txn_begin(space);
+		status = asp_plan_unmap(&space->txn, range, ASP_HOW_LENIENT);
+		if (status == ASPACE_OK)
+			status = asp_commit(&space->txn);
+		else
+			asp_txn_drop(&space->txn);
+		stamp = 0;
+		if (status == ASPACE_NO_MEMORY && (space->waiting.head || space->retired.head))
+			stamp = asp_reclaim_request(space);
+		asp_writer_leave(space);
+		if (status == ASPACE_OK)
+			continue;
+		if (status != ASPACE_NO_MEMORY || (most == 1 && !stamp))
+			return status;
+		most = 1;
+		if (stamp)
+			asp_wait_for_readers(space, stamp);
+	}
+}
+
+/* Those of before: what came back then is an area like any other. */
+static enum aspace_status forget_refusals(struct aspace *space)
+{
+	enum aspace_status status = asp_writer_enter(space, 0);
+
+	if (status == ASPACE_OK) {
+		space->refused = false;
+		asp_writer_leave(space);
+	}
+	return status;
+}
+
+static bool has_snapshots(struct aspace *space)
+{
+	bool any;
+
+	asp_lock_acquire(&space->snap_lock);
+	any = space->snapshot_count != 0;
+	asp_lock_release(&space->snap_lock);
+	return any;
+}
+
+/* Is there nothing to unmap, to release or to wait for? */
+static enum aspace_status check_idle(struct aspace *space)
+{
+	enum aspace_status status = asp_writer_enter_now(space, ASPACE_NOWAIT);
+	bool idle;
+
+	if (status != ASPACE_OK)
+		return status;
+	asp_reclaim_nodes(space);
+	idle = !asp_root(space)->count && !space->deferred.head && !space->retired.head &&
+	       !space->waiting.head && !atomic_load_explicit(&space->runner, memory_order_relaxed);
+	asp_writer_leave(space);
+	return idle ? ASPACE_OK : ASPACE_BUSY;
+}
+
+/* Unmap, release and wait. */
+static enum aspace_status make_idle(struct aspace *space)
+{
+	enum aspace_status status;
+
+	/* Again while release callbacks map something. */
+	do {
+		status = forget_refusals(space);
+		if (status == ASPACE_OK)
+			status = unmap_all(space);
+		if (status == ASPACE_OK)
+			status = aspace_quiesce(space, 0);
+	} while (status == ASPACE_OK && check_idle(space) != ASPACE_OK);
+	return status;
+}
+
+enum aspace_status aspace_destroy(struct aspace *space, unsigned how)
+{
+	enum aspace_status status;
+
+	if (how & ~ASP_HOW_PUBLIC)
+		return ASPACE_INVALID_PARAM;
+
+	if (asp_is_owner(space) && (!space->txn.open || space->txn.busy))
+		return ASPACE_DEADLOCK;
+	if (atomic_load_explicit(&space->txn_open, memory_order_relaxed))
+		return ASPACE_BUSY;
+	if (atomic_load_explicit(&space->runner, memory_order_relaxed) == asp_thread_self())
+		return ASPACE_DEADLOCK;
+	if (asp_grace_in_section(space->grace) || has_snapshots(space))
+		return ASPACE_BUSY;
+
+	status = how & ASPACE_NOWAIT ? check_idle(space) : make_idle(space);
+	if (status != ASPACE_OK)
+		return status;
+	asp_grace_detach(space->grace, &space->client);
+	free_all(space);
+	return ASPACE_OK;
+}
+
+/* ---- Figures -------------------------------------------------------------- */
+
+enum aspace_status aspace_trim(struct aspace *space, unsigned how)
+{
+	enum aspace_status status;
+
+	if (how & ~ASP_HOW_PUBLIC)
+		return ASPACE_INVALID_PARAM;
+	status = asp_writer_enter_now(space, how);
+	if (status != ASPACE_OK)
+		return status;
+	asp_reclaim_nodes(space);
+	asp_pool_trim(&space->nodes);
+	asp_pool_trim(&space->records);
+	asp_pool_trim(&space->actions);
+	asp_writer_leave(space);
+	return ASPACE_OK;
+}
+
+static uint64_t pooled(const struct asp_pool *pool)
+{
+	return pool->available * pool->object_size;
+}
+
+enum aspace_status aspace_stats(struct aspace *space, struct aspace_stats *given, unsigned how)
+{
+	struct aspace_stats stats;
+	enum aspace_status status;
+
+	if (!given || given->size < offsetof(struct aspace_stats, leaving) ||
+	    given->size > STRUCT_BYTES_MAX || how & ~ASP_HOW_PUBLIC)
+		return ASPACE_INVALID_PARAM;
+	status = asp_writer_enter_now(space, how);
+	if (status != ASPACE_OK)
+		return status;
+	stats = (struct aspace_stats){
+		.size = given->size,
+		.areas = aspace_count(space),
+		.leaving = space->leaving_count,
+		.height = asp_tree_height(asp_root(space)),
+		.nodes = space->node_count,
+		.bytes_live = space->node_count * sizeof(struct asp_node),
+		.bytes_retired = asp_retired_bytes(space),
+		.bytes_retired_max = space->retired_max,
+		.bytes_pooled =
+			pooled(&space->nodes) + pooled(&space->records) + pooled(&space->actions),
+		.bytes_mapped = space->nodes.bytes_mapped + space->records.bytes_mapped +
+				space->actions.bytes_mapped + SPACE_BYTES,
+		.version = asp_root(space)->birth,
+		.grace_periods = asp_grace_count(space->grace),
+		.releases_pending = space->deferred.count - space->leaving_count,
+	};
+	asp_lock_acquire(&space->snap_lock);
+	stats.bytes_retired += space->freed_nodes.count * sizeof(struct asp_node);
+	stats.bytes_snapshots = space->snapshot_nodes * sizeof(struct asp_node);
+	stats.snapshots = space->snapshot_count;
+	asp_lock_release(&space->snap_lock);
+	asp_writer_leave(space);
+	/* A caller that knows more fields than we do gets zeroes for them; one that knows
+	 * fewer, those. */
+	__builtin_memset(given, 0, given->size);
+	__builtin_memcpy(given, &stats, stats.size < sizeof(stats) ? stats.size : sizeof(stats));
+	return ASPACE_OK;
+}
+
+/* ---- Validation ----------------------------------------------------------- */
+
+/* Numbers of aspace_violation: T1.. are 101.., P1.. 201.., S1.. 301... */
+enum { TREE = 100, POOL = 200, SPACE = 300 };
+
+static unsigned check_areas(struct aspace *space, const struct asp_node *root,
+			    struct asp_tree_census *census)
+{
+	struct asp_cursor cursor;
+	struct aspace_area area, before = {0};
+
+	for (bool more = asp_cursor_seek(&cursor, root, 0); more; more = asp_cursor_next(&cursor)) {
+		uint64_t granule = space->granule;
+
+		area = asp_cursor_area(&cursor);
+		census->at = area.start.value;
+		if (granule < area.backend->granule)
+			granule = area.backend->granule;
+		census->what = "an area is outside the limits or off its granule";
+		if (!asp_range_usable(space, (struct aspace_range){area.start, area.end}, granule))
+			return SPACE + 4;
+		census->what = "an area has flags that its backend does not declare";
+		if (area.flags & ~area.backend->flags_mask & ~ASP_FLAG_LEAVING)
+			return SPACE + 4;
+		census->what = "equal neighbours have not been merged";
+		if (before.backend && asp_mergeable(space, &before, &area))
+			return SPACE + 5;
+		before = area;
+	}
+	return 0;
+}
+
+static unsigned check_deferred(struct aspace *space, const struct asp_node *root,
+			       struct asp_tree_census *census)
+{
+	struct aspace_record *record;
+	uint64_t leaving = 0, count = 0, sum = 0;
+
+	for (record = space->deferred.head; record; record = record->next) {
+		int at;
+		const struct asp_node *leaf;
+
+		count++;
+		if (!record->leaving)
+			continue;
+		leaving++;
+		sum += record->address;
+		leaf = asp_tree_find(root, record->address, &at);
+		census->at = record->address;
+		census->what = "a leaving record is for no leaving area";
+		if (!leaf || leaf->leaf.start[at] != record->address ||
+		    !(leaf->leaf.slot[at].flags & ASP_FLAG_LEAVING))
+			return SPACE + 3;
+	}
+	/* Not two records for one area and none for another, either. */
+	census->what = "leaving areas and their records differ";
+	if (leaving != census->leaving || sum != census->leaving_sum ||
+	    leaving != space->leaving_count || count != space->deferred.count)
+		return SPACE + 3;
+	return 0;
+}
+
+/* Under both locks. */
+static unsigned check_counts(struct aspace *space, struct asp_tree_census *census)
+{
+	struct aspace_snapshot *snapshot;
+	uint64_t held = 0, objects = 0, version = 0;
+
+	census->what = "snapshots are not in order";
+	for (snapshot = space->oldest; snapshot; snapshot = snapshot->newer) {
+		if (snapshot->version < version)
+			return SPACE + 6;
+		version = snapshot->version;
+		if (version > space->version)
+			return SPACE + 6;
+		held += snapshot->nodes.count;
+		objects += snapshot->objects.count;
+	}
+	census->what = "areas, nodes or records are not what was counted";
+	if (census->areas != aspace_count(space) || census->nodes != space->node_count ||
+	    held != space->snapshot_nodes)
+		return SPACE + 2;
+	held += space->retired.count + space->waiting.count + space->freed_nodes.count;
+	if (space->nodes.in_use != census->nodes + held)
+		return SPACE + 2;
+	if (space->records.in_use !=
+	    held + objects + space->freed_objects.count + space->deferred.count)
+		return SPACE + 2;
+	return 0;
+}
+
+static unsigned check_pools(struct aspace *space, struct asp_tree_census *census)
+{
+	unsigned bad = asp_pool_validate(&space->nodes);
+
+	if (!bad)
+		bad = asp_pool_validate(&space->records);
+	if (!bad)
+		bad = asp_pool_validate(&space->actions);
+	census->what = "a pool's free list is damaged";
+	return bad ? POOL + bad : 0;
+}
+
+static unsigned check_all(struct aspace *space, struct asp_tree_census *census)
+{
+	const struct asp_node *root = asp_root(space);
+	unsigned bad = asp_tree_validate(root, census);
+
+	if (bad)
+		return TREE + bad;
+	census->what = "the newest version has another number, or an action is left";
+	if (root->birth != space->version || space->actions.in_use)
+		return SPACE + 1;
+	bad = check_deferred(space, root, census);
+	if (!bad) {
+		asp_lock_acquire(&space->snap_lock);
+		bad = check_counts(space, census);
+		asp_lock_release(&space->snap_lock);
+	}
+	if (!bad)
+		bad = check_areas(space, root, census);
+	if (!bad)
+		bad = check_pools(space, census);
+	return bad;
+}
+
+enum aspace_status aspace_validate(struct aspace *space, struct aspace_violation *violation,
+				   unsigned how)
+{
+	struct asp_tree_census census;
+	enum aspace_status status;
+	unsigned bad;
+
+	if (how & ~ASP_HOW_PUBLIC)
+		return ASPACE_INVALID_PARAM;
+	status = asp_writer_enter_now(space, how);
+	if (status != ASPACE_OK)
+		return status;
+	bad = check_all(space, &census);
+	asp_writer_leave(space);
+	if (!bad)
+		return ASPACE_OK;
+	if (violation)
+		*violation = (struct aspace_violation){bad, {census.at}, census.what};
+	return ASPACE_BAD_STATE;
+}
+
+enum aspace_status aspace_dump(struct aspace *space, enum aspace_dump_format format,
+			       aspace_write_fn *write, void *ctx)
+{
+	struct aspace_view view;
+	bool complete;
+
+	if (!write || (format != ASPACE_DUMP_MAPS && format != ASPACE_DUMP_DOT))
+		return ASPACE_INVALID_PARAM;
+	aspace_read_begin(space, &view);
+	complete = format == ASPACE_DUMP_MAPS ? asp_tree_dump_maps(view.root, write, ctx)
+					      : asp_tree_dump_dot(view.root, write, ctx);
+	aspace_read_end(&view);
+	return complete ? ASPACE_OK : ASPACE_BAD_STATE;
+}
+
+/* ---- fork ----------------------------------------------------------------- */
+
+static void before_fork(struct asp_grace_client *client)
+{
+	struct aspace *space = asp_space_of(client);
+
+	asp_lock_acquire(&space->lock);
+	asp_lock_acquire(&space->snap_lock);
+}
+
+static void after_fork(struct asp_grace_client *client, bool child)
+{
+	struct aspace *space = asp_space_of(client);
+	uint64_t due = space->deferred.head ? space->deferred.head->stamp : 0;
+
+	if (child) {
+		uintptr_t runner = atomic_load_explicit(&space->runner, memory_order_relaxed);
+
+		asp_lock_forget_waiters(&space->snap_lock);
+		asp_lock_forget_waiters(&space->lock);
+		/* Callbacks that another thread was running have gone with it; we could not
+		 * wait for it, because it may have been waiting for a grace period. */
+		if (runner && runner != asp_thread_self()) {
+			atomic_store_explicit(&space->runner, 0, memory_order_relaxed);
+			atomic_store_explicit(&space->deferred_out,
+					      space->deferred_in - (uint32_t)space->deferred.count,
+					      memory_order_relaxed);
+		}
+	}
+	asp_lock_release(&space->snap_lock);
+	asp_lock_release(&space->lock);
+	/* The helper may have found the lock taken, and gone. (In the child it has gone, and
+	 * comes with the next update.) */
+	if (due || atomic_load(&space->freed_any))
+		asp_grace_request(space->grace, client, due ? due : 1);
+}
+
+void aspace_before_fork(void)
+{
+	asp_grace_before_fork();
+}
+
+void aspace_after_fork_parent(void)
+{
+	asp_grace_after_fork_parent();
+}
+
+void aspace_after_fork_child(void)
+{
+	asp_grace_after_fork_child();
+}
+
+enum aspace_status aspace_install_fork_hooks(void)
+{
+	return asp_grace_install_fork_hooks();
+}

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A space from the inside: what the files of src/ share.
+ *
+ *   reader.c    lookups, views, iterators, gap searches: no lock
+ *   snapshot.c  versions pinned beyond a section
+ *   writer.c    the writer lock, the bound on garbage
+ *   plan.c      operations on a private tree, and the changes that they ask for
+ *   commit.c    backends, undo, publication
+ *   verbs.c     the public operations: enter, plan, commit, leave
+ *   txn.c       transactions of several operations
+ *   reclaim.c   what has left the newest version: nodes, user objects, leaving areas
+ *   space.c     create, destroy, statistics, validation, dump, fork
+ *
+ * Dependencies: these -> tree -> memory -> platform.
+ *
+ * Invariants (numbers for aspace_validate, beside T1 to T6 of tree/node.h and P1 and
+ * P2 of memory/pool.h):
+ *  S1  root->birth is the number of the newest version, one more than publications;
+ *      outside an operation no action is in use
+ *  S2  areas, leaving and nodes in use are what a census of the newest version,
+ *      the retired nodes and those that snapshots hold says
+ *  S3  every leaving area has one record on the deferred list, and no other
+ *      record is for one
+ *  S4  every area lies in the limits, on the granule of the space and of its backend,
+ *      with flags that its backend declares
+ *  S5  without ASPACE_NEVER_MERGE, no two neighbours are equal
+ *  S6  snapshots are listed from oldest to newest, none newer than the newest version
+ */
+#ifndef ASPACE_SPACE_H
+#define ASPACE_SPACE_H
+
+#include <aspace/aspace.h>
+
+#include "memory/pool.h"
+#include "memory/record.h"
+#include "platform/platform.h"
+#include "tree/tree.h"
+
+/* The order in which a commit calls backends: what can be refused and taken back
+ * comes before what loses contents. */
+enum asp_phase {
+	ASP_PHASE_MAP,     /* nothing was there */
+	ASP_PHASE_PROTECT, /* contents stay */
+	ASP_PHASE_REPLACE,
+	ASP_PHASE_UNMAP,
+	ASP_PHASE_REMAP, /* map onto what the phase before has unmapped */
+	ASP_PHASE_MOVE,  /* an operation of its own: never with the others */
+	ASP_PHASES,
+};
+
+/* One call of a backend. */
+struct asp_action {
+	struct asp_action *next;
+	struct aspace_backend *backend;
+	struct aspace_change change;
+	bool done; /* the backend holds the outcome */
+};
+
+struct asp_actions {
+	struct asp_action *head, *tail;
+};
+
+/* The writer's working state: one operation, or several that are one. There is one
+ * in each space, in use while the writer lock is held. Between two uses all lists are
+ * empty. */
+struct aspace_txn {
+	struct aspace *space;
+	struct asp_edit edit;
+	struct asp_node *base; /* the newest version; edit.root == base: nothing planned */
+	bool open;             /* between aspace_txn_begin and commit or abort */
+	bool busy;             /* an operation or the commit of the open one is under way */
+	bool leaving_in_way;   /* the last plan said BUSY because of leaving areas */
+	size_t action_count;
+	struct asp_actions actions[ASP_PHASES];
+	/* Ranges that an open transaction has edited; its actions are worked out at
+	 * commit, from the difference. */
+	struct aspace_record_list touched;
+	/* References that planning has cloned: still to be given to an area, or given.
+	 * `address` is the pointer that was cloned. */
+	struct aspace_record_list clones_spare, clones_used;
+	/* References whose areas are gone from the private tree. */
+	struct aspace_record_list released;
+	/* Areas marked leaving. */
+	struct aspace_record_list leaving;
+};
+
+struct aspace {
+	/* Read by everybody, written by the writer: the one variable that lookups and
+	 * writers share. Published with release, read with acquire. */
+	_Atomic(struct asp_node *) root;
+	/* Constant after creation. */
+	struct asp_grace *grace;
+	uint64_t lo, hi, granule;
+	unsigned mode;
+	struct aspace_options options;
+
+	/* The writer's, under `lock`. */
+	struct asp_lock lock __attribute__((aligned(64)));
+	/* The thread that holds `lock`, else 0. Only ever compared with the caller's own
+	 * number, and a thread reads back its own store: relaxed is enough. */
+	_Atomic uintptr_t owner;
+	struct asp_pool nodes, records, actions;
+	struct aspace_txn txn;
+	uint64_t node_count; /* of the newest version */
+	uint64_t version;    /* its number */
+
+	/* Nodes that wait for a grace period: `waiting` for the one of `stamp`, `retired`
+	 * for a later one that has not been asked for. */
+	struct aspace_record_list retired, waiting;
+	uint64_t stamp;
+	uint64_t retired_max;             /* bytes */
+	uint64_t retired_in, retired_out; /* ever retired, ever recycled or held */
+
+	/* References and leaving areas, oldest first; each with its stamp. */
+	struct aspace_record_list deferred;
+	uint32_t deferred_in; /* ever put on the list, modulo 2^32 */
+	uint64_t leaving_count;
+	bool refused; /* a deferred unmap was, since the last quiesce */
+	/* The thread that is running deferred work, else 0; as `owner`, but also read
+	 * under the lock by others, who only test it for 0. */
+	_Atomic uintptr_t runner;
+	/* Counts what has been run, modulo 2^32, and wakes those who wait for it. Release by the
+	 * runner, acquire by the waiter: what a callback did is visible to quiesce. */
+	_Atomic uint32_t deferred_out;
+	struct asp_grace_client client;
+
+	/* txn.open for those who do not hold the lock: aspace_destroy. Relaxed: who opened
+	 * a transaction that is to be seen has told the destroyer by other means. */
+	_Atomic bool txn_open;
+
+	/* For aspace_count: stored by the writer before publication, relaxed: it says
+	 * nothing about any version that the caller reads. */
+	_Atomic uint64_t areas;
+
+	/* Snapshots, under snap_lock (taken inside `lock`, never the other way round). */
+	struct asp_lock snap_lock __attribute__((aligned(64)));
+	struct aspace_snapshot *oldest, *newest;
+	uint64_t snapshot_count;
+	/* What released snapshots held: on its way to `retired` and `deferred`. */
+	struct aspace_record_list freed_nodes, freed_objects;
+	/* Nodes that snapshots hold; changed under snap_lock. */
+	uint64_t snapshot_nodes;
+	/* Do the two lists hold anything? A hint for writers, who then take snap_lock to
+	 * look; set, and read by a leaver after its release, sequentially consistently, so
+	 * that one of leaver and helper sees the other: asp_writer_leave(). */
+	_Atomic bool freed_any;
+};
+
+static inline struct asp_node *asp_root(struct aspace *space)
+{
+	/* Pairs with the release store of asp_publish(): whoever sees the root sees all
+	 * of the version. */
+	return atomic_load_explicit(&space->root, memory_order_acquire);
+}
+
+static inline struct aspace *asp_space_of(struct asp_grace_client *client)
+{
+	return (struct aspace *)((char *)client - offsetof(struct aspace, client));
+}
+
+static inline bool asp_is_owner(struct aspace *space)
+{
+	return atomic_load_explicit(&space->owner, memory_order_relaxed) == asp_thread_self();
+}
+
+/* ---- writer.c ------------------------------------------------------------- */
+
+/* Take the writer lock, with garbage below its bound. ASPACE_BUSY, ASPACE_DEADLOCK. */
+enum aspace_status asp_writer_enter(struct aspace *space, unsigned how);
+/* The same without waiting for readers, ever; for calls that make no garbage. */
+enum aspace_status asp_writer_enter_now(struct aspace *space, unsigned how);
+void asp_writer_leave(struct aspace *space);
+/* Wait for a grace period with the stall hook told; no lock held. */
+void asp_wait_for_readers(struct aspace *space, uint64_t stamp);
+
+/* ---- reclaim.c ------------------------------------------------------------ */
+
+/* Under the lock: recycle the nodes whose grace period is over. */
+void asp_reclaim_nodes(struct aspace *space);
+/* Under the lock: see to it that the nodes that are to be recycled next get their grace
+ * period, and answer its stamp. */
+uint64_t asp_reclaim_request(struct aspace *space);
+/* The same where memory has run out, if there is anything to be had. */
+void asp_reclaim_hurry(struct aspace *space);
+/* Under the lock: retired nodes and deferred things of a version just published. */
+void asp_reclaim_add(struct aspace *space, struct aspace_record_list *nodes,
+		     struct aspace_record_list *references, struct aspace_record_list *leaving);
+/* Releases references that no version has ever shown. Under the lock. */
+void asp_reclaim_add_unseen(struct aspace *space, struct aspace_record_list *references);
+/* Has all that was deferred up to the count `in` been run? */
+bool asp_deferred_done(struct aspace *space, uint32_t in);
+/* The helper thread's entry. */
+void asp_reclaim_work(struct asp_grace_client *client);
+static inline uint64_t asp_retired_bytes(const struct aspace *space)
+{
+	return (space->retired.count + space->waiting.count) * sizeof(struct asp_node);
+}
+
+/* ---- plan.c --------------------------------------------------------------- */
+
+void asp_txn_begin(struct aspace *space);
+/* Give the records of a list back to their pool. */
+void asp_put_records(struct aspace *space, struct aspace_record_list *list);
+/* Keep memory back for deferred unmaps. */
+void asp_hold_back(struct aspace *space);
+/* Drop the private tree and everything that belongs to it. */
+void asp_txn_drop(struct aspace_txn *txn);
+
+/* Each plans one operation on the private tree: all or nothing. In an open
+ * transaction the actions are left for commit. */
+enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range range, uint64_t flags,
+				struct aspace_backend *backend, void *user, unsigned how);
+enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range range, unsigned how);
+enum aspace_status asp_plan_protect(struct aspace_txn *txn, struct aspace_range range,
+				    aspace_protect_fn *decide, void *ctx, unsigned how);
+enum aspace_status asp_plan_move(struct aspace_txn *txn, struct aspace_range from,
+				 struct aspace_vaddr to);
+enum aspace_status asp_plan_resize(struct aspace_txn *txn, struct aspace_vaddr start, uint64_t size,
+				   unsigned how);
+
+/* verbs.c */
+enum aspace_status asp_plan_map_anywhere(struct aspace_txn *txn, const struct aspace_gap *gap,
+					 uint64_t flags, struct aspace_backend *backend, void *user,
+					 unsigned how, struct aspace_vaddr *start);
+/* An aspace_protect_fn: the flags that ctx points to. */
+bool asp_same_flags(void *ctx, const struct aspace_area *area, uint64_t *flags);
+
+/* Building blocks for commit.c, after a reservation. */
+void asp_plan_cut(struct aspace_txn *txn, uint64_t lo, uint64_t hi);
+void asp_plan_set_flags(struct aspace_txn *txn, uint64_t lo, uint64_t hi, uint64_t flags);
+bool asp_mergeable(const struct aspace *space, const struct aspace_area *left,
+		   const struct aspace_area *right);
+void asp_plan_carry(struct aspace_txn *txn, const struct aspace_change *move);
+void asp_plan_merge(struct aspace_txn *txn, uint64_t lo, uint64_t hi);
+struct asp_action *asp_plan_action(struct aspace_txn *txn, enum asp_phase phase,
+				   struct aspace_backend *backend, enum aspace_change_kind kind,
+				   uint64_t lo, uint64_t hi);
+bool asp_range_usable(const struct aspace *space, struct aspace_range range, uint64_t granule);
+
+/* The bits of `how` that callers may use, and one of our own: holes are fine, whatever
+ * the mode of the space says. */
+#define ASP_HOW_PUBLIC  ((unsigned)(ASPACE_REPLACE | ASPACE_STRICT | ASPACE_NOWAIT))
+#define ASP_HOW_LENIENT (1u << 31)
+
+/* The rule for ASPACE_STRICT and ASPACE_ALWAYS_STRICT. */
+static inline bool asp_is_strict(const struct aspace *space, unsigned how)
+{
+	return !(how & ASP_HOW_LENIENT) &&
+	       ((how & ASPACE_STRICT) || (space->mode & ASPACE_ALWAYS_STRICT));
+}
+
+/* ---- commit.c ------------------------------------------------------------- */
+
+/* Make the planned changes and publish; or drop the plan. The lock stays held. */
+enum aspace_status asp_commit(struct aspace_txn *txn);
+/* Publish the private tree. Cannot fail. */
+void asp_publish(struct aspace_txn *txn);
+/* Work the actions of an open transaction out from what it has touched, then
+ * settle its areas; txn.c. */
+enum aspace_status asp_txn_settle(struct aspace_txn *txn);
+
+/* ---- reader.c ------------------------------------------------------------- */
+
+/* aspace_find() in a version. */
+enum aspace_status asp_find(const struct asp_node *root, struct aspace_vaddr address,
+			    struct aspace_area *area);
+/* Check a gap request and search a version. */
+enum aspace_status asp_find_free(const struct aspace *space, const struct asp_node *root,
+				 const struct aspace_gap *gap, uint64_t granule,
+				 struct aspace_vaddr *start);
+
+/* The area without the library's own flag bits. */
+static inline struct aspace_area asp_public_area(struct aspace_area area)
+{
+	area.flags &= ~ASPACE_FLAGS_RESERVED;
+	return area;
+}
+
+#endif

@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Editing by path copying.
+ *
+ * An edit touches a node in three steps: own it (copy it, unless this edit made
+ * it), change it, refresh what its parent says of it. Copies go into the parent's
+ * copy, up to the edit's root; nothing that readers can reach is written.
+ *
+ * Invariants of a struct asp_edit:
+ *  E1  nodes with birth == stamp are reachable from edit->root alone
+ *  E2  every node of the base that is not reachable from edit->root has one record
+ *      in edit->retired, and no other node has
+ *  E3  after any operation the root is private
+ */
+#include "tree/search.h"
+#include "tree/tree.h"
+
+/* ---- Nodes ---------------------------------------------------------------- */
+
+static void retire(struct asp_edit *edit, struct asp_node *node)
+{
+	struct aspace_record *record = asp_pool_get(edit->records);
+
+	record->node = node;
+	record->retired = edit->stamp;
+	asp_list_push(&edit->retired, record);
+}
+
+static void pad_keys(struct asp_node *node, unsigned from, unsigned to)
+{
+	if (node->level) {
+		for (unsigned i = from; i < to; i++)
+			node->inner.first[i] = node->inner.last[i] = ASP_NO_KEY;
+	} else {
+		for (unsigned i = from; i < to; i++)
+			node->leaf.start[i] = ASP_NO_KEY;
+	}
+}
+
+static void init_node(struct asp_node *node, uint64_t birth, unsigned level)
+{
+	node->birth = birth;
+	node->level = (uint16_t)level;
+	node->count = 0;
+	node->unused = 0;
+	pad_keys(node, 0, asp_node_max(node));
+}
+
+void asp_node_init_leaf(struct asp_node *node, uint64_t birth)
+{
+	init_node(node, birth, 0);
+}
+
+static struct asp_node *make_node(struct asp_edit *edit, unsigned level)
+{
+	struct asp_node *node = asp_pool_get(edit->nodes);
+
+	init_node(node, edit->stamp, level);
+	edit->node_count++;
+	return node;
+}
+
+/* The node leaves the tree; what it points to is not looked at. */
+static void drop_node(struct asp_edit *edit, struct asp_node *node)
+{
+	edit->node_count--;
+	if (node->birth == edit->stamp) {
+		asp_pool_put(edit->nodes, node);
+	} else {
+		retire(edit, node);
+	}
+}
+
+/* The node at *ref, made private. */
+static struct asp_node *own(struct asp_edit *edit, struct asp_node **ref)
+{
+	struct asp_node *node = *ref, *copy;
+
+	if (node->birth == edit->stamp)
+		return node;
+	copy = asp_pool_get(edit->nodes);
+	*copy = *node;
+	copy->birth = edit->stamp;
+	retire(edit, node);
+	*ref = copy;
+	return copy;
+}
+
+/* Copies `count` entries between two nodes of one level, or within one. */
+static void move_entries(struct asp_node *to, unsigned at, const struct asp_node *from,
+			 unsigned first, unsigned count)
+{
+#define MOVE(array)                                                                                \
+	__builtin_memmove(&to->array[at], &from->array[first], count * sizeof(to->array[0]))
+	if (!count)
+		return;
+	if (to->level) {
+		MOVE(inner.first);
+		MOVE(inner.last);
+		MOVE(inner.gap);
+		MOVE(inner.child);
+	} else {
+		MOVE(leaf.start);
+		MOVE(leaf.slot);
+	}
+#undef MOVE
+}
+
+static void set_count(struct asp_node *node, unsigned count)
+{
+	if (count < node->count)
+		pad_keys(node, count, node->count);
+	node->count = (uint16_t)count;
+}
+
+/* Takes entries [from, to) out. */
+static void cut_entries(struct asp_node *node, unsigned from, unsigned to)
+{
+	move_entries(node, from, node, to, node->count - to);
+	set_count(node, node->count - (to - from));
+}
+
+static void open_entry(struct asp_node *node, unsigned at)
+{
+	move_entries(node, at + 1, node, at, node->count - at);
+	node->count++;
+}
+
+struct asp_bounds asp_node_bounds(const struct asp_node *node)
+{
+	unsigned count = node->count;
+	struct asp_bounds bounds = {.gap = 0};
+
+	if (node->level) {
+		bounds.first = node->inner.first[0];
+		bounds.last = node->inner.last[count - 1];
+		bounds.gap = node->inner.gap[0];
+		for (unsigned i = 1; i < count; i++) {
+			uint64_t between = node->inner.first[i] - node->inner.last[i - 1];
+
+			if (bounds.gap < node->inner.gap[i])
+				bounds.gap = node->inner.gap[i];
+			if (bounds.gap < between)
+				bounds.gap = between;
+		}
+	} else {
+		bounds.first = node->leaf.start[0];
+		bounds.last = node->leaf.slot[count - 1].end;
+		for (unsigned i = 1; i < count; i++) {
+			uint64_t between = node->leaf.start[i] - node->leaf.slot[i - 1].end;
+
+			if (bounds.gap < between)
+				bounds.gap = between;
+		}
+	}
+	return bounds;
+}
+
+/* Computed anew from the child rather than adjusted: nothing to get out of step. */
+static void refresh(struct asp_node *node, unsigned i)
+{
+	struct asp_bounds bounds = asp_node_bounds(node->inner.child[i]);
+
+	node->inner.first[i] = bounds.first;
+	node->inner.last[i] = bounds.last;
+	node->inner.gap[i] = bounds.gap;
+}
+
+/* ---- The life of an edit -------------------------------------------------- */
+
+void asp_edit_begin(struct asp_edit *edit, struct asp_pool *nodes, struct asp_pool *records,
+		    struct asp_node *base, uint64_t stamp)
+{
+	*edit = (struct asp_edit){
+		.nodes = nodes,
+		.records = records,
+		.root = base,
+		.stamp = stamp,
+	};
+}
+
+/* Private nodes hang together from the root (T6), so the walk need not look below
+ * a node that is not. */
+static void discard_below(struct asp_edit *edit, struct asp_node *node)
+{
+	if (node->birth != edit->stamp)
+		return;
+	if (node->level) {
+		for (unsigned i = 0; i < node->count; i++)
+			discard_below(edit, node->inner.child[i]);
+	}
+	asp_pool_put(edit->nodes, node);
+}
+
+void asp_edit_discard(struct asp_edit *edit)
+{
+	struct aspace_record *record;
+
+	discard_below(edit, edit->root);
+	edit->root = NULL;
+	while ((record = asp_list_pop(&edit->retired)) != NULL)
+		asp_pool_put(edit->records, record);
+}
+
+/* What a change takes at most. A cut through the middle of an area is one update
+ * and one insertion: a path copy and a split on each level, each. A removal owns
+ * two border paths, a neighbour of each to rebalance with, and as much again at
+ * the seams of merged parents. Merging with the neighbours of the change may touch
+ * one more leaf on either side. Beyond that, leaves that are owned or dropped hold
+ * at least MIN areas each, and MIN of them have at most one parent: not more than
+ * one node for each area (MIN is 2 or more). */
+bool asp_edit_reserve(struct asp_edit *edit, size_t areas, size_t records)
+{
+	size_t nodes = areas + 16 * (size_t)asp_tree_height(edit->root) + 16;
+
+	_Static_assert(ASP_LEAF_MIN > 1 && ASP_INNER_MIN > 1, "see above");
+	return asp_pool_reserve(edit->nodes, nodes) &&
+	       asp_pool_reserve(edit->records, nodes + records);
+}
+
+static void count_area(struct asp_edit *edit, uint64_t flags, int by)
+{
+	if (flags & ASP_FLAG_LEAVING)
+		edit->leaving += by;
+	else
+		edit->areas += by;
+}
+
+/* ---- Insert --------------------------------------------------------------- */
+
+/* Splits a full node before an insertion at *at; answers the node to the right of
+ * it, and moves *into and *at to where the new entry goes. Appending at the right
+ * end of the tree leaves the left node full: ascending insertion then fills
+ * every node. */
+static struct asp_node *split(struct asp_edit *edit, struct asp_node *node, bool spine,
+			      struct asp_node **into, unsigned *at)
+{
+	struct asp_node *right = make_node(edit, node->level);
+	unsigned half = spine && *at == node->count ? node->count : node->count / 2;
+	unsigned moved = node->count - half;
+
+	move_entries(right, 0, node, half, moved);
+	right->count = (uint16_t)moved;
+	set_count(node, half);
+	*into = node;
+	if (*at > half || half == asp_node_max(node)) {
+		*into = right;
+		*at -= half;
+	}
+	return right;
+}
+
+static struct asp_node *insert_area(struct asp_edit *edit, struct asp_node *leaf,
+				    const struct aspace_area *area, bool spine)
+{
+	unsigned at = asp_leaf_count_le(leaf, area->start.value);
+	struct asp_node *right = NULL, *into = leaf;
+
+	if (leaf->count == ASP_LEAF_MAX)
+		right = split(edit, leaf, spine, &into, &at);
+	open_entry(into, at);
+	into->leaf.start[at] = area->start.value;
+	into->leaf.slot[at] = (struct asp_slot){
+		.end = area->end.value,
+		.flags = area->flags,
+		.backend = area->backend,
+		.user = area->user,
+	};
+	return right;
+}
+
+static struct asp_node *insert_child(struct asp_edit *edit, struct asp_node *node, unsigned at,
+				     struct asp_node *child, bool spine)
+{
+	struct asp_node *right = NULL, *into = node;
+
+	if (node->count == ASP_INNER_MAX)
+		right = split(edit, node, spine, &into, &at);
+	open_entry(into, at);
+	into->inner.child[at] = child;
+	refresh(into, at);
+	return right;
+}
+
+/* Answers the node that split off to the right of *ref, or NULL. spine: *ref is the
+ * last node of its level. */
+static struct asp_node *insert_below(struct asp_edit *edit, struct asp_node **ref,
+				     const struct aspace_area *area, bool spine)
+{
+	struct asp_node *node = own(edit, ref), *right;
+	unsigned i;
+
+	if (!node->level)
+		return insert_area(edit, node, area, spine);
+	i = asp_inner_count_le(node, area->start.value);
+	if (i)
+		i--;
+	right = insert_below(edit, &node->inner.child[i], area, spine && i + 1 == node->count);
+	refresh(node, i);
+	return right ? insert_child(edit, node, i + 1, right, spine) : NULL;
+}
+
+void asp_edit_insert(struct asp_edit *edit, const struct aspace_area *area)
+{
+	struct asp_node *right, *root;
+
+	right = insert_below(edit, &edit->root, area, true);
+	if (right) {
+		root = make_node(edit, edit->root->level + 1u);
+		root->count = 2;
+		root->inner.child[0] = edit->root;
+		root->inner.child[1] = right;
+		refresh(root, 0);
+		refresh(root, 1);
+		edit->root = root;
+	}
+	count_area(edit, area->flags, 1);
+}
+
+/* ---- Update --------------------------------------------------------------- */
+
+static void update_below(struct asp_edit *edit, struct asp_node **ref, uint64_t start, uint64_t end,
+			 uint64_t flags, void *user)
+{
+	struct asp_node *node = own(edit, ref);
+	unsigned i;
+
+	if (node->level) {
+		i = asp_inner_count_le(node, start) - 1;
+		update_below(edit, &node->inner.child[i], start, end, flags, user);
+		refresh(node, i);
+		return;
+	}
+	i = asp_leaf_count_le(node, start) - 1;
+	count_area(edit, node->leaf.slot[i].flags, -1);
+	count_area(edit, flags, 1);
+	node->leaf.slot[i].end = end;
+	node->leaf.slot[i].flags = flags;
+	node->leaf.slot[i].user = user;
+}
+
+void asp_edit_update(struct asp_edit *edit, uint64_t start, uint64_t end, uint64_t flags,
+		     void *user)
+{
+	update_below(edit, &edit->root, start, end, flags, user);
+}
+
+/* ---- Remove --------------------------------------------------------------- */
+
+static void drop_subtree(struct asp_edit *edit, struct asp_node *node)
+{
+	for (unsigned i = 0; i < node->count; i++) {
+		if (node->level)
+			drop_subtree(edit, node->inner.child[i]);
+		else
+			count_area(edit, node->leaf.slot[i].flags, -1);
+	}
+	drop_node(edit, node);
+}
+
+static bool underfull(const struct asp_node *node, unsigned i)
+{
+	const struct asp_node *child = node->inner.child[i];
+
+	return child->count < asp_node_min(child);
+}
+
+static void rebalance(struct asp_edit *edit, struct asp_node *node, unsigned i);
+
+/* A node that was the only child of its parent could not be filled up there; after
+ * the parent has merged with a neighbour it can. */
+static void mend_children(struct asp_edit *edit, struct asp_node *node)
+{
+	if (!node->level)
+		return;
+	for (unsigned i = node->count; i-- > 0;) {
+		if (i < node->count && underfull(node, i))
+			rebalance(edit, node, i);
+	}
+}
+
+/* Shares the entries of two neighbours evenly. */
+static void share_entries(struct asp_node *left, struct asp_node *right)
+{
+	unsigned total = left->count + right->count, half = total / 2, by;
+
+	if (left->count < half) {
+		by = half - left->count;
+		move_entries(left, left->count, right, 0, by);
+		left->count = (uint16_t)half;
+		cut_entries(right, 0, by);
+	} else {
+		by = left->count - half;
+		move_entries(right, by, right, 0, right->count);
+		move_entries(right, 0, left, half, by);
+		right->count = (uint16_t)(right->count + by);
+		set_count(left, half);
+	}
+}
+
+/* Fills child i of a private node up to the minimum, with a neighbour's help. Does
+ * nothing where there is no neighbour: the caller's own level will see to it. */
+static void rebalance(struct asp_edit *edit, struct asp_node *node, unsigned i)
+{
+	while (node->count > 1 && i < node->count && underfull(node, i)) {
+		unsigned at = i ? i - 1 : 0;
+		struct asp_node *left = own(edit, &node->inner.child[at]);
+		struct asp_node *right = node->inner.child[at + 1];
+
+		if (left->count + right->count <= (int)asp_node_max(left)) {
+			move_entries(left, left->count, right, 0, right->count);
+			left->count = (uint16_t)(left->count + right->count);
+			drop_node(edit, right);
+			cut_entries(node, at + 1, at + 2);
+			mend_children(edit, left);
+			refresh(node, at);
+			i = at;
+		} else {
+			right = own(edit, &node->inner.child[at + 1]);
+			share_entries(left, right);
+			mend_children(edit, left);
+			mend_children(edit, right);
+			refresh(node, at);
+			refresh(node, at + 1);
+		}
+	}
+}
+
+/* Removes what starts in [lo, hi), hi > lo, below *ref, which may end up empty. */
+static void remove_below(struct asp_edit *edit, struct asp_node **ref, uint64_t lo, uint64_t hi)
+{
+	struct asp_node *node = own(edit, ref);
+	unsigned from, to, kept;
+
+	if (!node->level) {
+		from = lo ? asp_leaf_count_le(node, lo - 1) : 0;
+		to = asp_leaf_count_le(node, hi - 1);
+		for (unsigned i = from; i < to; i++)
+			count_area(edit, node->leaf.slot[i].flags, -1);
+		cut_entries(node, from, to);
+		return;
+	}
+
+	/* Children [from, to) may hold such areas; those between the borders hold
+	 * nothing else. */
+	from = asp_inner_count_le(node, lo);
+	if (from)
+		from--;
+	to = asp_inner_count_le(node, hi - 1);
+	kept = from;
+	for (unsigned i = from; i < to; i++) {
+		bool whole =
+			node->inner.first[i] >= lo && (i + 1 < to || node->inner.last[i] <= hi);
+
+		if (whole) {
+			drop_subtree(edit, node->inner.child[i]);
+			continue;
+		}
+		remove_below(edit, &node->inner.child[i], lo, hi);
+		if (!node->inner.child[i]->count) {
+			drop_node(edit, node->inner.child[i]);
+			continue;
+		}
+		refresh(node, i);
+		move_entries(node, kept++, node, i, 1);
+	}
+	cut_entries(node, kept, to > kept ? to : kept);
+
+	/* At most the children at both borders have been touched and are left. */
+	if (from + 1 < node->count)
+		rebalance(edit, node, from + 1);
+	rebalance(edit, node, from);
+}
+
+/* A root with one child is none; a root without is an empty leaf. */
+static void lower_root(struct asp_edit *edit)
+{
+	struct asp_node *root;
+
+	while (edit->root->level && edit->root->count <= 1) {
+		root = edit->root;
+		edit->root = root->count ? root->inner.child[0] : make_node(edit, 0);
+		drop_node(edit, root);
+	}
+	own(edit, &edit->root);
+}
+
+void asp_edit_remove(struct asp_edit *edit, uint64_t lo, uint64_t hi)
+{
+	remove_below(edit, &edit->root, lo, hi);
+	lower_root(edit);
+}

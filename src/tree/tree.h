@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The tree: reading a version, and building the next one.
+ *
+ * Reading (tree/read.c, tree/gap.c, tree/dump.c) takes a root that the caller
+ * keeps alive, and plain loads: a published node never changes. Editing
+ * (tree/edit.c) works on a private tree that shares what it does not change.
+ */
+#ifndef ASPACE_TREE_TREE_H
+#define ASPACE_TREE_TREE_H
+
+#include <aspace/aspace.h>
+
+#include "memory/pool.h"
+#include "memory/record.h"
+#include "tree/node.h"
+
+/* ---- Reading -------------------------------------------------------------- */
+
+/* The leaf and slot of the area that holds the address, or NULL. Leaving areas
+ * are found here too. */
+const struct asp_node *asp_tree_find(const struct asp_node *root, uint64_t address, int *slot);
+
+/* A place in a version: an area, or none (leaf == NULL). Stands still without a
+ * stack: from leaf to leaf it goes through the root. */
+struct asp_cursor {
+	const struct asp_node *root;
+	const struct asp_node *leaf;
+	int slot;
+};
+
+/* To the first area that ends above the address; false if there is none. */
+bool asp_cursor_seek(struct asp_cursor *cursor, const struct asp_node *root, uint64_t address);
+/* To the last area that starts below the address. */
+bool asp_cursor_seek_below(struct asp_cursor *cursor, const struct asp_node *root,
+			   uint64_t address);
+bool asp_cursor_next(struct asp_cursor *cursor);
+bool asp_cursor_prev(struct asp_cursor *cursor);
+
+static inline uint64_t asp_cursor_start(const struct asp_cursor *cursor)
+{
+	return cursor->leaf->leaf.start[cursor->slot];
+}
+
+static inline const struct asp_slot *asp_cursor_slot(const struct asp_cursor *cursor)
+{
+	return &cursor->leaf->leaf.slot[cursor->slot];
+}
+
+/* The area at the cursor, the library's own flag bits included. */
+struct aspace_area asp_cursor_area(const struct asp_cursor *cursor);
+
+/* A gap search whose arguments have been checked: all of [lo, hi) lies in the
+ * limits of the space, size > 0, align a power of two. */
+struct asp_gap_query {
+	uint64_t size, align, guard;
+	uint64_t lo, hi;
+};
+
+/* The lowest, or the highest, start that fits. False if nothing does. */
+bool asp_gap_up(const struct asp_node *root, const struct asp_gap_query *query, uint64_t *start);
+bool asp_gap_down(const struct asp_node *root, const struct asp_gap_query *query, uint64_t *start);
+
+/* first, last, gap of a node that is not empty. */
+struct asp_bounds {
+	uint64_t first, last, gap;
+};
+struct asp_bounds asp_node_bounds(const struct asp_node *node);
+
+/* Checks T1 to T6; the number of the first that does not hold, or 0. Counts on the way. */
+struct asp_tree_census {
+	uint64_t areas, leaving, nodes;
+	uint64_t leaving_sum; /* of the starts of leaving areas, modulo 2^64 */
+	uint64_t at;          /* where the violation is */
+	const char *what;     /* which it is */
+};
+unsigned asp_tree_validate(const struct asp_node *root, struct asp_tree_census *census);
+
+/* The text formats of aspace_dump(); false if `write` stopped them. */
+bool asp_tree_dump_maps(const struct asp_node *root, aspace_write_fn *write, void *ctx);
+bool asp_tree_dump_dot(const struct asp_node *root, aspace_write_fn *write, void *ctx);
+
+/* ---- Editing -------------------------------------------------------------- */
+
+/*
+ * A private tree in the making.
+ *
+ * Nodes whose birth is `stamp` are the edit's own and are edited in place; all
+ * others belong to published versions and are copied first, their old self noted
+ * in `retired`. asp_edit_reserve() comes first and may fail; the edits themselves
+ * cannot.
+ */
+struct asp_edit {
+	struct asp_pool *nodes;
+	struct asp_pool *records;
+	struct asp_node *root;
+	uint64_t stamp;
+	struct aspace_record_list retired; /* nodes of the base that this tree lost */
+	int64_t areas;                     /* difference to the base, leaving ones not counted */
+	int64_t leaving;                   /* the same for leaving areas */
+	int64_t node_count;                /* the same for nodes */
+};
+
+/* Makes an empty leaf of the version `birth`: the first root of all. */
+void asp_node_init_leaf(struct asp_node *node, uint64_t birth);
+
+/* Start from a published root; the tree will be version `stamp`. */
+void asp_edit_begin(struct asp_edit *edit, struct asp_pool *nodes, struct asp_pool *records,
+		    struct asp_node *base, uint64_t stamp);
+
+/* Give all private nodes and records back; the base is as it was. */
+void asp_edit_discard(struct asp_edit *edit);
+
+/* See to it that the edits of one change cannot fail: a few that touch at most
+ * `areas` neighbouring areas (removed, changed and inserted ones added up), and
+ * `records` records besides what the edits need. False: out of memory. */
+bool asp_edit_reserve(struct asp_edit *edit, size_t areas, size_t records);
+
+/* Add an area that meets no other. */
+void asp_edit_insert(struct asp_edit *edit, const struct aspace_area *area);
+
+/* Remove the areas that start in [lo, hi). */
+void asp_edit_remove(struct asp_edit *edit, uint64_t lo, uint64_t hi);
+
+/* Give the area that starts at `start` a new end, flags and user. The new end must
+ * not reach into the next area. */
+void asp_edit_update(struct asp_edit *edit, uint64_t start, uint64_t end, uint64_t flags,
+		     void *user);
+
+static inline unsigned asp_tree_height(const struct asp_node *root)
+{
+	return root->level + 1u;
+}
+
+#endif

@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Transactions of several operations.
+ *
+ * Operations edit the private tree and note the ranges that they touched. Areas that
+ * they map are marked ASP_FLAG_FRESH. At commit, the difference between the base and
+ * the private tree over the touched ranges says what to ask of backends:
+ *
+ *   fresh, nothing before           map
+ *   fresh, something before         replace, or unmap and map
+ *   both, not fresh, other flags    protect
+ *   before, not after               unmap
+ *
+ * so a range that several operations changed costs one change, and one that was
+ * mapped and unmapped again none. Then the marks go, equal neighbours merge, and
+ * the private tree is what will be published.
+ */
+#include "space.h"
+
+static struct aspace_record *merge_sorted(struct aspace_record *a, struct aspace_record *b)
+{
+	struct aspace_record *head = NULL, **tail = &head;
+
+	while (a && b) {
+		struct aspace_record **least = a->lo <= b->lo ? &a : &b;
+
+		*tail = *least;
+		tail = &(*tail)->next;
+		*least = (*least)->next;
+	}
+	*tail = a ? a : b;
+	return head;
+}
+
+/* Merge sort, bottom up: bin i holds a sorted run of 2^i. */
+static struct aspace_record *sort(struct aspace_record *list)
+{
+	struct aspace_record *bins[40] = {0}, *run, *sorted = NULL;
+
+	while ((run = list) != NULL) {
+		unsigned i = 0;
+
+		list = list->next;
+		run->next = NULL;
+		for (; bins[i]; bins[i++] = NULL)
+			run = merge_sorted(bins[i], run);
+		bins[i] = run;
+	}
+	for (unsigned i = 0; i < 40; i++)
+		sorted = merge_sorted(bins[i], sorted);
+	return sorted;
+}
+
+/* Touched ranges in ascending order, those that overlap joined. Ranges that only meet
+ * stay apart: each fresh area lies inside the range of the operation that mapped it
+ * last, or has been cut by the range of a later one. */
+static void sort_touched(struct aspace_txn *txn)
+{
+	struct aspace_record *record = sort(txn->touched.head), *next;
+
+	txn->touched = (struct aspace_record_list){0};
+	for (; record; record = next) {
+		next = record->next;
+		if (txn->touched.tail && txn->touched.tail->hi > record->lo) {
+			if (txn->touched.tail->hi < record->hi)
+				txn->touched.tail->hi = record->hi;
+			asp_pool_put(&txn->space->records, record);
+		} else {
+			asp_list_push(&txn->touched, record);
+		}
+	}
+}
+
+/* The area at or after an address in one of the two trees. */
+struct look {
+	const struct asp_node *root;
+	struct aspace_area area;
+	bool found;
+};
+
+static void look_at(struct look *look, uint64_t at)
+{
+	struct asp_cursor cursor;
+
+	/* Leaving areas of the base are leaving in the private tree, too: not our business. */
+	look->found = asp_cursor_seek(&cursor, look->root, at);
+	while (look->found && asp_cursor_slot(&cursor)->flags & ASP_FLAG_LEAVING)
+		look->found = asp_cursor_next(&cursor);
+	if (look->found)
+		look->area = asp_cursor_area(&cursor);
+}
+
+static bool covers(const struct look *look, uint64_t at)
+{
+	return look->found && look->area.start.value <= at && at < look->area.end.value;
+}
+
+static bool add_action(struct aspace_txn *txn, enum asp_phase phase, enum aspace_change_kind kind,
+		       const struct aspace_area *old, const struct aspace_area *new, uint64_t lo,
+		       uint64_t hi)
+{
+	const struct aspace_area *area = new ? new : old;
+	struct asp_action *action;
+
+	if (!asp_pool_reserve(&txn->space->actions, 1))
+		return false;
+	action = asp_plan_action(txn, phase, area->backend, kind, lo, hi);
+	action->change.old_flags = old ? old->flags & ~ASPACE_FLAGS_RESERVED : 0;
+	action->change.new_flags = new ? new->flags & ~ASPACE_FLAGS_RESERVED : 0;
+	action->change.user = area->user;
+	return true;
+}
+
+/* Is this the rest of what the last unmap began with: the same area of the base? Then it
+ * is the same change. (A border in between is one of the private tree's, and may be
+ * off the granule of the backend that unmaps.) */
+static bool extends_last_unmap(struct aspace_txn *txn, const struct aspace_area *old, uint64_t from,
+			       uint64_t to)
+{
+	struct asp_action *last = txn->actions[ASP_PHASE_UNMAP].tail;
+
+	if (!last || last->change.range.end.value != from || old->start.value == from)
+		return false;
+	last->change.range.end.value = to;
+	return true;
+}
+
+/* Unmaps what the base holds in [lo, hi). */
+static bool add_unmaps(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
+{
+	struct look old = {.root = txn->base};
+
+	for (uint64_t at = lo; at < hi; at = old.area.end.value) {
+		uint64_t from, to;
+
+		look_at(&old, at);
+		if (!old.found || old.area.start.value >= hi)
+			return true;
+		from = old.area.start.value > lo ? old.area.start.value : lo;
+		to = old.area.end.value < hi ? old.area.end.value : hi;
+		if (!extends_last_unmap(txn, &old.area, from, to) &&
+		    !add_action(txn, ASP_PHASE_UNMAP, ASPACE_CHANGE_UNMAP, &old.area, NULL, from,
+				to))
+			return false;
+	}
+	return true;
+}
+
+static bool add_fresh(struct aspace_txn *txn, const struct aspace_area *area)
+{
+	uint64_t lo = area->start.value, hi = area->end.value;
+	bool any = false, foreign = false;
+	struct look old = {.root = txn->base};
+
+	for (uint64_t at = lo; at < hi; at = old.area.end.value) {
+		look_at(&old, at);
+		if (!old.found || old.area.start.value >= hi)
+			break;
+		any = true;
+		foreign |= old.area.backend != area->backend;
+	}
+	if (!any)
+		return add_action(txn, ASP_PHASE_MAP, ASPACE_CHANGE_MAP, NULL, area, lo, hi);
+	if (!foreign && area->backend->ops->replace)
+		return add_action(txn, ASP_PHASE_REPLACE, ASPACE_CHANGE_REPLACE, NULL, area, lo,
+				  hi);
+	return add_unmaps(txn, lo, hi) &&
+	       add_action(txn, ASP_PHASE_REMAP, ASPACE_CHANGE_MAP, NULL, area, lo, hi);
+}
+
+/* One stretch of a touched range from `at` on; answers where the next one begins, or
+ * 0 where memory ran out. */
+static uint64_t add_stretch(struct aspace_txn *txn, uint64_t at, uint64_t hi)
+{
+	struct look old = {.root = txn->base}, new = {.root = txn->edit.root};
+	uint64_t to = hi;
+
+	look_at(&old, at);
+	look_at(&new, at);
+	if (covers(&new, at)) {
+		to = new.area.end.value < to ? new.area.end.value : to;
+		if (new.area.flags & ASP_FLAG_FRESH)
+			return add_fresh(txn, &new.area) ? to : 0;
+		to = old.area.end.value < to ? old.area.end.value : to;
+		if (old.area.flags != new.area.flags &&
+		    !add_action(txn, ASP_PHASE_PROTECT, ASPACE_CHANGE_PROTECT, &old.area, &new.area,
+				at, to))
+			return 0;
+		return to;
+	}
+	if (new.found &&new.area.start.value < to)
+		to = new.area.start.value;
+	/* In a grace-unmap space what is gone is leaving, and backends hear of it later. */
+	if (!(txn->space->mode & ASPACE_GRACE_UNMAP) && !add_unmaps(txn, at, to))
+		return 0;
+	return to;
+}
+
+static enum aspace_status add_actions(struct aspace_txn *txn)
+{
+	for (struct aspace_record *range = txn->touched.head; range; range = range->next) {
+		for (uint64_t at = range->lo; at < range->hi;) {
+			at = add_stretch(txn, at, range->hi);
+			if (!at)
+				return ASPACE_NO_MEMORY;
+		}
+	}
+	return ASPACE_OK;
+}
+
+/* The flags to publish an area with: no marks; and what was given other flags before
+ * it was unmapped leaves as its backend knows it. */
+static uint64_t settled_flags(const struct aspace_txn *txn, const struct aspace_area *area)
+{
+	struct look old = {.root = txn->base};
+
+	if (!(area->flags & ASP_FLAG_LEAVING))
+		return area->flags & ~ASP_FLAG_FRESH;
+	look_at(&old, area->start.value);
+	return covers(&old, area->start.value) ? old.area.flags | ASP_FLAG_LEAVING : area->flags;
+}
+
+/* Areas of the private tree that start in the range, and its neighbours. */
+static size_t count_areas(const struct aspace_txn *txn, const struct aspace_record *range)
+{
+	struct asp_cursor cursor;
+	size_t areas = 2;
+
+	for (bool more = asp_cursor_seek(&cursor, txn->edit.root, range->lo);
+	     more && asp_cursor_start(&cursor) < range->hi; more = asp_cursor_next(&cursor))
+		areas++;
+	return areas;
+}
+
+/* Makes the private tree publishable: no marks, no equal neighbours. */
+static enum aspace_status clear_marks(struct aspace_txn *txn)
+{
+	struct asp_cursor cursor;
+
+	for (struct aspace_record *range = txn->touched.head; range; range = range->next) {
+		bool more;
+
+		if (!asp_edit_reserve(&txn->edit, count_areas(txn, range), 0))
+			return ASPACE_NO_MEMORY;
+		more = asp_cursor_seek(&cursor, txn->edit.root, range->lo);
+		while (more && asp_cursor_start(&cursor) < range->hi) {
+			struct aspace_area area = asp_cursor_area(&cursor);
+			uint64_t flags = settled_flags(txn, &area);
+
+			if (flags != area.flags)
+				asp_edit_update(&txn->edit, area.start.value, area.end.value, flags,
+						area.user);
+			more = asp_cursor_seek(&cursor, txn->edit.root, area.end.value);
+		}
+	}
+	for (struct aspace_record *range = txn->touched.head; range; range = range->next) {
+		/* Merging goes beyond the range, into leaves that are not ours yet. */
+		if (!asp_edit_reserve(&txn->edit, 3 * count_areas(txn, range) + 6,
+				      2 * count_areas(txn, range) + 2))
+			return ASPACE_NO_MEMORY;
+		asp_plan_merge(txn, range->lo, range->hi);
+	}
+	return ASPACE_OK;
+}
+
+enum aspace_status asp_txn_settle(struct aspace_txn *txn)
+{
+	enum aspace_status status;
+
+	sort_touched(txn);
+	status = add_actions(txn);
+	return status == ASPACE_OK ? clear_marks(txn) : status;
+}
+
+/* ---- The public side ------------------------------------------------------ */
+
+enum aspace_status aspace_txn_begin(struct aspace *space, unsigned how, struct aspace_txn **out)
+{
+	enum aspace_status status;
+
+	if (!out || how & ~ASP_HOW_PUBLIC)
+		return ASPACE_INVALID_PARAM;
+	status = asp_writer_enter(space, how);
+	if (status != ASPACE_OK)
+		return status;
+	asp_txn_begin(space);
+	space->txn.open = true;
+	atomic_store_explicit(&space->txn_open, true, memory_order_relaxed);
+	*out = &space->txn;
+	return ASPACE_OK;
+}
+
+/* Only the thread that began may go on, only until commit or abort, and not from a
+ * callback beneath an operation of the transaction itself. */
+static enum aspace_status begin_operation(struct aspace_txn *txn, unsigned how)
+{
+	if (!asp_is_owner(txn->space) || !txn->open || txn->busy)
+		return ASPACE_DEADLOCK;
+	if (how & ~ASP_HOW_PUBLIC)
+		return ASPACE_INVALID_PARAM;
+	txn->busy = true;
+	return ASPACE_OK;
+}
+
+static enum aspace_status end_operation(struct aspace_txn *txn, enum aspace_status status)
+{
+	txn->busy = false;
+	if (status == ASPACE_NO_MEMORY)
+		asp_reclaim_hurry(txn->space);
+	return status;
+}
+
+enum aspace_status aspace_txn_map(struct aspace_txn *txn, struct aspace_range range, uint64_t flags,
+				  struct aspace_backend *backend, void *user, unsigned how)
+{
+	enum aspace_status status = begin_operation(txn, how);
+
+	if (status != ASPACE_OK)
+		return status;
+	return end_operation(txn, asp_plan_map(txn, range, flags, backend, user, how));
+}
+
+enum aspace_status aspace_txn_map_anywhere(struct aspace_txn *txn, const struct aspace_gap *gap,
+					   uint64_t flags, struct aspace_backend *backend,
+					   void *user, unsigned how, struct aspace_vaddr *start)
+{
+	enum aspace_status status = begin_operation(txn, how);
+
+	if (status != ASPACE_OK)
+		return status;
+	return end_operation(txn,
+			     asp_plan_map_anywhere(txn, gap, flags, backend, user, how, start));
+}
+
+enum aspace_status aspace_txn_unmap(struct aspace_txn *txn, struct aspace_range range, unsigned how)
+{
+	enum aspace_status status = begin_operation(txn, how);
+
+	if (status != ASPACE_OK)
+		return status;
+	return end_operation(txn, asp_plan_unmap(txn, range, how));
+}
+
+enum aspace_status aspace_txn_protect(struct aspace_txn *txn, struct aspace_range range,
+				      uint64_t flags, unsigned how)
+{
+	return aspace_txn_protect_with(txn, range, asp_same_flags, &flags, how);
+}
+
+enum aspace_status aspace_txn_protect_with(struct aspace_txn *txn, struct aspace_range range,
+					   aspace_protect_fn *decide, void *ctx, unsigned how)
+{
+	enum aspace_status status = begin_operation(txn, how);
+
+	if (status != ASPACE_OK)
+		return status;
+	return end_operation(txn, asp_plan_protect(txn, range, decide, ctx, how));
+}
+
+enum aspace_status aspace_txn_find(struct aspace_txn *txn, struct aspace_vaddr address,
+				   struct aspace_area *area)
+{
+	enum aspace_status status = begin_operation(txn, 0);
+
+	if (status != ASPACE_OK)
+		return status;
+	return end_operation(txn, asp_find(txn->edit.root, address, area));
+}
+
+enum aspace_status aspace_txn_find_free(struct aspace_txn *txn, const struct aspace_gap *gap,
+					struct aspace_vaddr *start)
+{
+	enum aspace_status status = begin_operation(txn, 0);
+
+	if (status != ASPACE_OK)
+		return status;
+	return end_operation(
+		txn, asp_find_free(txn->space, txn->edit.root, gap, txn->space->granule, start));
+}
+
+enum aspace_status aspace_txn_commit(struct aspace_txn *txn)
+{
+	struct aspace *space = txn->space;
+	enum aspace_status status = begin_operation(txn, 0);
+
+	if (status != ASPACE_OK)
+		return status;
+	status = asp_commit(txn);
+	if (status == ASPACE_NO_MEMORY)
+		asp_reclaim_hurry(space);
+	asp_writer_leave(space);
+	return status;
+}
+
+void aspace_txn_abort(struct aspace_txn *txn)
+{
+	struct aspace *space = txn->space;
+
+	if (begin_operation(txn, 0) != ASPACE_OK)
+		return;
+	asp_txn_drop(txn);
+	asp_writer_leave(space);
+}

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The public operations: enter, plan, commit, leave.
+ */
+#include "space.h"
+
+enum verb {
+	VERB_MAP,
+	VERB_MAP_ANYWHERE,
+	VERB_UNMAP,
+	VERB_CLEAR,
+	VERB_PROTECT,
+	VERB_MOVE,
+	VERB_RESIZE,
+};
+
+/* The arguments of one operation, so that all of them take the same way. */
+struct request {
+	enum verb verb;
+	unsigned how;
+	struct aspace_range range;
+	struct aspace_vaddr address;
+	uint64_t size;
+	uint64_t flags;
+	struct aspace_backend *backend;
+	void *user;
+	const struct aspace_gap *gap;
+	struct aspace_vaddr *start;
+	aspace_protect_fn *decide;
+	void *ctx;
+};
+
+enum aspace_status asp_plan_map_anywhere(struct aspace_txn *txn, const struct aspace_gap *gap,
+					 uint64_t flags, struct aspace_backend *backend, void *user,
+					 unsigned how, struct aspace_vaddr *start)
+{
+	uint64_t granule = txn->space->granule;
+	struct aspace_range range;
+	enum aspace_status status;
+
+	if (!backend || !start || how & ASPACE_REPLACE)
+		return ASPACE_INVALID_PARAM;
+	if (granule < backend->granule)
+		granule = backend->granule;
+	status = asp_find_free(txn->space, txn->edit.root, gap, granule, &range.start);
+	if (status != ASPACE_OK)
+		return status;
+	range.end.value = range.start.value + gap->size;
+	status = asp_plan_map(txn, range, flags, backend, user, how);
+	if (status == ASPACE_OK)
+		*start = range.start;
+	return status;
+}
+
+static enum aspace_status plan(struct aspace_txn *txn, const struct request *r)
+{
+	switch (r->verb) {
+	case VERB_MAP:
+		return asp_plan_map(txn, r->range, r->flags, r->backend, r->user, r->how);
+	case VERB_MAP_ANYWHERE:
+		return asp_plan_map_anywhere(txn, r->gap, r->flags, r->backend, r->user, r->how,
+					     r->start);
+	case VERB_UNMAP:
+		return asp_plan_unmap(txn, r->range, r->how);
+	case VERB_CLEAR:
+		return asp_plan_unmap(txn, aspace_limits(txn->space), ASP_HOW_LENIENT);
+	case VERB_PROTECT:
+		return asp_plan_protect(txn, r->range, r->decide, r->ctx, r->how);
+	case VERB_MOVE:
+		return asp_plan_move(txn, r->range, r->address);
+	case VERB_RESIZE:
+		return asp_plan_resize(txn, r->address, r->size, r->how);
+	}
+	return ASPACE_INVALID_PARAM;
+}
+
+/* Waits until what is leaving now has left; no lock held. */
+static enum aspace_status wait_for_leaving(struct aspace *space)
+{
+	bool refused;
+	enum aspace_status status = aspace_quiesce(space, 0);
+
+	/* A refusal is for the next quiesce of the program's own to hear of. */
+	refused = status == ASPACE_BAD_STATE;
+	if (refused && asp_writer_enter_now(space, 0) == ASPACE_OK) {
+		space->refused = true;
+		asp_writer_leave(space);
+	}
+	return refused ? ASPACE_OK : status;
+}
+
+static enum aspace_status run(struct aspace *space, const struct request *request)
+{
+	if (request->how & ~ASP_HOW_PUBLIC)
+		return ASPACE_INVALID_PARAM;
+	for (;;) {
+		enum aspace_status status = asp_writer_enter(space, request->how);
+		bool wait;
+
+		if (status != ASPACE_OK)
+			return status;
+		asp_txn_begin(space);
+		status = plan(&space->txn, request);
+		wait = status == ASPACE_BUSY && space->txn.leaving_in_way;
+		if (status == ASPACE_OK)
+			status = asp_commit(&space->txn);
+		else
+			asp_txn_drop(&space->txn);
+		if (status == ASPACE_NO_MEMORY)
+			asp_reclaim_hurry(space);
+		asp_writer_leave(space);
+		if (!wait || (request->how & ASPACE_NOWAIT) || asp_grace_in_section(space->grace))
+			return status;
+		status = wait_for_leaving(space);
+		if (status != ASPACE_OK)
+			return status;
+	}
+}
+
+enum aspace_status aspace_map(struct aspace *space, struct aspace_range range, uint64_t flags,
+			      struct aspace_backend *backend, void *user, unsigned how)
+{
+	return run(space, &(struct request){
+				  .verb = VERB_MAP,
+				  .how = how,
+				  .range = range,
+				  .flags = flags,
+				  .backend = backend,
+				  .user = user,
+			  });
+}
+
+enum aspace_status aspace_map_anywhere(struct aspace *space, const struct aspace_gap *gap,
+				       uint64_t flags, struct aspace_backend *backend, void *user,
+				       unsigned how, struct aspace_vaddr *start)
+{
+	return run(space, &(struct request){
+				  .verb = VERB_MAP_ANYWHERE,
+				  .how = how,
+				  .gap = gap,
+				  .flags = flags,
+				  .backend = backend,
+				  .user = user,
+				  .start = start,
+			  });
+}
+
+enum aspace_status aspace_unmap(struct aspace *space, struct aspace_range range, unsigned how)
+{
+	return run(space, &(struct request){.verb = VERB_UNMAP, .how = how, .range = range});
+}
+
+bool asp_same_flags(void *ctx, const struct aspace_area *area, uint64_t *flags)
+{
+	(void)area;
+	*flags = *(const uint64_t *)ctx;
+	return true;
+}
+
+enum aspace_status aspace_protect(struct aspace *space, struct aspace_range range, uint64_t flags,
+				  unsigned how)
+{
+	return aspace_protect_with(space, range, asp_same_flags, &flags, how);
+}
+
+enum aspace_status aspace_protect_with(struct aspace *space, struct aspace_range range,
+				       aspace_protect_fn *decide, void *ctx, unsigned how)
+{
+	return run(space, &(struct request){
+				  .verb = VERB_PROTECT,
+				  .how = how,
+				  .range = range,
+				  .decide = decide,
+				  .ctx = ctx,
+			  });
+}
+
+enum aspace_status aspace_clear(struct aspace *space, unsigned how)
+{
+	return run(space, &(struct request){.verb = VERB_CLEAR, .how = how});
+}
+
+enum aspace_status aspace_move(struct aspace *space, struct aspace_range from,
+			       struct aspace_vaddr to, unsigned how)
+{
+	return run(space, &(struct request){
+				  .verb = VERB_MOVE,
+				  .how = how,
+				  .range = from,
+				  .address = to,
+			  });
+}
+
+enum aspace_status aspace_resize(struct aspace *space, struct aspace_vaddr start, uint64_t size,
+				 unsigned how)
+{
+	return run(space, &(struct request){
+				  .verb = VERB_RESIZE,
+				  .how = how,
+				  .address = start,
+				  .size = size,
+			  });
+}
+
+enum aspace_status aspace_fault(struct aspace *space, struct aspace_vaddr address, unsigned access,
+				unsigned how)
+{
+	enum aspace_status status;
+	struct asp_cursor cursor;
+	struct aspace_area area;
+
+	if (how & ~ASP_HOW_PUBLIC || !access ||
+	    access & ~(unsigned)(ASPACE_ACCESS_READ | ASPACE_ACCESS_WRITE | ASPACE_ACCESS_EXECUTE))
+		return ASPACE_INVALID_PARAM;
+	status = asp_writer_enter_now(space, how);
+	if (status != ASPACE_OK)
+		return status;
+	/* The lock keeps the newest version in place: no section is needed. A leaving area
+	 * still has its memory: a reader that found it in time may touch it now. */
+	if (!asp_cursor_seek(&cursor, asp_root(space), address.value) ||
+	    asp_cursor_start(&cursor) > address.value) {
+		status = ASPACE_NOT_MAPPED;
+	} else {
+		area = asp_public_area(asp_cursor_area(&cursor));
+		status = area.backend->ops->fault
+				 ? area.backend->ops->fault(area.backend, &area, address, access)
+				 : ASPACE_NOT_SUPPORTED;
+	}
+	asp_writer_leave(space);
+	return status;
+}
