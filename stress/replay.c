@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * replay: plays recorded traces of real programs on address spaces, while other
+ * threads look addresses up and check every answer.
+ *
+ *     trace     lines of strace's output -> calls               trace.h
+ *     plan      calls -> steps on one or more address spaces    plan.h
+ *     stage     steps moved into windows, and their history     stage.h
+ *     run       steps played, readers beside them               run.h
+ *     report    what came of it                                 report.h
+ *
+ * docs/replay.md is its manual.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "replay/record.h"
+#include "replay/report.h"
+
+enum {
+	EXIT_FINE = 0,
+	EXIT_MISMATCH = 1,
+	EXIT_BAD = 2,
+	EXIT_INTERRUPTED = 130,
+};
+
+static void on_interrupt(int number)
+{
+	(void)number;
+	/* Not reset to the default: what sends one often sends two, to the process
+	 * and to its group. Whatever is under way ends within a step anyway. */
+	atomic_store(&run_interrupted, true);
+}
+
+static void catch_interrupt(void)
+{
+	struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
+
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGINT, &action, NULL);
+}
+
+/* Where the summaries go. */
+struct output {
+	FILE *text, *json;
+	unsigned reports;
+};
+
+static bool open_output(const struct options *options, struct output *output)
+{
+	*output = (struct output){.text = options->quiet ? NULL : stdout};
+	if (!options->json)
+		return true;
+	if (!strcmp(options->json, "-")) {
+		output->json = stdout;
+		output->text = NULL;
+	} else {
+		output->json = fopen(options->json, "we");
+		if (!output->json) {
+			fprintf(stderr, "replay: %s: %s\n", options->json, strerror(errno));
+			return false;
+		}
+	}
+	fputs("[\n", output->json);
+	return true;
+}
+
+static bool close_output(const struct options *options, struct output *output)
+{
+	bool fine = true;
+
+	if (output->json) {
+		fputs("\n]\n", output->json);
+		fine = !ferror(output->json) && !fflush(output->json);
+		if (output->json != stdout)
+			fine = !fclose(output->json) && fine;
+		if (!fine)
+			fprintf(stderr, "replay: %s: not written\n", options->json);
+	}
+	return !fflush(stdout) && fine;
+}
+
+static void report(const struct options *options, struct output *output, const char *name,
+		   const struct trace *trace, const struct stage *stage,
+		   const struct results *results)
+{
+	if (output->text) {
+		report_text(output->text, options, name, trace, stage, results);
+		fflush(output->text);
+	}
+	if (output->json) {
+		if (output->reports)
+			fputs(",\n", output->json);
+		report_json(output->json, options, name, trace, stage, results);
+	}
+	output->reports++;
+}
+
+static int play_stage(const struct options *options, struct output *output, const char *name,
+		      const struct trace *trace, struct stage *stage)
+{
+	/* Some hundred KiB of histograms: not for the stack. */
+	static struct results results;
+
+	if (!run_play(options, name, stage, &results))
+		return EXIT_BAD;
+	report(options, output, name, trace, stage, &results);
+	if (results.mismatches)
+		return EXIT_MISMATCH;
+	if (results.interrupted)
+		return EXIT_INTERRUPTED;
+	if (options->inject != INJECT_NOTHING) {
+		/* A control that has shown nothing must not pass for one that has. */
+		fprintf(stderr, "replay: %s: --inject-mismatch=%s: %s\n", name,
+			injection_name(options->inject),
+			results.injected ? "no look has met it" : "there was nothing to do it to");
+		return EXIT_MISMATCH;
+	}
+	return EXIT_FINE;
+}
+
+/* A file that is a trace of nothing is mostly the wrong file. */
+static bool has_memory_calls(const struct trace *trace)
+{
+	for (int kind = TRACE_MMAP; kind <= TRACE_MADVISE; kind++) {
+		if (trace->done[kind])
+			return true;
+	}
+	return false;
+}
+
+/* `name` is what messages call the trace. */
+static int play_trace(const struct options *options, struct output *output, const char *path,
+		      const char *name)
+{
+	struct trace trace;
+	struct trace_error error;
+	struct stage stage;
+	struct plan plan;
+	char reason[200];
+	int result = EXIT_BAD;
+
+	if (!trace_load(&trace, path, options->page, &error)) {
+		if (error.line)
+			fprintf(stderr, "replay: %s:%zu: %s\n", name, error.line, error.reason);
+		else
+			fprintf(stderr, "replay: %s: %s\n", name, error.reason);
+		return EXIT_BAD;
+	}
+	if (!has_memory_calls(&trace)) {
+		fprintf(stderr, "replay: %s: no memory call succeeded: nothing to replay\n", name);
+		trace_free(&trace);
+		return EXIT_BAD;
+	}
+	plan_make(&plan, &trace, options->page);
+	if (stage_make(&stage, &plan, reason)) {
+		result = play_stage(options, output, name, &trace, &stage);
+		stage_free(&stage);
+	} else {
+		fprintf(stderr, "replay: %s: %s\n", name, reason);
+	}
+	plan_free(&plan);
+	trace_free(&trace);
+	return result;
+}
+
+static int play_recorded(const struct options *options, struct output *output)
+{
+	char *path = record_run(options->operands, options->save);
+	int result;
+
+	if (!path)
+		return EXIT_BAD;
+	/* ^C went to the recorded program as well, and ended that. */
+	atomic_store(&run_interrupted, false);
+	catch_interrupt();
+	result = play_trace(options, output, path,
+			    options->save ? options->save : options->operands[0]);
+	record_done(path, !options->save);
+	return result;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options;
+	struct output output;
+	int result = EXIT_FINE;
+
+	switch (options_parse(&options, argc, argv)) {
+	case OPTIONS_STOP:
+		return EXIT_FINE;
+	case OPTIONS_BAD:
+		return EXIT_BAD;
+	case OPTIONS_RUN:
+		break;
+	}
+	if (!open_output(&options, &output))
+		return EXIT_BAD;
+	catch_interrupt();
+	if (options.record) {
+		result = play_recorded(&options, &output);
+	} else {
+		for (int i = 0; i < options.operands_count && result != EXIT_INTERRUPTED; i++) {
+			const char *path = options.operands[i];
+			int one = play_trace(&options, &output, path,
+					     strcmp(path, "-") ? path : "(standard input)");
+
+			result = one > result ? one : result;
+		}
+	}
+	if (!close_output(&options, &output) && result == EXIT_FINE)
+		result = EXIT_BAD;
+	return result;
+}

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+#include "report.h"
+
+#include <inttypes.h>
+
+/* Those of a trace's kinds that are calls. */
+static const enum trace_kind calls[] = {
+	TRACE_MMAP,    TRACE_MUNMAP, TRACE_MPROTECT, TRACE_MREMAP, TRACE_BRK,
+	TRACE_MADVISE, TRACE_EXECVE, TRACE_CLONE,    TRACE_OTHER,
+};
+
+enum {
+	CALLS = sizeof(calls) / sizeof(calls[0]),
+};
+
+static size_t sum_calls(const size_t *counts)
+{
+	size_t sum = 0;
+
+	for (int i = 0; i < CALLS; i++)
+		sum += counts[calls[i]];
+	return sum;
+}
+
+static double share(uint64_t part, uint64_t whole)
+{
+	return whole ? 100.0 * (double)part / (double)whole : 0;
+}
+
+static double rate(uint64_t count, double seconds)
+{
+	return seconds > 0 ? (double)count / seconds : 0;
+}
+
+/* 12345678 as "11.8 MiB". */
+static const char *bytes_text(uint64_t bytes, char out[32])
+{
+	static const char units[][4] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+	double value = (double)bytes;
+	int unit = 0;
+
+	while (value >= 1024 && unit < 6) {
+		value /= 1024;
+		unit++;
+	}
+	snprintf(out, 32, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+	return out;
+}
+
+static uint64_t largest_window(const struct stage *stage)
+{
+	uint64_t size = 0;
+
+	for (size_t i = 0; i < stage->plan->images_count; i++) {
+		if (stage->scenes[i].layout.size > size)
+			size = stage->scenes[i].layout.size;
+	}
+	return size;
+}
+
+static void text_trace(FILE *out, const struct trace *trace)
+{
+	fprintf(out,
+		"  trace       %zu lines: %zu calls, %zu failed, %zu without a result, %zu cut "
+		"in two, %zu never resumed, %zu signals\n",
+		trace->lines,
+		sum_calls(trace->done) + sum_calls(trace->failed) + sum_calls(trace->unknown),
+		sum_calls(trace->failed), sum_calls(trace->unknown), trace->cut, trace->unresumed,
+		trace->signals);
+	fputs("  played     ", out);
+	for (int i = 0; i < CALLS; i++) {
+		if (calls[i] <= TRACE_BRK)
+			fprintf(out, " %s %zu", trace_kind_name(calls[i]), trace->done[calls[i]]);
+	}
+	fprintf(out, " (%zu of files, as anonymous)\n", trace->files);
+	fprintf(out,
+		"  not played  madvise %zu, other calls %zu; followed: execve %zu, clone and "
+		"fork %zu\n",
+		trace->advice, trace->done[TRACE_OTHER], trace->done[TRACE_EXECVE],
+		trace->done[TRACE_CLONE]);
+}
+
+static void text_plan(FILE *out, const struct stage *stage)
+{
+	const struct plan *plan = stage->plan;
+	char size[32];
+
+	fprintf(out,
+		"  spaces      %zu (%zu by execve, %zu by fork, %zu found), up to %zu at once; "
+		"window up to %s\n",
+		plan->images_count, plan->origins[IMAGE_EXEC], plan->origins[IMAGE_FORK],
+		plan->origins[IMAGE_FIRST] + plan->origins[IMAGE_GUESSED], plan->most_images,
+		bytes_text(largest_window(stage), size));
+	fprintf(out,
+		"  assumed     %zu ranges there from the start, %zu missed maps, %zu missed "
+		"unmaps, %zu threads placed by what they do\n",
+		plan->existing, plan->assumed_maps, plan->assumed_unmaps, plan->guessed_threads);
+}
+
+static void text_latency(FILE *out, const char *name, const struct histogram *histogram)
+{
+	if (!histogram->count)
+		return;
+	fprintf(out, "    %-10s%11" PRIu64 "%9" PRIu64 "%9" PRIu64 "%9" PRIu64 "%12" PRIu64 "\n",
+		name, histogram->count, histogram_percentile(histogram, 0.5),
+		histogram_percentile(histogram, 0.99), histogram_percentile(histogram, 0.999),
+		histogram->greatest);
+}
+
+void report_text(FILE *out, const struct options *options, const char *name,
+		 const struct trace *trace, const struct stage *stage,
+		 const struct results *results)
+{
+	const struct crew_sum *readers = &results->readers;
+	uint64_t looks = readers->lookups + readers->views + readers->snapshots;
+	const struct aspace_stats *stats = &results->stats;
+	char size[3][32];
+
+	fprintf(out, "%s on the %s backend, %u readers, %" PRIu64 " passes, seed %" PRIu64 "%s\n",
+		name, backend_name(options->backend), options->readers, results->passes,
+		options->seed, results->interrupted ? ", interrupted" : "");
+	text_trace(out, trace);
+	text_plan(out, stage);
+	fputs("  operations ", out);
+	for (int i = STEP_BEGIN; i < STEP_KINDS; i++) {
+		if (results->steps[i])
+			fprintf(out, " %s %" PRIu64, step_kind_name(i), results->steps[i]);
+	}
+	fprintf(out, "; %" PRIu64 " versions\n", results->versions);
+	fprintf(out,
+		"  areas       %zu at the ends of all spaces; largest space: %zu at most, %zu at "
+		"its end\n",
+		results->areas, results->most_areas, results->last_areas);
+	fprintf(out,
+		"  tree        height %" PRIu64 ", %" PRIu64 " nodes, %s live, %s pooled; %s "
+		"retired at most\n",
+		stats->height, stats->nodes, bytes_text(stats->bytes_live, size[0]),
+		bytes_text(stats->bytes_pooled, size[1]),
+		bytes_text(results->bytes_retired_max, size[2]));
+	fprintf(out,
+		"  lookups     %" PRIu64 " in %.3f s (%.2f million a second), %" PRIu64
+		" views, %" PRIu64 " snapshots\n",
+		readers->lookups, results->seconds, rate(readers->lookups, results->seconds) / 1e6,
+		readers->views, readers->snapshots);
+	fprintf(out,
+		"  overlap     %" PRIu64 " (%.2f %%) of them while an operation was under way "
+		"or ended\n",
+		readers->overlaps, share(readers->overlaps, looks));
+	fputs("  latency ns      samples      p50      p99    p99.9         max\n", out);
+	text_latency(out, "lookup", &results->lookups);
+	text_latency(out, "operation", &results->operations);
+	for (int i = STEP_BEGIN; i < STEP_END; i++)
+		text_latency(out, step_kind_name(i), &results->latencies[i]);
+	fprintf(out, "  compared    %" PRIu64 " spaces at their ends with the model%s\n",
+		results->comparisons,
+		options->backend == BACKEND_HOST   ? " and /proc/self/maps"
+		: options->backend == BACKEND_MOCK ? " and the mock's page table"
+						   : "");
+	fprintf(out, "  mismatches  %" PRIu64 "\n", results->mismatches);
+}
+
+/* ---- JSON ------------------------------------------------------------------- */
+
+static void json_string(FILE *out, const char *text)
+{
+	fputc('"', out);
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if (c == '"' || c == '\\')
+			fprintf(out, "\\%c", c);
+		else if (c < 0x20 || c >= 0x7f) /* a path need not be UTF-8 */
+			fprintf(out, "\\u%04x", c);
+		else
+			fputc(c, out);
+	}
+	fputc('"', out);
+}
+
+static void json_latency(FILE *out, const char *name, const struct histogram *histogram)
+{
+	fprintf(out,
+		"\"%s\": {\"samples\": %" PRIu64 ", \"p50\": %" PRIu64 ", \"p99\": %" PRIu64
+		", \"p99.9\": %" PRIu64 ", \"max\": %" PRIu64 "}",
+		name, histogram->count, histogram_percentile(histogram, 0.5),
+		histogram_percentile(histogram, 0.99), histogram_percentile(histogram, 0.999),
+		histogram->greatest);
+}
+
+static void json_calls(FILE *out, const char *name, const size_t *counts)
+{
+	fprintf(out, "\"%s\": {", name);
+	for (int i = 0; i < CALLS; i++)
+		fprintf(out, "%s\"%s\": %zu", i ? ", " : "", trace_kind_name(calls[i]),
+			counts[calls[i]]);
+	fputs("}", out);
+}
+
+static void json_trace(FILE *out, const struct trace *trace, const struct stage *stage)
+{
+	const struct plan *plan = stage->plan;
+
+	fprintf(out, "    \"lines\": %zu,\n    ", trace->lines);
+	json_calls(out, "calls", trace->done);
+	fputs(",\n    ", out);
+	json_calls(out, "failed", trace->failed);
+	fputs(",\n    ", out);
+	json_calls(out, "without_result", trace->unknown);
+	fprintf(out,
+		",\n    \"signals\": %zu, \"cut\": %zu, \"never_resumed\": %zu, "
+		"\"files_as_anonymous\": %zu, \"madvise_ignored\": %zu,\n",
+		trace->signals, trace->cut, trace->unresumed, trace->files, trace->advice);
+	fprintf(out,
+		"    \"spaces\": %zu, \"spaces_execve\": %zu, \"spaces_fork\": %zu, "
+		"\"spaces_found\": %zu, \"spaces_at_once\": %zu, \"window_bytes\": %" PRIu64 ",\n",
+		plan->images_count, plan->origins[IMAGE_EXEC], plan->origins[IMAGE_FORK],
+		plan->origins[IMAGE_FIRST] + plan->origins[IMAGE_GUESSED], plan->most_images,
+		largest_window(stage));
+	fprintf(out,
+		"    \"assumed_existing\": %zu, \"assumed_maps\": %zu, \"assumed_unmaps\": %zu, "
+		"\"threads_placed\": %zu,\n",
+		plan->existing, plan->assumed_maps, plan->assumed_unmaps, plan->guessed_threads);
+}
+
+void report_json(FILE *out, const struct options *options, const char *name,
+		 const struct trace *trace, const struct stage *stage,
+		 const struct results *results)
+{
+	const struct crew_sum *readers = &results->readers;
+	const struct aspace_stats *stats = &results->stats;
+
+	fputs("  {\n    \"trace\": ", out);
+	json_string(out, name);
+	fprintf(out,
+		", \"backend\": \"%s\", \"readers\": %u, \"seed\": %" PRIu64
+		", \"passes\": %" PRIu64 ", \"interrupted\": %s,\n",
+		backend_name(options->backend), options->readers, options->seed, results->passes,
+		results->interrupted ? "true" : "false");
+	json_trace(out, trace, stage);
+	fputs("    \"operations\": {", out);
+	for (int i = STEP_BEGIN; i < STEP_KINDS; i++)
+		fprintf(out, "%s\"%s\": %" PRIu64, i ? ", " : "", step_kind_name(i),
+			results->steps[i]);
+	fprintf(out, "}, \"versions\": %" PRIu64 ",\n", results->versions);
+	fprintf(out,
+		"    \"areas\": {\"at_ends\": %zu, \"largest_space_most\": %zu, "
+		"\"largest_space_at_end\": %zu},\n",
+		results->areas, results->most_areas, results->last_areas);
+	fprintf(out,
+		"    \"tree\": {\"height\": %" PRIu64 ", \"nodes\": %" PRIu64
+		", \"bytes_live\": %" PRIu64 ", \"bytes_pooled\": %" PRIu64
+		", \"bytes_retired_max\": %" PRIu64 "},\n",
+		stats->height, stats->nodes, stats->bytes_live, stats->bytes_pooled,
+		results->bytes_retired_max);
+	fprintf(out,
+		"    \"seconds\": %.6f, \"lookups\": %" PRIu64 ", \"lookups_per_second\": %.0f, "
+		"\"views\": %" PRIu64 ", \"snapshots\": %" PRIu64 ", \"overlapping\": %" PRIu64
+		",\n    \"latency_ns\": {\n      ",
+		results->seconds, readers->lookups, rate(readers->lookups, results->seconds),
+		readers->views, readers->snapshots, readers->overlaps);
+	json_latency(out, "lookup", &results->lookups);
+	fputs(",\n      ", out);
+	json_latency(out, "operation", &results->operations);
+	for (int i = STEP_BEGIN; i < STEP_END; i++) {
+		fputs(",\n      ", out);
+		json_latency(out, step_kind_name(i), &results->latencies[i]);
+	}
+	fprintf(out, "\n    },\n    \"comparisons\": %" PRIu64 ", \"mismatches\": %" PRIu64 "\n  }",
+		results->comparisons, results->mismatches);
+}
