@@ -1,0 +1,1034 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The model and its operations; see engine.h.
+ */
+#include "engine.h"
+
+#include <aspace/aspace.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BACKENDS = 3, USERS = 4, FLAGS = 4, SNAPSHOTS = 3 };
+enum state { FREE, MAPPED, LEAVING };
+
+struct cell {
+	uint8_t state, backend, flags, user;
+	uint8_t cut; /* an area begins here even if the cell before is equal */
+};
+
+/* A backend that keeps what it was told, cell by cell, and refuses what is not so. */
+struct recorder {
+	struct aspace_backend backend;
+	struct model *model;
+	struct aspace_backend_ops ops;
+	uint8_t *held; /* 0: nothing, else flags + 1 */
+};
+
+struct kept {
+	struct aspace_snapshot snapshot;
+	struct cell *cells;
+	bool taken;
+};
+
+/* References that were passed to the open transaction: ours again if it fails. */
+struct given {
+	unsigned count;
+	uint8_t users[8];
+};
+
+struct model {
+	struct config config;
+	struct source *source;
+	const char *label;
+	struct tally *tally;
+	struct aspace *space;
+	struct cell *cells, *saved;
+	struct recorder recorders[BACKENDS];
+	_Atomic long references[USERS];
+	struct kept kept[SNAPSHOTS];
+	struct given given;
+	long refuse_in; /* calls until one refuses; -1: none does */
+	bool refused;   /* one did, in this operation */
+	uint64_t step;
+	const char *operation;
+};
+
+static void fail(struct model *m, const char *what, uint64_t at)
+{
+	fflush(stdout);
+	fprintf(stderr, "%s: step %llu (%s): %s at cell %llu\n", m->label,
+		(unsigned long long)m->step, m->operation, what, (unsigned long long)at);
+	abort();
+}
+
+static void expect(struct model *m, bool condition, const char *what, uint64_t at)
+{
+	if (!condition)
+		fail(m, what, at);
+}
+
+static uint32_t draw(struct model *m, uint32_t n)
+{
+	return m->source->draw(m->source, n);
+}
+
+static uint64_t address(const struct model *m, uint64_t cell)
+{
+	return m->config.base + cell * m->config.unit;
+}
+
+static struct aspace_range range_of(const struct model *m, uint32_t lo, uint32_t hi)
+{
+	return aspace_range_of(address(m, lo), address(m, hi));
+}
+
+/* ---- Backends and user objects -------------------------------------------- */
+
+static bool refuses(struct model *m)
+{
+	if (m->refuse_in < 0 || m->refuse_in-- > 0)
+		return false;
+	m->refused = true;
+	m->tally->refused++;
+	return true;
+}
+
+static void cells_of(const struct model *m, struct aspace_range range, uint32_t *lo, uint32_t *hi)
+{
+	*lo = (uint32_t)((range.start.value - m->config.base) / m->config.unit);
+	*hi = (uint32_t)((range.end.value - m->config.base) / m->config.unit);
+}
+
+static enum aspace_status change(struct aspace_backend *backend, const struct aspace_change *c)
+{
+	struct recorder *r = (struct recorder *)backend;
+	struct model *m = r->model;
+	uint32_t lo, hi, to;
+	uint8_t old = (uint8_t)(c->old_flags + 1), new = (uint8_t)(c->new_flags + 1);
+
+	cells_of(m, c->range, &lo, &hi);
+	expect(m, lo < hi && hi <= m->config.cells, "a backend was told a wrong range", lo);
+	if (refuses(m))
+		return ASPACE_ACCESS_DENIED;
+	to = (uint32_t)((c->destination.value - m->config.base) / m->config.unit);
+	for (uint32_t i = lo; i < hi; i++) {
+		switch (c->kind) {
+		case ASPACE_CHANGE_MAP:
+			expect(m, !r->held[i], "map of what is mapped", i);
+			r->held[i] = new;
+			break;
+		case ASPACE_CHANGE_UNMAP:
+			expect(m, r->held[i] == old, "unmap of what is not mapped so", i);
+			r->held[i] = 0;
+			break;
+		case ASPACE_CHANGE_PROTECT:
+			expect(m, r->held[i] == old && old != new, "protect of what is not so", i);
+			r->held[i] = new;
+			break;
+		case ASPACE_CHANGE_REPLACE:
+			r->held[i] = new;
+			break;
+		case ASPACE_CHANGE_MOVE:
+			expect(m, r->held[i] == old && !r->held[to + i - lo],
+			       "move of what is not so", i);
+			r->held[to + i - lo] = old;
+			r->held[i] = 0;
+			break;
+		}
+	}
+	return ASPACE_OK;
+}
+
+static enum aspace_status prepare(struct aspace_backend *backend, const struct aspace_change *c)
+{
+	(void)c;
+	return refuses(((struct recorder *)backend)->model) ? ASPACE_NO_MEMORY : ASPACE_OK;
+}
+
+static enum aspace_status clone(struct aspace_backend *backend, void *user, void **copy)
+{
+	struct model *m = ((struct recorder *)backend)->model;
+
+	if (refuses(m))
+		return ASPACE_NO_MEMORY;
+	m->references[(uintptr_t)user - 1]++;
+	*copy = user;
+	return ASPACE_OK;
+}
+
+static void release(struct aspace_backend *backend, void *user)
+{
+	struct model *m = ((struct recorder *)backend)->model;
+
+	if (m->references[(uintptr_t)user - 1]-- <= 0)
+		fail(m, "a reference was released twice", (uintptr_t)user);
+}
+
+/* Three kinds: one with all operations, one with as few as possible, one whose unmap
+ * can be taken back. */
+static void init_recorder(struct model *m, unsigned i)
+{
+	struct recorder *r = &m->recorders[i];
+
+	r->model = m;
+	r->ops = (struct aspace_backend_ops){
+		.size = sizeof(r->ops),
+		.map = change,
+		.unmap = change,
+		.protect = change,
+		.prepare = i == 1 ? NULL : prepare,
+		.replace = i == 0 ? change : NULL,
+		.move = i == 1 ? NULL : change,
+		.clone = m->config.users ? clone : NULL,
+		.release = m->config.users ? release : NULL,
+	};
+	r->backend = (struct aspace_backend){
+		.ops = &r->ops,
+		.flags_mask = FLAGS - 1,
+		.remap_restores = i == 2,
+	};
+	r->held = calloc(m->config.cells, 1);
+}
+
+static struct aspace_backend *backend_of(struct model *m, const struct cell *cell)
+{
+	return &m->recorders[cell->backend].backend;
+}
+
+static void *user_of(const struct cell *cell)
+{
+	return (void *)(uintptr_t)cell->user;
+}
+
+/* ---- Comparing ------------------------------------------------------------ */
+
+static bool same_area(const struct model *m, const struct cell *a, const struct cell *b)
+{
+	return a->state == b->state && a->backend == b->backend && a->flags == b->flags &&
+	       a->user == b->user && !b->cut &&
+	       (a->state == MAPPED || !(m->config.mode & ASPACE_NEVER_MERGE));
+}
+
+static void compare_view(struct model *m, const struct aspace_view *view, const struct cell *cells)
+{
+	struct aspace_iter iter;
+	struct aspace_area area;
+	uint32_t n = m->config.cells;
+
+	aspace_iter_begin(view, aspace_va(0), &iter);
+	for (uint32_t lo = 0, hi; lo < n; lo = hi) {
+		const struct cell *cell = &cells[lo];
+
+		hi = lo + 1;
+		if (cell->state != MAPPED)
+			continue;
+		while (hi < n && same_area(m, cell, &cells[hi]))
+			hi++;
+		expect(m, aspace_iter_next(&iter, &area), "an area is missing", lo);
+		expect(m, area.start.value == address(m, lo), "an area starts elsewhere", lo);
+		expect(m, area.end.value == address(m, hi), "an area ends elsewhere", lo);
+		expect(m, area.flags == cell->flags, "an area has other flags", lo);
+		expect(m, area.backend == backend_of(m, cell), "an area has another backend", lo);
+		expect(m, area.user == user_of(cell), "an area has another user object", lo);
+	}
+	expect(m, !aspace_iter_next(&iter, &area), "there is an area too many", n);
+}
+
+static void compare_held(struct model *m)
+{
+	for (uint32_t i = 0; i < m->config.cells; i++) {
+		if (m->cells[i].state == LEAVING)
+			continue;
+		for (unsigned b = 0; b < BACKENDS; b++) {
+			uint8_t want = m->cells[i].state == MAPPED && m->cells[i].backend == b
+					       ? (uint8_t)(m->cells[i].flags + 1)
+					       : 0;
+
+			expect(m, m->recorders[b].held[i] == want, "a backend holds something else",
+			       i);
+		}
+	}
+}
+
+static void check(struct model *m)
+{
+	struct aspace_violation violation;
+	struct aspace_view view;
+
+	m->tally->checks++;
+	aspace_read_begin(m->space, &view);
+	compare_view(m, &view, m->cells);
+	aspace_read_end(&view);
+	compare_held(m);
+	for (unsigned i = 0; i < SNAPSHOTS; i++) {
+		if (!m->kept[i].taken)
+			continue;
+		aspace_snapshot_view(&m->kept[i].snapshot, &view);
+		compare_view(m, &view, m->kept[i].cells);
+	}
+	if (aspace_validate(m->space, &violation, 0) != ASPACE_OK) {
+		fprintf(stderr, "invariant %u: %s\n", violation.invariant, violation.what);
+		fail(m, "aspace_validate", violation.address.value);
+	}
+}
+
+/* ---- The operations on cells ---------------------------------------------- */
+
+static void cut_at(struct model *m, uint32_t at)
+{
+	if ((m->config.mode & ASPACE_NEVER_MERGE) && at < m->config.cells)
+		m->cells[at].cut = 1;
+}
+
+static void cells_map(struct model *m, uint32_t lo, uint32_t hi, struct cell cell)
+{
+	cell.state = MAPPED;
+	cell.cut = 0;
+	cut_at(m, hi);
+	for (uint32_t i = lo; i < hi; i++)
+		m->cells[i] = cell;
+	cut_at(m, lo);
+}
+
+static void cells_unmap(struct model *m, uint32_t lo, uint32_t hi)
+{
+	cut_at(m, hi);
+	for (uint32_t i = lo; i < hi; i++) {
+		if (m->cells[i].state == MAPPED)
+			m->cells[i].state = m->config.mode & ASPACE_GRACE_UNMAP ? LEAVING : FREE;
+		m->cells[i].cut = 0;
+	}
+}
+
+/* What the callback of protect_with says; stable, so that the model can ask too. */
+static bool decide_flags(uint32_t key, uint32_t old, uint32_t *flags)
+{
+	if ((key + old) % 3 == 0)
+		return false;
+	*flags = (old ^ key) % FLAGS;
+	return true;
+}
+
+static bool decide(void *ctx, const struct aspace_area *area, uint64_t *flags)
+{
+	uint32_t new;
+
+	if (!decide_flags(*(uint32_t *)ctx, (uint32_t)area->flags, &new))
+		return false;
+	*flags = new;
+	return true;
+}
+
+/* Every area piece that changes is an area of its own where nothing merges. */
+static void cells_protect(struct model *m, uint32_t lo, uint32_t hi, uint32_t key, bool all,
+			  uint32_t flags)
+{
+	for (uint32_t at = lo, next; at < hi; at = next) {
+		struct cell cell = m->cells[at];
+		uint32_t new = flags;
+
+		next = at + 1;
+		if (cell.state != MAPPED)
+			continue;
+		while (next < hi && same_area(m, &cell, &m->cells[next]))
+			next++;
+		if ((!all && !decide_flags(key, cell.flags, &new)) || new == cell.flags)
+			continue;
+		cut_at(m, at);
+		cut_at(m, next);
+		for (uint32_t i = at; i < next; i++)
+			m->cells[i].flags = (uint8_t) new;
+	}
+}
+
+static bool all_mapped(const struct model *m, uint32_t lo, uint32_t hi)
+{
+	for (; lo < hi; lo++) {
+		if (m->cells[lo].state != MAPPED)
+			return false;
+	}
+	return true;
+}
+
+static bool any_mapped(const struct model *m, uint32_t lo, uint32_t hi)
+{
+	for (; lo < hi; lo++) {
+		if (m->cells[lo].state == MAPPED)
+			return true;
+	}
+	return false;
+}
+
+static bool any_leaving(const struct model *m, uint32_t lo, uint32_t hi)
+{
+	for (; lo < hi; lo++) {
+		if (m->cells[lo].state == LEAVING)
+			return true;
+	}
+	return false;
+}
+
+/* ---- Operations ----------------------------------------------------------- */
+
+static void draw_range(struct model *m, uint32_t *lo, uint32_t *hi)
+{
+	uint32_t n = m->config.cells, most = draw(m, 8) ? 12 : n;
+
+	*lo = draw(m, n);
+	*hi = *lo + 1 + draw(m, most < n ? most : n);
+	if (*hi > n)
+		*hi = n;
+}
+
+static struct cell draw_cell(struct model *m)
+{
+	return (struct cell){
+		.state = MAPPED,
+		.backend = (uint8_t)(draw(m, 4) ? 0 : draw(m, BACKENDS)),
+		.flags = (uint8_t)draw(m, FLAGS),
+		.user = (uint8_t)(m->config.users ? draw(m, USERS + 1) : 0),
+	};
+}
+
+static void take_reference(struct model *m, const struct cell *cell)
+{
+	if (cell->user)
+		m->references[cell->user - 1]++;
+}
+
+static void drop_reference(struct model *m, const struct cell *cell)
+{
+	if (cell->user)
+		m->references[cell->user - 1]--;
+}
+
+static void give_reference(struct model *m, const struct cell *cell)
+{
+	m->given.users[m->given.count++] = cell->user;
+}
+
+static void take_back(struct model *m)
+{
+	for (unsigned i = 0; i < m->given.count; i++) {
+		if (m->given.users[i])
+			m->references[m->given.users[i] - 1]--;
+	}
+	m->given.count = 0;
+}
+
+/* After BAD_STATE the space itself says what is so; backends must agree. */
+static void learn(struct model *m)
+{
+	struct aspace_view view;
+	struct aspace_iter iter;
+	struct aspace_area area;
+	uint32_t lo, hi;
+
+	m->tally->bad_states++;
+	memset(m->cells, 0, m->config.cells * sizeof(*m->cells));
+	aspace_read_begin(m->space, &view);
+	aspace_iter_begin(&view, aspace_va(0), &iter);
+	while (aspace_iter_next(&iter, &area)) {
+		struct cell cell = {
+			.flags = (uint8_t)area.flags,
+			.backend = (uint8_t)((struct recorder *)area.backend - m->recorders),
+			.user = (uint8_t)(uintptr_t)area.user,
+		};
+
+		cells_of(m, (struct aspace_range){area.start, area.end}, &lo, &hi);
+		cells_map(m, lo, hi, cell);
+	}
+	aspace_read_end(&view);
+}
+
+/* Did the operation end as it had to? True if the model has to follow. */
+static bool settled(struct model *m, enum aspace_status status, enum aspace_status wanted)
+{
+	if (m->refused && status != wanted) {
+		if (status == ASPACE_BAD_STATE)
+			learn(m);
+		else
+			expect(m, status == ASPACE_ACCESS_DENIED || status == ASPACE_NO_MEMORY,
+			       aspace_status_string(status), (uint64_t)wanted);
+		return false;
+	}
+	expect(m, status == wanted, aspace_status_string(status), (uint64_t)wanted);
+	return status == ASPACE_OK;
+}
+
+static void op_map(struct model *m, struct aspace_txn *txn)
+{
+	struct cell cell = draw_cell(m);
+	unsigned how = draw(m, 3) ? 0 : ASPACE_REPLACE;
+	enum aspace_status status, wanted = ASPACE_OK;
+	uint32_t lo, hi;
+
+	m->operation = how ? "map, replace" : "map";
+	draw_range(m, &lo, &hi);
+	if (how && (m->config.mode & ASPACE_GRACE_UNMAP))
+		wanted = ASPACE_NOT_SUPPORTED;
+	else if (!how && any_mapped(m, lo, hi))
+		wanted = ASPACE_ALREADY_EXISTS;
+	else if (txn && any_leaving(m, lo, hi))
+		return; /* BUSY or not: the helper thread decides */
+	take_reference(m, &cell);
+	status = txn ? aspace_txn_map(txn, range_of(m, lo, hi), cell.flags, backend_of(m, &cell),
+				      user_of(&cell), how)
+		     : aspace_map(m->space, range_of(m, lo, hi), cell.flags, backend_of(m, &cell),
+				  user_of(&cell), how);
+	if (status != ASPACE_OK)
+		drop_reference(m, &cell);
+	else if (txn)
+		give_reference(m, &cell);
+	if (settled(m, status, wanted))
+		cells_map(m, lo, hi, cell);
+}
+
+static void op_unmap(struct model *m, struct aspace_txn *txn)
+{
+	unsigned how = draw(m, 4) ? 0 : ASPACE_STRICT;
+	enum aspace_status status, wanted = ASPACE_OK;
+	bool strict = how || (m->config.mode & ASPACE_ALWAYS_STRICT);
+	uint32_t lo, hi;
+
+	m->operation = "unmap";
+	draw_range(m, &lo, &hi);
+	if (strict && !all_mapped(m, lo, hi))
+		wanted = ASPACE_NOT_MAPPED;
+	status = txn ? aspace_txn_unmap(txn, range_of(m, lo, hi), how)
+		     : aspace_unmap(m->space, range_of(m, lo, hi), how);
+	if (settled(m, status, wanted))
+		cells_unmap(m, lo, hi);
+}
+
+static void op_protect(struct model *m, struct aspace_txn *txn)
+{
+	unsigned how = draw(m, 4) ? 0 : ASPACE_STRICT;
+	enum aspace_status status, wanted = ASPACE_OK;
+	bool strict = how || (m->config.mode & ASPACE_ALWAYS_STRICT), all = draw(m, 2);
+	uint32_t lo, hi, key = draw(m, 64);
+	uint64_t flags = draw(m, FLAGS);
+	struct aspace_range range;
+
+	m->operation = all ? "protect" : "protect_with";
+	draw_range(m, &lo, &hi);
+	if (!draw(m, 32))
+		hi = lo;
+	range = range_of(m, lo, hi);
+	if (strict && !all_mapped(m, lo, hi))
+		wanted = ASPACE_NOT_MAPPED;
+	if (txn)
+		status = all ? aspace_txn_protect(txn, range, flags, how)
+			     : aspace_txn_protect_with(txn, range, decide, &key, how);
+	else
+		status = all ? aspace_protect(m->space, range, flags, how)
+			     : aspace_protect_with(m->space, range, decide, &key, how);
+	if (settled(m, status, wanted))
+		cells_protect(m, lo, hi, key, all, (uint32_t)flags);
+}
+
+/* The lowest or highest start that fits, by trying all of them. */
+static bool brute_force(const struct model *m, const struct aspace_gap *gap, uint64_t lo,
+			uint64_t hi, uint64_t *answer)
+{
+	uint64_t unit = m->config.unit, align = gap->align > unit ? gap->align : unit;
+	uint64_t end = address(m, m->config.cells);
+	bool found = false;
+
+	for (uint64_t start = (lo + align - 1) & ~(align - 1); start >= lo && start < hi;
+	     start += align) {
+		uint64_t from, to;
+		bool is_free = true;
+
+		if (hi - start < gap->size)
+			break;
+		from = start > gap->guard ? start - gap->guard : 0;
+		to = start + gap->size + gap->guard;
+		if (to < start)
+			to = UINT64_MAX;
+		if (from < m->config.base)
+			from = m->config.base;
+		for (uint64_t at = from; is_free && at < to && at < end;
+		     at = (at - m->config.base) / unit * unit + m->config.base + unit)
+			is_free = m->cells[(at - m->config.base) / unit].state == FREE;
+		if (is_free) {
+			*answer = start;
+			found = true;
+			if (!gap->downward)
+				break;
+		}
+		if (start + align < start)
+			break;
+	}
+	return found;
+}
+
+static struct aspace_gap draw_gap(struct model *m)
+{
+	uint32_t n = m->config.cells;
+	uint64_t unit = m->config.unit;
+	struct aspace_gap gap = {
+		.size = (1 + draw(m, 8)) * unit,
+		.downward = draw(m, 2),
+		.wrap = draw(m, 2),
+		.limits = range_of(m, 0, n),
+	};
+
+	if (draw(m, 2))
+		gap.align = unit << draw(m, 4);
+	if (draw(m, 2))
+		gap.hint.value = address(m, draw(m, n + 1));
+	if (!draw(m, 3))
+		gap.guard = draw(m, 3) * unit;
+	if (draw(m, 2)) {
+		uint32_t lo, hi;
+
+		draw_range(m, &lo, &hi);
+		gap.limits = range_of(m, lo, hi);
+	}
+	return gap;
+}
+
+static bool model_gap(const struct model *m, const struct aspace_gap *gap, uint64_t *answer)
+{
+	uint64_t lo = gap->limits.start.value, hi = gap->limits.end.value;
+	uint64_t hint = gap->hint.value, from = lo, to = hi;
+
+	if (gap->downward && hint && hint < to)
+		to = hint < lo ? lo : hint;
+	if (!gap->downward && hint > from)
+		from = hint > hi ? hi : hint;
+	if (brute_force(m, gap, from, to, answer))
+		return true;
+	return gap->wrap && brute_force(m, gap, lo, hi, answer);
+}
+
+/* What is leaving may go at any time; a model that asks for gaps must know. */
+static void let_leave(struct model *m)
+{
+	enum aspace_status status;
+
+	if (!(m->config.mode & ASPACE_GRACE_UNMAP))
+		return;
+	status = aspace_quiesce(m->space, 0);
+	expect(m, status == ASPACE_OK, aspace_status_string(status), 0);
+	for (uint32_t i = 0; i < m->config.cells; i++) {
+		if (m->cells[i].state == LEAVING)
+			m->cells[i].state = FREE;
+	}
+}
+
+static void op_find_free(struct model *m, struct aspace_txn *txn)
+{
+	struct aspace_gap gap = draw_gap(m);
+	struct aspace_vaddr start = {0};
+	enum aspace_status status, wanted;
+	uint64_t answer = 0;
+
+	m->operation = "find_free";
+	if (txn && (m->config.mode & ASPACE_GRACE_UNMAP))
+		return;
+	let_leave(m);
+	wanted = model_gap(m, &gap, &answer) ? ASPACE_OK : ASPACE_NO_SPACE;
+	status = txn ? aspace_txn_find_free(txn, &gap, &start)
+		     : aspace_find_free(m->space, &gap, &start);
+	expect(m, status == wanted, aspace_status_string(status), (uint64_t)wanted);
+	expect(m, status != ASPACE_OK || start.value == answer, "another gap was wanted", answer);
+	m->tally->gap_searches++;
+}
+
+static void op_map_anywhere(struct model *m, struct aspace_txn *txn)
+{
+	struct aspace_gap gap = draw_gap(m);
+	struct cell cell = draw_cell(m);
+	struct aspace_vaddr start = {0};
+	enum aspace_status status, wanted;
+	uint64_t answer = 0;
+	uint32_t lo;
+
+	m->operation = "map_anywhere";
+	if (txn && (m->config.mode & ASPACE_GRACE_UNMAP))
+		return;
+	let_leave(m);
+	wanted = model_gap(m, &gap, &answer) ? ASPACE_OK : ASPACE_NO_SPACE;
+	take_reference(m, &cell);
+	status = txn ? aspace_txn_map_anywhere(txn, &gap, cell.flags, backend_of(m, &cell),
+					       user_of(&cell), 0, &start)
+		     : aspace_map_anywhere(m->space, &gap, cell.flags, backend_of(m, &cell),
+					   user_of(&cell), 0, &start);
+	if (status != ASPACE_OK)
+		drop_reference(m, &cell);
+	else if (txn)
+		give_reference(m, &cell);
+	if (!settled(m, status, wanted))
+		return;
+	expect(m, start.value == answer, "another gap was wanted", answer);
+	lo = (uint32_t)((answer - m->config.base) / m->config.unit);
+	cells_map(m, lo, lo + (uint32_t)(gap.size / m->config.unit), cell);
+}
+
+static void op_move(struct model *m)
+{
+	uint32_t n = m->config.cells, lo, hi, to;
+	enum aspace_status status, wanted = ASPACE_OK;
+
+	m->operation = "move";
+	draw_range(m, &lo, &hi);
+	to = draw(m, n);
+	if (to + (hi - lo) > n || (to < hi && lo < to + (hi - lo)))
+		wanted = ASPACE_INVALID_PARAM;
+	else if (m->config.mode & ASPACE_GRACE_UNMAP)
+		wanted = ASPACE_NOT_SUPPORTED;
+	if (to + (hi - lo) > n)
+		return; /* beyond the model: the limits are its own affair */
+	for (uint32_t i = lo; i < hi && wanted == ASPACE_OK; i++) {
+		if (m->cells[i].state == MAPPED && m->cells[i].backend == 1)
+			wanted = ASPACE_NOT_SUPPORTED;
+	}
+	if (wanted == ASPACE_OK && !all_mapped(m, lo, hi))
+		wanted = ASPACE_NOT_MAPPED;
+	if (wanted == ASPACE_OK && any_mapped(m, to, to + (hi - lo)))
+		wanted = ASPACE_ALREADY_EXISTS;
+	status = aspace_move(m->space, range_of(m, lo, hi), aspace_va(address(m, to)), 0);
+	if (!settled(m, status, wanted))
+		return;
+	for (uint32_t i = lo; i < hi; i++) {
+		m->cells[to + i - lo] = m->cells[i];
+		m->cells[i].state = FREE;
+	}
+	cut_at(m, to);
+	cut_at(m, to + (hi - lo));
+	cut_at(m, hi);
+}
+
+static void op_resize(struct model *m)
+{
+	uint32_t n = m->config.cells, lo = draw(m, n), end, size = 1 + draw(m, 16);
+	enum aspace_status status, wanted = ASPACE_OK;
+	struct cell cell = m->cells[lo];
+	bool starts = cell.state == MAPPED && (!lo || !same_area(m, &m->cells[lo - 1], &cell));
+
+	m->operation = "resize";
+	if (lo + size > n)
+		return;
+	for (end = lo + 1; end < n && same_area(m, &cell, &m->cells[end]); end++)
+		;
+	if (!starts)
+		wanted = ASPACE_NOT_MAPPED;
+	else if (lo + size > end && any_mapped(m, end, lo + size))
+		wanted = ASPACE_ALREADY_EXISTS;
+	status = aspace_resize(m->space, aspace_va(address(m, lo)), size * m->config.unit, 0);
+	if (!settled(m, status, wanted))
+		return;
+	if (lo + size < end)
+		cells_unmap(m, lo + size, end);
+	for (uint32_t i = end; i < lo + size; i++) {
+		m->cells[i] = cell;
+		m->cells[i].cut = 0;
+	}
+	if (lo + size > end)
+		cut_at(m, lo + size);
+}
+
+static void op_txn(struct model *m)
+{
+	struct aspace_txn *txn;
+	uint32_t count = 1 + draw(m, 6);
+	size_t bytes = m->config.cells * sizeof(*m->cells);
+	bool abort_it = !draw(m, 5);
+	struct cell *before = m->saved;
+	enum aspace_status status;
+
+	m->operation = "transaction";
+	memcpy(before, m->cells, bytes);
+	m->given = (struct given){0};
+	status = aspace_txn_begin(m->space, 0, &txn);
+	expect(m, status == ASPACE_OK, aspace_status_string(status), 0);
+	while (count--) {
+		switch (draw(m, 6)) {
+		case 0:
+		case 1:
+			op_map(m, txn);
+			break;
+		case 2:
+			op_unmap(m, txn);
+			break;
+		case 3:
+			op_protect(m, txn);
+			break;
+		case 4:
+			op_find_free(m, txn);
+			break;
+		default:
+			op_map_anywhere(m, txn);
+		}
+	}
+	m->operation = abort_it ? "abort" : "commit";
+	if (abort_it) {
+		aspace_txn_abort(txn);
+		memcpy(m->cells, before, bytes);
+		take_back(m);
+		return;
+	}
+	m->tally->commits++;
+	status = aspace_txn_commit(txn);
+	if (status == ASPACE_OK)
+		return;
+	expect(m, m->refused, aspace_status_string(status), 0);
+	take_back(m);
+	if (status == ASPACE_BAD_STATE)
+		learn(m);
+	else
+		memcpy(m->cells, before, bytes);
+}
+
+static void op_snapshot(struct model *m)
+{
+	struct kept *kept = &m->kept[draw(m, SNAPSHOTS)];
+
+	m->operation = "snapshot";
+	if (kept->taken) {
+		aspace_snapshot_release(&kept->snapshot);
+	} else {
+		enum aspace_status status = aspace_snapshot_take(m->space, &kept->snapshot);
+
+		expect(m, status == ASPACE_OK, aspace_status_string(status), 0);
+		memcpy(kept->cells, m->cells, m->config.cells * sizeof(*m->cells));
+		m->tally->snapshots++;
+	}
+	kept->taken = !kept->taken;
+}
+
+static void op_find(struct model *m)
+{
+	uint32_t n = m->config.cells, lo = draw(m, n), hi;
+	struct aspace_area area;
+	struct cell *cell = &m->cells[lo];
+	uint64_t at = address(m, lo) + draw(m, (uint32_t)m->config.unit);
+	enum aspace_status status = aspace_find(m->space, aspace_va(at), &area);
+
+	m->operation = "find";
+	expect(m, status == (cell->state == MAPPED ? ASPACE_OK : ASPACE_NOT_MAPPED),
+	       aspace_status_string(status), lo);
+	if (status == ASPACE_OK)
+		expect(m,
+		       area.flags == cell->flags && area.user == user_of(cell) &&
+			       area.start.value <= at && at < area.end.value,
+		       "another area was found", lo);
+	draw_range(m, &lo, &hi);
+	if (!any_leaving(m, lo, hi))
+		expect(m, aspace_overlaps(m->space, range_of(m, lo, hi)) == any_mapped(m, lo, hi),
+		       "overlaps", lo);
+}
+
+static uint64_t draw_wild(struct model *m)
+{
+	switch (draw(m, 8)) {
+	case 0:
+		return 0;
+	case 1:
+		return UINT64_MAX;
+	case 2:
+		return UINT64_MAX - draw(m, 4);
+	case 3:
+		return draw(m, 3);
+	case 4:
+		return address(m, m->config.cells) + draw(m, 2);
+	case 5:
+		return address(m, draw(m, m->config.cells)) + draw(m, 2);
+	default:
+		return ((uint64_t)draw(m, UINT32_MAX) << 32) | draw(m, UINT32_MAX);
+	}
+}
+
+/* Arguments that make no sense get a status and change nothing. */
+static void op_wild(struct model *m)
+{
+	uint64_t lo = draw_wild(m), hi = draw_wild(m), end = address(m, m->config.cells);
+	bool usable =
+		lo < hi && lo >= m->config.base && hi <= end && !((lo | hi) & (m->config.unit - 1));
+	struct aspace_range range = aspace_range_of(lo, hi);
+	struct aspace_backend *backend = &m->recorders[0].backend;
+	struct aspace_gap gap = {.size = hi, .align = lo};
+	struct aspace_vaddr start;
+	enum aspace_status status = ASPACE_INVALID_PARAM;
+
+	m->operation = "wild arguments";
+	switch (draw(m, 8)) {
+	case 0:
+		status = aspace_map(m->space, range_of(m, 0, 1), (uint64_t)FLAGS << draw(m, 60),
+				    backend, NULL, ASPACE_REPLACE);
+		break;
+	case 1:
+		if (!usable)
+			status = aspace_map(m->space, range, 0, backend, NULL, ASPACE_REPLACE);
+		break;
+	case 2:
+		if (!usable)
+			status = aspace_unmap(m->space, range, 0);
+		break;
+	case 3:
+		if (!usable && lo != hi)
+			status = aspace_protect(m->space, range, 0, 0);
+		break;
+	case 4:
+		if (!usable)
+			status = aspace_move(m->space, range, aspace_va(draw_wild(m)), 0);
+		break;
+	case 5:
+		status = aspace_map(m->space, range_of(m, 0, 1), 0, NULL, NULL, 0);
+		break;
+	case 6:
+		if (lo & (lo - 1))
+			status = aspace_find_free(m->space, &gap, &start);
+		break;
+	default:
+		if (lo < m->config.base || lo >= end)
+			status = aspace_resize(m->space, aspace_va(lo), hi, 0);
+		break;
+	}
+	if (status == ASPACE_NOT_MAPPED || status == ASPACE_NOT_SUPPORTED)
+		status = ASPACE_INVALID_PARAM;
+	expect(m, status == ASPACE_INVALID_PARAM, aspace_status_string(status), 0);
+	expect(m,
+	       aspace_find(m->space, aspace_va(lo < m->config.base || lo >= end ? lo : UINT64_MAX),
+			   NULL) == ASPACE_NOT_MAPPED,
+	       "something is found outside the limits", 0);
+	m->tally->invalid++;
+}
+
+/* Every reference belongs to an area, once nothing is on its way. */
+static void count_references(struct model *m)
+{
+	enum aspace_status status = aspace_quiesce(m->space, 0);
+	long wanted[USERS] = {0};
+	struct aspace_view view;
+	struct aspace_iter iter;
+	struct aspace_area area;
+
+	m->operation = "quiesce";
+	expect(m, status == ASPACE_OK, aspace_status_string(status), 0);
+	let_leave(m);
+	for (unsigned i = 0; i < SNAPSHOTS; i++) {
+		if (m->kept[i].taken)
+			return;
+	}
+	aspace_read_begin(m->space, &view);
+	aspace_iter_begin(&view, aspace_va(0), &iter);
+	while (aspace_iter_next(&iter, &area)) {
+		if (area.user)
+			wanted[(uintptr_t)area.user - 1]++;
+	}
+	aspace_read_end(&view);
+	for (unsigned i = 0; i < USERS; i++)
+		expect(m, wanted[i] == m->references[i], "references are lost or left over", i);
+}
+
+static void one_operation(struct model *m)
+{
+	uint32_t which = draw(m, 64);
+
+	m->refused = false;
+	m->refuse_in = m->config.refusals && !draw(m, 3) ? (long)draw(m, 12) : -1;
+	if (which < 14)
+		op_map(m, NULL);
+	else if (which < 28)
+		op_unmap(m, NULL);
+	else if (which < 38)
+		op_protect(m, NULL);
+	else if (which < 42)
+		op_map_anywhere(m, NULL);
+	else if (which < 46)
+		op_find_free(m, NULL);
+	else if (which < 49)
+		op_move(m);
+	else if (which < 52)
+		op_resize(m);
+	else if (which < 57)
+		op_txn(m);
+	else if (which < 59)
+		op_find(m);
+	else if (which < 60)
+		op_wild(m);
+	else if (which < 62)
+		op_snapshot(m);
+	else if (which < 63)
+		aspace_trim(m->space, 0);
+	else if (!draw(m, 8))
+		count_references(m);
+	else if (!draw(m, 64)) {
+		m->operation = "clear";
+		if (settled(m, aspace_clear(m->space, 0), ASPACE_OK))
+			cells_unmap(m, 0, m->config.cells);
+	}
+	m->refuse_in = -1;
+}
+
+static void finish(struct model *m)
+{
+	enum aspace_status status;
+
+	for (unsigned i = 0; i < SNAPSHOTS; i++) {
+		if (m->kept[i].taken)
+			aspace_snapshot_release(&m->kept[i].snapshot);
+		m->kept[i].taken = false;
+		free(m->kept[i].cells);
+	}
+	count_references(m);
+	check(m);
+	m->operation = "destroy";
+	status = aspace_destroy(m->space, 0);
+	expect(m, status == ASPACE_OK, aspace_status_string(status), 0);
+	for (unsigned i = 0; i < USERS; i++)
+		expect(m, !m->references[i], "references are left at the end", i);
+	for (unsigned b = 0; b < BACKENDS; b++) {
+		for (uint32_t i = 0; i < m->config.cells; i++)
+			expect(m, !m->recorders[b].held[i], "memory is left at the end", i);
+		free(m->recorders[b].held);
+	}
+	free(m->cells);
+	free(m->saved);
+}
+
+void model_run(const struct config *config, struct source *source, const char *label,
+	       struct tally *tally)
+{
+	struct model m = {
+		.config = *config,
+		.source = source,
+		.label = label,
+		.tally = tally,
+		.refuse_in = -1,
+		.operation = "create",
+	};
+	struct aspace_options options = {
+		.size = sizeof(options),
+		.granule = config->unit,
+		.mode = config->mode,
+		.limits =
+			aspace_range_of(config->base, config->base + config->cells * config->unit),
+	};
+	enum aspace_status status = aspace_create(&options, &m.space);
+	struct aspace_stats stats = {.size = sizeof(stats)};
+
+	expect(&m, status == ASPACE_OK, aspace_status_string(status), 0);
+	m.cells = calloc(config->cells, sizeof(*m.cells));
+	m.saved = calloc(config->cells, sizeof(*m.cells));
+	for (unsigned i = 0; i < SNAPSHOTS; i++)
+		m.kept[i].cells = calloc(config->cells, sizeof(*m.cells));
+	for (unsigned i = 0; i < BACKENDS; i++)
+		init_recorder(&m, i);
+	while (config->operations ? m.step < config->operations : !source->dry) {
+		m.step++;
+		one_operation(&m);
+		if (m.step % config->check_every == 0) {
+			check(&m);
+			aspace_stats(m.space, &stats, 0);
+			if (tally->height < stats.height)
+				tally->height = stats.height;
+		}
+	}
+	tally->operations += m.step;
+	finish(&m);
+}

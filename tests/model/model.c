@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Random operation sequences against the model of engine.c.
+ *
+ *   model [--seed N] [--config N] [--operations N] [--rounds N]
+ *
+ * Each round draws a seed and runs every configuration with it. A failure prints the
+ * seed and the configuration that show it again. Exit: 0, or abort.
+ */
+#include "engine.h"
+
+#include <aspace/aspace.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+static uint32_t draw_random(struct source *source, uint32_t n)
+{
+	/* splitmix64, public domain by S. Vigna */
+	uint64_t z = source->state += UINT64_C(0x9e3779b97f4a7c15);
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return (uint32_t)(((z ^ (z >> 31)) >> 32) * n >> 32);
+}
+
+#define TOP_BYTES (UINT64_MAX - 96)
+#define TOP_PAGES (UINT64_C(0) - 4096 * UINT64_C(129))
+
+static const struct config configs[] = {
+	{.cells = 24, .unit = 1, .base = 0, .check_every = 1},
+	{.cells = 64, .unit = 4096, .base = 0x10000000000, .check_every = 1},
+	{.cells = 64, .unit = 4096, .base = 0x7fff0000, .users = true, .check_every = 1},
+	{.cells = 64, .unit = 1, .base = 0x1000, .users = true, .refusals = true, .check_every = 1},
+	{.cells = 96, .unit = 1, .base = TOP_BYTES, .refusals = true, .check_every = 1},
+	{.cells = 128, .unit = 4096, .base = TOP_PAGES, .check_every = 1},
+	{.cells = 64, .unit = 1, .base = 4096, .mode = ASPACE_ALWAYS_STRICT, .check_every = 1},
+	{.cells = 64,
+	 .unit = 1,
+	 .base = 4096,
+	 .mode = ASPACE_NEVER_MERGE,
+	 .users = true,
+	 .refusals = true,
+	 .check_every = 1},
+	{.cells = 64, .unit = 4096, .base = 0, .mode = ASPACE_GRACE_UNMAP, .check_every = 4},
+	{.cells = 64,
+	 .unit = 1,
+	 .base = 64,
+	 .mode = ASPACE_GRACE_UNMAP | ASPACE_NEVER_MERGE,
+	 .users = true,
+	 .check_every = 4},
+	{.cells = 2000,
+	 .unit = 4096,
+	 .base = 0x100000,
+	 .users = true,
+	 .refusals = true,
+	 .check_every = 101},
+	{.cells = 20000, .unit = 4096, .base = 0x100000, .check_every = 1009},
+};
+
+enum { CONFIGS = sizeof(configs) / sizeof(configs[0]) };
+
+static void usage(FILE *to)
+{
+	fprintf(to,
+		"usage: model [--seed N] [--config N] [--operations N] [--rounds N]\n"
+		"Random operations on address spaces, checked against an array.\n"
+		"  --seed N        begin with this seed (default: from the clock, printed)\n"
+		"  --config N      only this configuration, 0 to %d\n"
+		"  --operations N  operations a configuration (default 20000)\n"
+		"  --rounds N      seeds, one after the other (default 1)\n",
+		CONFIGS - 1);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"seed", required_argument, NULL, 's'},
+		{"config", required_argument, NULL, 'c'},
+		{"operations", required_argument, NULL, 'o'},
+		{"rounds", required_argument, NULL, 'r'},
+		{"help", no_argument, NULL, 'h'},
+		{0},
+	};
+	uint64_t seed = (uint64_t)time(NULL), operations = 20000, rounds = 1;
+	long only = -1;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (option) {
+		case 's':
+			seed = strtoull(optarg, NULL, 0);
+			break;
+		case 'c':
+			only = strtol(optarg, NULL, 0);
+			break;
+		case 'o':
+			operations = strtoull(optarg, NULL, 0);
+			break;
+		case 'r':
+			rounds = strtoull(optarg, NULL, 0);
+			break;
+		case 'h':
+			usage(stdout);
+			return 0;
+		default:
+			usage(stderr);
+			return 2;
+		}
+	}
+	if (optind != argc || only >= CONFIGS) {
+		usage(stderr);
+		return 2;
+	}
+
+	struct tally tally = {0};
+
+	printf("model: seed %llu, %llu rounds of %llu operations\n", (unsigned long long)seed,
+	       (unsigned long long)rounds, (unsigned long long)operations);
+	for (uint64_t round = 0; round < rounds; round++, seed++) {
+		for (long i = 0; i < CONFIGS; i++) {
+			struct config config = configs[i];
+			struct source source = {.draw = draw_random,
+						.state = seed * CONFIGS + (uint64_t)i};
+			char label[128];
+
+			if (only >= 0 && i != only)
+				continue;
+			config.operations = operations;
+			snprintf(label, sizeof(label),
+				 "model --seed %llu --config %ld --operations %llu",
+				 (unsigned long long)seed, i, (unsigned long long)operations);
+			model_run(&config, &source, label, &tally);
+		}
+	}
+	printf("%llu operations, %llu full checks (small spaces: after each, grace-unmap: every 4; "
+	       "2,000 cells: every "
+	       "101; "
+	       "20,000: every 1,009)\n"
+	       "%llu commits, %llu snapshots, %llu gap searches, %llu refusals, %llu bad states, "
+	       "%llu bad inputs, height up to %llu\n",
+	       (unsigned long long)tally.operations, (unsigned long long)tally.checks,
+	       (unsigned long long)tally.commits, (unsigned long long)tally.snapshots,
+	       (unsigned long long)tally.gap_searches, (unsigned long long)tally.refused,
+	       (unsigned long long)tally.bad_states, (unsigned long long)tally.invalid,
+	       (unsigned long long)tally.height);
+	/* Whatever is meant to happen has happened. */
+	if (only < 0 && operations >= 20000 &&
+	    !(tally.commits && tally.snapshots && tally.gap_searches && tally.refused &&
+	      tally.bad_states && tally.invalid)) {
+		fprintf(stderr, "model: something that should have happened did not\n");
+		return 1;
+	}
+	return 0;
+}

@@ -1,0 +1,128 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# The replay command from outside: what it exits with and what it says.
+#
+#     command.sh REPLAY TRACES
+set -u
+
+replay=$1
+traces=$2
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+failures=0
+
+# expect STATUS PATTERN ARGUMENT... - run replay; the pattern is looked for in
+# both of its outputs.
+expect() {
+	want=$1 pattern=$2
+	shift 2
+	"$replay" "$@" >"$work/out" 2>&1
+	got=$?
+	if [ "$got" -ne "$want" ]; then
+		echo "FAILED: replay $*: exit $got, not $want"
+		sed 's/^/    /' "$work/out"
+		failures=$((failures + 1))
+	elif ! grep -q -e "$pattern" "$work/out"; then
+		echo "FAILED: replay $*: does not say '$pattern':"
+		sed 's/^/    /' "$work/out"
+		failures=$((failures + 1))
+	fi
+}
+
+echo "usage"
+expect 0 '^usage: replay' --help
+expect 2 'no trace is named' --backend=null
+expect 2 'unrecognized option' --nonsense "$traces/clang.strace"
+expect 2 'unknown' --backend=tape "$traces/clang.strace"
+expect 2 'not a number from 0 to 1024' --readers=many "$traces/clang.strace"
+expect 2 'not a number from 1' --repeat=0 "$traces/clang.strace"
+expect 2 'not a time' --seconds=soon "$traces/clang.strace"
+expect 2 'not a power of two' --page-size=5000 "$traces/clang.strace"
+expect 2 'is for --record' --save=x "$traces/clang.strace"
+expect 2 'needs a program' --record
+expect 2 'is for --backend=host' --inject-mismatch=kernel "$traces/clang.strace"
+
+echo "bad input"
+expect 2 'No such file' "$work/none.strace"
+printf '1 brk(NULL) = 0x1000\n1 mmap(NULL, 4096\n' >"$work/bad.strace"
+expect 2 "$work/bad.strace:2: the arguments have no end" "$work/bad.strace"
+printf '1 mmap(NULL, 0x700000000000000, PROT_READ, MAP_PRIVATE, 3, 0) = 0x1000\n' >"$work/big.strace"
+expect 2 'more than any window can hold' "$work/big.strace"
+printf '' >"$work/empty.strace"
+expect 2 "$work/empty.strace: .*nothing to replay" "$work/empty.strace"
+printf '1 execve("/bin/x", ["x"], 0x7ffc /* 1 var */) = 0\n1 munmap(0x1000, 4096) = -1 EINVAL (Invalid argument)\n1 +++ exited with 0 +++\n' \
+	>"$work/idle.strace"
+expect 2 'nothing to replay' "$work/idle.strace"
+"$replay" "$work/idle.strace" 2>/dev/null | grep -q . && {
+	echo "FAILED: a summary of nothing"
+	failures=$((failures + 1))
+}
+# One bad trace of two: the other is played, and the exit says the worse.
+expect 2 'mismatches  0' --backend=null "$work/bad.strace" "$traces/clang.strace"
+
+echo "answers"
+expect 0 'mismatches  0' --backend=mock --readers=3 --seed=7 "$traces/clang.strace"
+expect 0 'mismatches  0' --backend=null --readers=0 "$traces/java.strace"
+"$replay" -b null - <"$traces/clang.strace" | grep -q 'standard input' || {
+	echo "FAILED: the standard input"
+	failures=$((failures + 1))
+}
+
+echo "overlap"
+"$replay" -b null --seconds=1 --json=- "$traces/clang.strace" >"$work/json" ||
+	failures=$((failures + 1))
+overlapping=$(sed -n 's/.*"overlapping": \([0-9]*\).*/\1/p' "$work/json")
+if [ "${overlapping:-0}" -lt 100 ]; then
+	echo "FAILED: only ${overlapping:-0} lookups overlapped an operation"
+	failures=$((failures + 1))
+fi
+if command -v python3 >/dev/null && ! python3 -m json.tool "$work/json" >/dev/null; then
+	echo "FAILED: --json is not JSON"
+	failures=$((failures + 1))
+fi
+
+echo "controls"
+for what in history model library; do
+	expect 1 'mismatch: ' --backend=null --quiet --seconds=2 --inject-mismatch=$what \
+		"$traces/clang.strace"
+done
+
+# Where nobody looks, nothing is met; where nothing is left, nothing can be falsified.
+expect 1 'inject-mismatch=history: no look has met it' --backend=null --quiet --readers=0 \
+	--inject-mismatch=history "$traces/clang.strace"
+printf '1 mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x1000\n1 munmap(0x1000, 4096) = 0\n' \
+	>"$work/brief.strace"
+expect 0 'mismatches  0' --backend=null "$work/brief.strace"
+expect 1 'inject-mismatch=library: there was nothing' --backend=null --quiet \
+	--inject-mismatch=library "$work/brief.strace"
+
+echo "interruption"
+# A background job of this shell would ignore the signal.
+timeout --signal=INT --preserve-status 1 "$replay" -b null --seconds=60 \
+	"$traces/clang.strace" >"$work/out" 2>&1
+got=$?
+if [ $got -ne 130 ] || ! grep -q 'interrupted' "$work/out" || ! grep -q 'mismatches  0' "$work/out"
+then
+	echo "FAILED: ^C: exit $got"
+	sed 's/^/    /' "$work/out"
+	failures=$((failures + 1))
+fi
+
+echo "recording"
+env PATH=/nonexistent "$replay" --record -- /bin/true >"$work/out" 2>&1
+if [ $? -ne 2 ] || ! grep -q 'apt-get install strace' "$work/out"; then
+	echo "FAILED: strace is missing, and it does not say so:"
+	sed 's/^/    /' "$work/out"
+	failures=$((failures + 1))
+fi
+if command -v strace >/dev/null && strace -o /dev/null true 2>/dev/null; then
+	expect 2 'recorded nothing' --record -- /nonexistent/program
+	expect 0 'mismatches  0' --backend=null --record --save="$work/saved" -- sh -c 'true | true'
+	expect 0 'mismatches  0' --backend=null "$work/saved"
+else
+	echo "    (no strace, or it may not trace: only its absence is tested)"
+fi
+
+[ "$failures" -eq 0 ] && echo "all fine"
+exit "$((failures != 0))"

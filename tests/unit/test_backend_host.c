@@ -1,0 +1,863 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The host backend through its vtable, against what the kernel says in /proc/self/maps.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+
+#include <aspace/backend/host.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define R        ASPACE_HOST_READ
+#define W        ASPACE_HOST_WRITE
+#define RW       (R | W)
+#define MAPS_MAX (UINT64_C(64) << 20)
+
+/* The sanitizers' run time maps memory of its own at any time, and dies at the limit. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
+static uint64_t page;
+static char *maps; /* MAPS_MAX bytes, mapped once, before anything is compared */
+
+/* ---- The kernel's view ------------------------------------------------------------- */
+
+static void read_maps(void)
+{
+	int fd = open("/proc/self/maps", O_RDONLY);
+	size_t used = 0;
+	ssize_t got;
+
+	assert_true(fd >= 0);
+	while ((got = read(fd, maps + used, MAPS_MAX - 1 - used)) > 0)
+		used += (size_t)got;
+	assert_int_equal(got, 0);
+	assert_true(used < MAPS_MAX - 1);
+	maps[used] = '\0';
+	close(fd);
+}
+
+struct line {
+	uint64_t start, end;
+	char what[4]; /* "rwx", or "fre" where it is free */
+};
+
+/* The next line of maps that meets @window, cut to it; false at the end. */
+static bool next_line(char **at, struct aspace_range window, struct line *line)
+{
+	while (**at) {
+		char *text = *at, *end = strchr(text, '\n');
+		char *rest;
+
+		*end = '\0';
+		*at = end + 1;
+		line->start = strtoull(text, &rest, 16);
+		line->end = strtoull(rest + 1, &rest, 16);
+		if (line->end <= window.start.value || line->start >= window.end.value)
+			continue;
+		if (line->start < window.start.value)
+			line->start = window.start.value;
+		if (line->end > window.end.value)
+			line->end = window.end.value;
+		memcpy(line->what, strstr(rest, ASPACE_HOST_RESERVATION_NAME) ? "fre" : rest + 1,
+		       3);
+		assert_int_equal(rest[4], 'p');
+		return true;
+	}
+	return false;
+}
+
+/* The window as the kernel has it, one letter-triple a run: "fre 16 rw- 2 ...", in pages. */
+static void view(struct aspace_host *host, char *text, size_t size)
+{
+	struct aspace_range window = aspace_host_window(host);
+	uint64_t at = window.start.value, run = 0;
+	char what[4] = "", *cursor = maps;
+	struct line line = {0};
+	size_t used = 0;
+
+	read_maps();
+	text[0] = '\0';
+	while (next_line(&cursor, window, &line)) {
+		assert_int_equal(line.start, at); /* no hole, ever */
+		at = line.end;
+		if (run && memcmp(what, line.what, 3)) {
+			used += (size_t)snprintf(text + used, size - used, "%s %llu ", what,
+						 (unsigned long long)(run / page));
+			run = 0;
+		}
+		memcpy(what, line.what, 3);
+		run += line.end - line.start;
+		assert_true(used + 40 < size);
+	}
+	assert_int_equal(at, window.end.value);
+	snprintf(text + used, size - used, "%s %llu", what, (unsigned long long)(run / page));
+}
+
+#define assert_view(host, expected)                                                                \
+	do {                                                                                       \
+		char text_[1000];                                                                  \
+		view(host, text_, sizeof(text_));                                                  \
+		assert_string_equal(text_, expected);                                              \
+	} while (0)
+
+static uint64_t count_mappings(void)
+{
+	uint64_t lines = 0;
+
+	read_maps();
+	for (char *p = maps; *p; p++)
+		lines += *p == '\n';
+	return lines;
+}
+
+/* Memory that any byte of may be read only if it is there: through the kernel. */
+static bool readable(const void *p)
+{
+	int pipe_[2];
+	bool can;
+
+	assert_int_equal(pipe(pipe_), 0);
+	can = write(pipe_[1], p, 1) == 1;
+	assert_true(can || errno == EFAULT);
+	close(pipe_[0]);
+	close(pipe_[1]);
+	return can;
+}
+
+/* ---- Calls ----------------------------------------------------------------------------- */
+
+static struct aspace_host *make(uint64_t pages, bool anonymous)
+{
+	const struct aspace_host_options o = {
+		.size = sizeof(o), .window = pages * page, .anonymous = anonymous};
+	struct aspace_host *host = NULL;
+
+	assert_int_equal(aspace_host_create(&o, &host), ASPACE_OK);
+	return host;
+}
+
+static char *at(struct aspace_host *host, uint64_t n)
+{
+	return (char *)(uintptr_t)(aspace_host_window(host).start.value + n * page);
+}
+
+static struct aspace_change change_of(struct aspace_host *host, enum aspace_change_kind kind,
+				      uint64_t first, uint64_t pages, uint64_t old_flags,
+				      uint64_t new_flags)
+{
+	uint64_t start = aspace_host_window(host).start.value + first * page;
+
+	return (struct aspace_change){
+		.kind = kind,
+		.range = aspace_range_of(start, start + pages * page),
+		.old_flags = old_flags,
+		.new_flags = new_flags,
+	};
+}
+
+static enum aspace_status apply(struct aspace_host *host, const struct aspace_change *change)
+{
+	struct aspace_backend *backend = aspace_host_backend(host);
+	enum aspace_status status = ASPACE_NOT_SUPPORTED;
+
+	errno = 4711;
+	switch (change->kind) {
+	case ASPACE_CHANGE_MAP:
+		status = backend->ops->map(backend, change);
+		break;
+	case ASPACE_CHANGE_UNMAP:
+		status = backend->ops->unmap(backend, change);
+		break;
+	case ASPACE_CHANGE_PROTECT:
+		status = backend->ops->protect(backend, change);
+		break;
+	case ASPACE_CHANGE_REPLACE:
+		status = backend->ops->replace(backend, change);
+		break;
+	case ASPACE_CHANGE_MOVE:
+		status = backend->ops->move(backend, change);
+		break;
+	}
+	assert_int_equal(errno, 4711);
+	return status;
+}
+
+static enum aspace_status prepare(struct aspace_host *host, const struct aspace_change *change)
+{
+	struct aspace_backend *backend = aspace_host_backend(host);
+
+	return backend->ops->prepare(backend, change);
+}
+
+static void flush(struct aspace_host *host)
+{
+	struct aspace_backend *backend = aspace_host_backend(host);
+
+	backend->ops->flush(backend);
+}
+
+/* A whole operation of one change. */
+static enum aspace_status operate(struct aspace_host *host, const struct aspace_change *change)
+{
+	enum aspace_status status = prepare(host, change);
+
+	if (status == ASPACE_OK)
+		status = apply(host, change);
+	flush(host);
+	return status;
+}
+
+static enum aspace_status map(struct aspace_host *h, uint64_t first, uint64_t n, uint64_t flags)
+{
+	struct aspace_change c = change_of(h, ASPACE_CHANGE_MAP, first, n, 0, flags);
+
+	return operate(h, &c);
+}
+
+static enum aspace_status unmap(struct aspace_host *h, uint64_t first, uint64_t n, uint64_t flags)
+{
+	struct aspace_change c = change_of(h, ASPACE_CHANGE_UNMAP, first, n, flags, 0);
+
+	return operate(h, &c);
+}
+
+static enum aspace_status protect(struct aspace_host *h, uint64_t first, uint64_t n,
+				  uint64_t old_flags, uint64_t new_flags)
+{
+	struct aspace_change c =
+		change_of(h, ASPACE_CHANGE_PROTECT, first, n, old_flags, new_flags);
+
+	return operate(h, &c);
+}
+
+static enum aspace_status replace(struct aspace_host *h, uint64_t first, uint64_t n, uint64_t flags)
+{
+	struct aspace_change c = change_of(h, ASPACE_CHANGE_REPLACE, first, n, 0, flags);
+
+	return operate(h, &c);
+}
+
+static enum aspace_status move(struct aspace_host *h, uint64_t first, uint64_t n, uint64_t to,
+			       uint64_t flags)
+{
+	struct aspace_change c = change_of(h, ASPACE_CHANGE_MOVE, first, n, flags, 0);
+
+	c.destination.value = (uintptr_t)at(h, to);
+	return operate(h, &c);
+}
+
+/* ---- Life ---------------------------------------------------------------------------------- */
+
+static void test_create(void **state)
+{
+	struct aspace_host_options o = {.size = sizeof(o)};
+	struct aspace_host *host = NULL, *other = NULL;
+	struct aspace_range window;
+
+	(void)state;
+	assert_int_equal(aspace_host_create(&o, &host), ASPACE_INVALID_PARAM);
+	o.window = page + 1;
+	assert_int_equal(aspace_host_create(&o, &host), ASPACE_INVALID_PARAM);
+	o.window = 16 * page;
+	o.address = aspace_va(1);
+	assert_int_equal(aspace_host_create(&o, &host), ASPACE_INVALID_PARAM);
+	o.address = aspace_va(0 - page);
+	assert_int_equal(aspace_host_create(&o, &host), ASPACE_INVALID_PARAM);
+	o.address = aspace_va(0);
+	o.size--;
+	assert_int_equal(aspace_host_create(&o, &host), ASPACE_INVALID_PARAM);
+	o.size++;
+	assert_int_equal(aspace_host_create(NULL, &host), ASPACE_INVALID_PARAM);
+	assert_int_equal(aspace_host_create(&o, NULL), ASPACE_INVALID_PARAM);
+	assert_null(host);
+	aspace_host_destroy(NULL);
+
+	assert_int_equal(aspace_host_create(&o, &host), ASPACE_OK);
+	window = aspace_host_window(host);
+	assert_int_equal(window.end.value - window.start.value, 16 * page);
+	assert_int_equal(aspace_host_backend(host)->granule, page);
+	assert_false(aspace_host_backend(host)->remap_restores);
+	assert_true(aspace_host_marks_free(host));
+	assert_true(aspace_host_fd(host) >= 0);
+	assert_view(host, "fre 16");
+
+	/* The address is taken, even by its last page. */
+	o.address = window.start;
+	assert_int_equal(aspace_host_create(&o, &other), ASPACE_ALREADY_EXISTS);
+	o.address.value += 15 * page;
+	assert_int_equal(aspace_host_create(&o, &other), ASPACE_ALREADY_EXISTS);
+	assert_null(other);
+	assert_view(host, "fre 16");
+	aspace_host_destroy(host);
+
+	/* And now it is free again. */
+	o.address = window.start;
+	assert_int_equal(aspace_host_create(&o, &host), ASPACE_OK);
+	assert_int_equal(aspace_host_window(host).start.value, window.start.value);
+	aspace_host_destroy(host);
+}
+
+static void test_leaves_nothing(void **state)
+{
+	uint64_t before, fd_before;
+	struct aspace_host *host;
+	struct aspace_range window;
+	int fd;
+
+	(void)state;
+	aspace_host_destroy(make(64, false)); /* whatever happens only once has happened */
+	before = count_mappings();
+	fd = dup(0);
+	fd_before = (uint64_t)fd;
+	close(fd);
+	for (int anonymous = 0; anonymous < 2; anonymous++) {
+		struct line line;
+		char *cursor = maps;
+
+		host = make(64, anonymous);
+		window = aspace_host_window(host);
+		assert_int_equal(map(host, 0, 3, RW), ASPACE_OK);
+		assert_int_equal(map(host, 10, 3, 0), ASPACE_OK);
+		assert_int_equal(map(host, 63, 1, R), ASPACE_OK);
+		assert_true(count_mappings() > before);
+		aspace_host_destroy(host);
+		read_maps();
+		if (!SANITIZED)
+			assert_int_equal(count_mappings(), before);
+		assert_null(strstr(maps, "aspace-window"));
+		assert_false(next_line(&cursor, window, &line));
+		fd = dup(0);
+		assert_int_equal(fd, fd_before);
+		close(fd);
+	}
+}
+
+/* ---- Changes -------------------------------------------------------------------------------- */
+
+/* valgrind and qemu-user are kernels of their own kind. */
+static void skip_if_emulated(const char *why)
+{
+	if (getenv("ASPACE_EMULATED")) {
+		print_message("skipped: the emulator %s\n", why);
+		skip();
+	}
+}
+
+static void test_protections(void **state)
+{
+	struct aspace_host *h = make(32, false);
+
+	(void)state;
+	skip_if_emulated("objects to system calls that probe inaccessible memory");
+	assert_int_equal(map(h, 1, 4, RW), ASPACE_OK);
+	assert_int_equal(map(h, 5, 4, R), ASPACE_OK);
+	assert_int_equal(map(h, 10, 2, 0), ASPACE_OK);
+	assert_int_equal(map(h, 12, 2, ASPACE_HOST_GUARD), ASPACE_OK);
+	assert_int_equal(map(h, 20, 12, R | ASPACE_HOST_EXECUTE), ASPACE_OK);
+	assert_view(h, "fre 1 rw- 4 r-- 4 fre 1 --- 4 fre 6 r-x 12");
+	assert_int_equal(protect(h, 2, 2, RW, R), ASPACE_OK);
+	assert_int_equal(protect(h, 10, 2, 0, RW), ASPACE_OK);
+	assert_view(h, "fre 1 rw- 1 r-- 2 rw- 1 r-- 4 fre 1 rw- 2 --- 2 fre 6 r-x 12");
+	at(h, 10)[0] = 1;
+	assert_false(readable(at(h, 12)));
+	assert_false(readable(at(h, 0)));
+	assert_int_equal(unmap(h, 3, 1, R), ASPACE_OK);
+	assert_view(h, "fre 1 rw- 1 r-- 1 fre 1 rw- 1 r-- 4 fre 1 rw- 2 --- 2 fre 6 r-x 12");
+	assert_int_equal(replace(h, 0, 21, RW), ASPACE_OK);
+	assert_view(h, "rw- 21 r-x 11");
+	assert_int_equal(at(h, 10)[0], 0); /* afresh */
+	assert_int_equal(unmap(h, 0, 21, RW), ASPACE_OK);
+	assert_int_equal(unmap(h, 21, 11, R | ASPACE_HOST_EXECUTE), ASPACE_OK);
+	assert_view(h, "fre 32");
+	/* One mapping again: the reservation's neighbours merge. */
+	for (uint64_t n = 0; n < 32; n += 2)
+		assert_int_equal(map(h, n, 1, RW), ASPACE_OK);
+	for (uint64_t n = 0; n < 32; n += 2)
+		assert_int_equal(unmap(h, n, 1, RW), ASPACE_OK);
+	{
+		struct line line;
+		char *cursor = maps;
+
+		read_maps();
+		assert_true(next_line(&cursor, aspace_host_window(h), &line));
+		assert_int_equal(line.end - line.start, 32 * page);
+	}
+	aspace_host_destroy(h);
+}
+
+static void test_refusals(void **state)
+{
+	struct aspace_host *h = make(16, false);
+	struct aspace_backend *backend = aspace_host_backend(h);
+	char *neighbour =
+		mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct aspace_change c;
+	const uint64_t bad[] = {64, ASPACE_HOST_GUARD | R, ASPACE_HOST_DECOMMITTED | W,
+				ASPACE_HOST_GUARD | ASPACE_HOST_DECOMMITTED, UINT64_C(1) << 56};
+
+	(void)state;
+	*neighbour = 42;
+	assert_int_equal(map(h, 0, 17, RW), ASPACE_INVALID_PARAM);
+	assert_int_equal(map(h, 16, 1, RW), ASPACE_INVALID_PARAM);
+	assert_int_equal(map(h, UINT64_MAX, 2, RW), ASPACE_INVALID_PARAM);
+	assert_int_equal(map(h, 3, 0, RW), ASPACE_INVALID_PARAM);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		assert_int_equal(map(h, 0, 1, bad[i]), ASPACE_INVALID_PARAM);
+	assert_int_equal(map(h, 0, 4, RW), ASPACE_OK);
+	assert_int_equal(protect(h, 0, 4, RW, ASPACE_HOST_GUARD | W), ASPACE_INVALID_PARAM);
+	assert_int_equal(move(h, 0, 4, 13, RW), ASPACE_INVALID_PARAM);
+	assert_int_equal(move(h, 0, 4, 3, RW), ASPACE_INVALID_PARAM);
+
+	/* Straight to each change, without the prepare that refused above; whatever is there. */
+	for (enum aspace_change_kind kind = ASPACE_CHANGE_MAP; kind <= ASPACE_CHANGE_MOVE; kind++) {
+		c = change_of(h, kind, 0, 1, RW, R);
+		c.range = aspace_range_of((uintptr_t)neighbour, (uintptr_t)neighbour + page);
+		c.destination.value = (uintptr_t)at(h, 8);
+		assert_int_equal(apply(h, &c), ASPACE_INVALID_PARAM);
+		c = change_of(h, kind, 0, 1, RW, R);
+		c.range.start.value++;
+		assert_int_equal(apply(h, &c), ASPACE_INVALID_PARAM);
+	}
+	c = change_of(h, ASPACE_CHANGE_MOVE, 0, 1, RW, 0);
+	c.destination.value = (uintptr_t)neighbour;
+	assert_int_equal(apply(h, &c), ASPACE_INVALID_PARAM);
+	assert_int_equal(backend->ops->map(backend, &c), ASPACE_INVALID_PARAM); /* a MOVE */
+	*neighbour += 1;
+	assert_int_equal(*neighbour, 43);
+	munmap(neighbour, page);
+	assert_view(h, "rw- 4 fre 12");
+	aspace_host_destroy(h);
+}
+
+static void test_decommit(void **state)
+{
+	struct aspace_host *h = make(16, false);
+	struct aspace_change c =
+		change_of(h, ASPACE_CHANGE_PROTECT, 0, 4, RW, ASPACE_HOST_DECOMMITTED);
+
+	(void)state;
+	assert_int_equal(map(h, 0, 4, RW), ASPACE_OK);
+	strcpy(at(h, 1), "contents");
+	/* Reserved keeps contents, decommitted does not. */
+	assert_int_equal(protect(h, 0, 4, RW, 0), ASPACE_OK);
+	assert_false(readable(at(h, 1)));
+	assert_int_equal(protect(h, 0, 4, 0, RW), ASPACE_OK);
+	assert_string_equal(at(h, 1), "contents");
+
+	/* Undone before the flush: nothing is lost, not at the flush either. */
+	assert_int_equal(prepare(h, &c), ASPACE_OK);
+	assert_int_equal(apply(h, &c), ASPACE_OK);
+	assert_view(h, "--- 4 fre 12");
+	c.undo = true;
+	c.old_flags = ASPACE_HOST_DECOMMITTED;
+	c.new_flags = RW;
+	assert_int_equal(apply(h, &c), ASPACE_OK);
+	flush(h);
+	assert_string_equal(at(h, 1), "contents");
+
+	assert_int_equal(protect(h, 0, 4, RW, ASPACE_HOST_DECOMMITTED), ASPACE_OK);
+	assert_view(h, "--- 4 fre 12");
+	assert_int_equal(protect(h, 0, 4, ASPACE_HOST_DECOMMITTED, RW), ASPACE_OK);
+	assert_string_equal(at(h, 1), "");
+
+	/* Decommitted and committed again in one batch: empty, and what comes then stays. */
+	strcpy(at(h, 1), "contents");
+	c = change_of(h, ASPACE_CHANGE_PROTECT, 0, 4, RW, ASPACE_HOST_DECOMMITTED);
+	assert_int_equal(apply(h, &c), ASPACE_OK);
+	c = change_of(h, ASPACE_CHANGE_PROTECT, 1, 2, ASPACE_HOST_DECOMMITTED, RW);
+	assert_int_equal(apply(h, &c), ASPACE_OK);
+	assert_string_equal(at(h, 1), "");
+	strcpy(at(h, 1), "later");
+	flush(h);
+	assert_string_equal(at(h, 1), "later");
+	aspace_host_destroy(h);
+}
+
+/* More waiting effects than one page of bookkeeping holds; every second one is undone. */
+static void test_many_decommits(void **state)
+{
+	enum { AREAS = 1000 };
+	struct aspace_host *h = make(2 * AREAS, false);
+	struct aspace_change c;
+
+	(void)state;
+	for (uint64_t n = 0; n < AREAS; n++) {
+		assert_int_equal(map(h, 2 * n, 1, RW), ASPACE_OK);
+		*at(h, 2 * n) = 1;
+	}
+	for (uint64_t n = 0; n < AREAS; n++) {
+		c = change_of(h, ASPACE_CHANGE_PROTECT, 2 * n, 1, RW,
+			      ASPACE_HOST_DECOMMITTED | ASPACE_HOST_HUGEPAGE);
+		assert_int_equal(prepare(h, &c), ASPACE_OK);
+	}
+	for (uint64_t n = 0; n < AREAS; n++) {
+		c = change_of(h, ASPACE_CHANGE_PROTECT, 2 * n, 1, RW,
+			      ASPACE_HOST_DECOMMITTED | ASPACE_HOST_HUGEPAGE);
+		assert_int_equal(apply(h, &c), ASPACE_OK);
+	}
+	for (uint64_t n = AREAS; n-- > 0;) {
+		if (n % 2)
+			continue;
+		c = change_of(h, ASPACE_CHANGE_PROTECT, 2 * n, 1,
+			      ASPACE_HOST_DECOMMITTED | ASPACE_HOST_HUGEPAGE, RW);
+		c.undo = true;
+		assert_int_equal(apply(h, &c), ASPACE_OK);
+	}
+	flush(h);
+	for (uint64_t n = 0; n < AREAS; n++) {
+		if (n % 2)
+			assert_int_equal(protect(h, 2 * n, 1,
+						 ASPACE_HOST_DECOMMITTED | ASPACE_HOST_HUGEPAGE,
+						 RW),
+					 ASPACE_OK);
+		assert_int_equal(*at(h, 2 * n), n % 2 == 0);
+	}
+	aspace_host_destroy(h);
+}
+
+static void test_move(void **state)
+{
+	struct aspace_host *h = make(64, false);
+
+	(void)state;
+	skip_if_emulated("has no MREMAP_DONTUNMAP");
+	assert_int_equal(map(h, 0, 8, RW), ASPACE_OK);
+	strcpy(at(h, 2), "two");
+	strcpy(at(h, 5), "five");
+	assert_int_equal(move(h, 0, 8, 20, RW), ASPACE_OK);
+	assert_view(h, "fre 20 rw- 8 fre 36");
+	assert_string_equal(at(h, 22), "two");
+	assert_string_equal(at(h, 25), "five");
+	assert_string_equal(at(h, 20), "");
+	/* A part, while inaccessible, and never touched pages with it. */
+	assert_int_equal(protect(h, 20, 8, RW, 0), ASPACE_OK);
+	assert_int_equal(move(h, 24, 4, 60, 0), ASPACE_OK);
+	assert_view(h, "fre 20 --- 4 fre 36 --- 4");
+	assert_int_equal(protect(h, 60, 4, 0, R), ASPACE_OK);
+	assert_string_equal(at(h, 61), "five");
+	assert_int_equal(unmap(h, 60, 4, R), ASPACE_OK);
+	assert_int_equal(unmap(h, 20, 4, 0), ASPACE_OK);
+	assert_view(h, "fre 64");
+	aspace_host_destroy(h);
+}
+
+/* One area to the library, several mappings to the kernel: neighbours touched apart. */
+static void test_move_several_mappings(void **state)
+{
+	struct aspace_host *h = make(64, false);
+	struct aspace_range area = aspace_range_of((uintptr_t)at(h, 3), (uintptr_t)at(h, 15));
+	const uint64_t sizes[] = {1, 3, 5, 2, 1};
+	uint64_t n = 3, mappings = 0;
+	struct line line;
+	char *cursor = maps;
+
+	(void)state;
+	skip_if_emulated("has no MREMAP_DONTUNMAP");
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		/* Touched while alone: an anon_vma of its own, which keeps mappings apart. */
+		assert_int_equal(map(h, 40, sizes[i], RW), ASPACE_OK);
+		for (uint64_t k = 0; k < sizes[i]; k++)
+			*at(h, 40 + k) = (char)(n + k);
+		assert_int_equal(move(h, 40, sizes[i], n, RW), ASPACE_OK);
+		n += sizes[i];
+	}
+	assert_view(h, "fre 3 rw- 12 fre 49");
+	read_maps();
+	while (next_line(&cursor, area, &line))
+		mappings++;
+	assert_true(mappings >= 4); /* else this tests nothing */
+
+	assert_int_equal(move(h, 3, 12, 30, RW), ASPACE_OK);
+	assert_view(h, "fre 30 rw- 12 fre 22");
+	for (uint64_t k = 3; k < 15; k++)
+		assert_int_equal(*at(h, 27 + k), k);
+	/* The other way, cut from the middle. */
+	assert_int_equal(move(h, 32, 9, 0, RW), ASPACE_OK);
+	assert_view(h, "rw- 9 fre 21 rw- 2 fre 9 rw- 1 fre 22");
+	for (uint64_t k = 5; k < 14; k++)
+		assert_int_equal(*at(h, k - 5), k);
+	aspace_host_destroy(h);
+}
+
+static void test_hugepage(void **state)
+{
+	const uint64_t size = (UINT64_C(4) << 20) / page;
+	struct aspace_host *h = make(2 * size, false);
+
+	(void)state;
+	assert_int_equal(map(h, 0, size, RW | ASPACE_HOST_HUGEPAGE), ASPACE_OK);
+	*at(h, size - 1) = 1;
+	assert_int_equal(protect(h, 0, size, RW | ASPACE_HOST_HUGEPAGE, RW), ASPACE_OK);
+	assert_int_equal(protect(h, 0, size, RW, R | ASPACE_HOST_HUGEPAGE), ASPACE_OK);
+	assert_int_equal(*at(h, size - 1), 1);
+	assert_int_equal(map(h, size, 1, ASPACE_HOST_GUARD | ASPACE_HOST_HUGEPAGE), ASPACE_OK);
+	assert_int_equal(unmap(h, 0, size, R | ASPACE_HOST_HUGEPAGE), ASPACE_OK);
+	aspace_host_destroy(h);
+}
+
+static void test_fault(void **state)
+{
+	struct aspace_host *h = make(16, false);
+	struct aspace_backend *b = aspace_host_backend(h);
+	struct aspace_area area = {
+		.start = {(uintptr_t)at(h, 0)},
+		.end = {(uintptr_t)at(h, 4)},
+		.flags = RW,
+		.backend = b,
+	};
+	unsigned char resident[4];
+
+	(void)state;
+	skip_if_emulated("does not populate pages one by one");
+	assert_int_equal(map(h, 0, 4, RW), ASPACE_OK);
+	errno = 4711;
+	assert_int_equal(
+		b->ops->fault(b, &area, aspace_va((uintptr_t)at(h, 2) + 9), ASPACE_ACCESS_WRITE),
+		ASPACE_OK);
+	assert_int_equal(errno, 4711);
+	assert_int_equal(mincore(at(h, 0), 4 * page, resident), 0);
+	assert_int_equal(resident[0] & 1, 0);
+	assert_int_equal(resident[2] & 1, 1);
+	assert_int_equal(b->ops->fault(b, &area, area.start, ASPACE_ACCESS_EXECUTE),
+			 ASPACE_ACCESS_DENIED);
+	assert_int_equal(b->ops->fault(b, &area, area.end, ASPACE_ACCESS_READ),
+			 ASPACE_INVALID_PARAM);
+	area.flags = ASPACE_HOST_GUARD;
+	assert_int_equal(b->ops->fault(b, &area, area.start, 0), ASPACE_ACCESS_DENIED);
+	aspace_host_destroy(h);
+}
+
+/* Without memfd all works alike; only /proc/self/maps says less. */
+static void test_anonymous(void **state)
+{
+	struct aspace_host *h = make(32, true);
+
+	(void)state;
+	skip_if_emulated("has no MREMAP_DONTUNMAP");
+	assert_false(aspace_host_marks_free(h));
+	assert_int_equal(aspace_host_fd(h), -1);
+	assert_int_equal(map(h, 4, 4, RW), ASPACE_OK);
+	strcpy(at(h, 5), "five");
+	assert_view(h, "--- 4 rw- 4 --- 24");
+	assert_int_equal(move(h, 4, 4, 20, RW), ASPACE_OK);
+	assert_string_equal(at(h, 21), "five");
+	assert_view(h, "--- 20 rw- 4 --- 8");
+	assert_int_equal(unmap(h, 20, 4, RW), ASPACE_OK);
+	assert_view(h, "--- 32");
+	aspace_host_destroy(h);
+}
+
+/* ---- The mapping limit ----------------------------------------------------------------------- */
+
+static uint64_t mapping_limit(void)
+{
+	FILE *f = fopen("/proc/sys/vm/max_map_count", "r");
+	unsigned long long limit = 0;
+
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%llu", &limit), 1);
+	fclose(f);
+	return limit;
+}
+
+/* Map every second page behind @first, without prepare, until the kernel refuses. */
+static uint64_t fill(struct aspace_host *h, uint64_t first, uint64_t pages)
+{
+	for (uint64_t n = first; n < pages; n += 2) {
+		struct aspace_change c = change_of(h, ASPACE_CHANGE_MAP, n, 1, 0, RW);
+		enum aspace_status status = apply(h, &c);
+
+		if (status == ASPACE_OK)
+			continue;
+		assert_int_equal(status, ASPACE_NO_MEMORY);
+		return n;
+	}
+	fail_msg("the mapping limit was never met");
+	return 0;
+}
+
+/* A sum over what the kernel shows of the window: cheap to compare. */
+static uint64_t digest(struct aspace_host *h)
+{
+	struct aspace_range window = aspace_host_window(h);
+	char *cursor = maps, what[3] = {0};
+	uint64_t sum = 0, last = window.start.value;
+	struct line line;
+
+	read_maps();
+	while (next_line(&cursor, window, &line)) {
+		assert_int_equal(line.start, last);
+		last = line.end;
+		/* Cuts between equal neighbours do not count. */
+		if (memcmp(what, line.what, 3)) {
+			sum = (sum ^ line.start) * UINT64_C(0x9e3779b97f4a7c15);
+			sum = (sum ^ (uint64_t)line.what[0] ^ ((uint64_t)line.what[1] << 8)) *
+			      UINT64_C(0xbf58476d1ce4e5b9);
+			memcpy(what, line.what, 3);
+		}
+	}
+	assert_int_equal(last, window.end.value);
+	return sum;
+}
+
+/* What other code may do: cut mappings until the kernel refuses. Answers how often. */
+static uint64_t take_mappings(char *region, uint64_t pages)
+{
+	for (uint64_t n = 1; n < pages; n += 2) {
+		if (!mprotect(region + n * page, page, PROT_READ))
+			continue;
+		assert_int_equal(errno, ENOMEM);
+		return n / 2;
+	}
+	fail_msg("the mapping limit was never met");
+	return 0;
+}
+
+static void test_mapping_limit(void **state)
+{
+	uint64_t limit = mapping_limit(), pages = limit + 1000, full, before, taken;
+	struct aspace_host_ballast ballast;
+	struct aspace_change c;
+	struct aspace_host *h;
+	uint64_t mappings;
+	char *others;
+
+	(void)state;
+	skip_if_emulated("has a mapping limit of its own");
+	if (SANITIZED || limit > 2000000) {
+		print_message("skipped: a sanitizer, or a limit of %llu mappings\n",
+			      (unsigned long long)limit);
+		skip();
+	}
+	mappings = count_mappings();
+	h = make(pages, false);
+	others = mmap(NULL, pages * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		      -1, 0);
+	assert_true(others != MAP_FAILED);
+	/* Some beforehand, so that there is more to give back than to take. */
+	for (uint64_t n = 1; n < 41; n += 2)
+		assert_int_equal(mprotect(others + n * page, page, PROT_READ), 0);
+	/* Two areas with contents to lose. */
+	assert_int_equal(map(h, 0, 9, RW), ASPACE_OK);
+	memset(at(h, 0), 'a', 9 * page);
+	assert_int_equal(map(h, 10, 9, RW), ASPACE_OK);
+	memset(at(h, 10), 'b', 9 * page);
+	assert_int_equal(protect(h, 10, 9, RW, R), ASPACE_OK);
+	full = fill(h, 40, pages);
+	ballast = aspace_host_ballast(h);
+	assert_int_equal(ballast.held, ballast.full);
+	assert_true(ballast.full >= 24);
+	before = digest(h);
+
+	/* What needs a mapping more is refused, and nothing has changed. */
+	assert_int_equal(map(h, full + 1, 1, R), ASPACE_NO_MEMORY);
+	assert_int_equal(map(h, 30, 4, R), ASPACE_NO_MEMORY);
+	assert_int_equal(protect(h, 3, 2, RW, R), ASPACE_NO_MEMORY);
+	assert_int_equal(replace(h, 3, 2, R), ASPACE_NO_MEMORY);
+	assert_int_equal(move(h, 0, 9, 25, RW), ASPACE_NO_MEMORY);
+	assert_int_equal(move(h, 3, 2, 25, RW), ASPACE_NO_MEMORY);
+	assert_true(digest(h) == before);
+	for (uint64_t i = 0; i < 9 * page; i++) {
+		assert_int_equal(at(h, 0)[i], 'a');
+		assert_int_equal(at(h, 10)[i], 'b');
+	}
+	ballast = aspace_host_ballast(h);
+	assert_int_equal(ballast.given_up, 0);
+
+	/* What cuts nothing works. */
+	assert_int_equal(protect(h, 0, 9, RW, R), ASPACE_OK);
+	assert_int_equal(protect(h, 0, 9, R, RW), ASPACE_OK);
+
+	/* The same refusals as undo succeed, on the ballast. */
+	c = change_of(h, ASPACE_CHANGE_PROTECT, 3, 2, RW, R);
+	c.undo = true;
+	assert_int_equal(apply(h, &c), ASPACE_OK);
+	ballast = aspace_host_ballast(h);
+	assert_int_equal(ballast.given_up, 1);
+	assert_int_equal(ballast.held, 0);
+	c = change_of(h, ASPACE_CHANGE_PROTECT, 3, 2, R, RW);
+	c.undo = true;
+	assert_int_equal(apply(h, &c), ASPACE_OK);
+	assert_true(digest(h) == before);
+	c = change_of(h, ASPACE_CHANGE_MOVE, 0, 9, RW, 0);
+	c.destination.value = (uintptr_t)at(h, 25);
+	c.undo = true;
+	assert_int_equal(apply(h, &c), ASPACE_OK);
+	assert_int_equal(at(h, 25)[0], 'a');
+	c = change_of(h, ASPACE_CHANGE_MOVE, 25, 9, RW, 0);
+	c.destination = aspace_host_window(h).start;
+	c.undo = true;
+	assert_int_equal(apply(h, &c), ASPACE_OK);
+	assert_true(digest(h) == before);
+
+	/* Without ballast, and with what it held taken by others: prepare refuses. */
+	taken = take_mappings(others + 50 * page, pages - 50);
+	assert_true(taken >= ballast.full / 2 - 1);
+	assert_int_equal(map(h, 30, 2, R), ASPACE_NO_MEMORY);
+	assert_int_equal(aspace_host_ballast(h).given_up, 1);
+	assert_true(aspace_host_ballast(h).held < ballast.full);
+	assert_true(digest(h) == before);
+	/* Room again: so is the ballast, at the next prepare. */
+	assert_int_equal(mprotect(others, pages * page, PROT_NONE), 0);
+	munmap(others, pages * page);
+	assert_int_equal(protect(h, 0, 9, RW, RW), ASPACE_OK);
+	assert_int_equal(aspace_host_ballast(h).held, ballast.full);
+
+	/* At the limit again: an unmap that needs a cut gets it from the ballast. */
+	full = fill(h, full, pages);
+	assert_int_equal(unmap(h, 3, 2, RW), ASPACE_OK);
+	assert_int_equal(aspace_host_ballast(h).given_up, 2);
+	assert_true(aspace_host_ballast(h).held > 0);
+	assert_int_equal(at(h, 2)[0], 'a');
+	assert_int_equal(at(h, 5)[0], 'a');
+	/* And whole areas, as many as there are: then all is well again. */
+	for (uint64_t n = 40; n < 1040; n += 2)
+		assert_int_equal(unmap(h, n, 1, RW), ASPACE_OK);
+	assert_int_equal(map(h, 30, 2, R), ASPACE_OK);
+	assert_int_equal(aspace_host_ballast(h).held, ballast.full);
+
+	/* And the host goes away at the limit. */
+	fill(h, 40, pages);
+	aspace_host_destroy(h);
+	assert_int_equal(count_mappings(), mappings);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_create),      cmocka_unit_test(test_leaves_nothing),
+		cmocka_unit_test(test_protections), cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_decommit),    cmocka_unit_test(test_many_decommits),
+		cmocka_unit_test(test_move),        cmocka_unit_test(test_move_several_mappings),
+		cmocka_unit_test(test_hugepage),    cmocka_unit_test(test_fault),
+		cmocka_unit_test(test_anonymous),   cmocka_unit_test(test_mapping_limit),
+	};
+
+	page = (uint64_t)sysconf(_SC_PAGESIZE);
+	maps = mmap(NULL, MAPS_MAX, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (maps == MAP_FAILED)
+		return 1;
+	return cmocka_run_group_tests_name("backend host", tests, NULL, NULL);
+}
