@@ -189,9 +189,41 @@ static void test_snapshot_of_shifted_area(void)
 	end_space(space);
 }
 
+static void *unmapper(void *arg)
+{
+	(void)arg;
+	check_ok(aspace_unmap(space, slot_range(0), 0));
+	/* Runs all that may be run already. */
+	check(aspace_quiesce(space, ASPACE_NOWAIT) == ASPACE_BUSY);
+	return NULL;
+}
+
+/* What a section has found stays, although the whole of an unmap, and an attempt to run the
+ * releases, come to pass within the section. */
+static void test_release_waits_for_section(void)
+{
+	struct aspace_view view;
+	struct aspace_area area;
+
+	space = make_space(NULL);
+	check_ok(aspace_map(space, slot_range(0), 1, object_backend(), object_make(1), 0));
+	aspace_read_begin(space, &view);
+	check_ok(aspace_view_find(&view, slot_range(0).start, &area));
+	join(spawn(unmapper, NULL));
+	check(aspace_find(space, slot_range(0).start, &area) == ASPACE_NOT_MAPPED);
+	check(relaxed_load(&objects_alive) == 1);
+	check_ok(aspace_view_find(&view, slot_range(0).start, &area));
+	object_look(&area);
+	aspace_read_end(&view);
+	check_ok(aspace_quiesce(space, 0));
+	check(relaxed_load(&objects_alive) == 0);
+	end_space(space);
+}
+
 int main(int argc, char **argv)
 {
 	seed = seed_from(argc, argv);
+	test_release_waits_for_section();
 	test_snapshot_of_shifted_area();
 	run("objects in sections", section_reader, 2, scaled(16000), 0);
 	run("objects in sections, small bound", section_reader, 1, scaled(800), 8192);
