@@ -102,6 +102,28 @@ static void expect_same(const char *difference)
 		complain(difference);
 }
 
+/* ---- The operation ----------------------------------------------------- */
+
+/* In a grace space a section keeps deferred work out of the run. It stays open until
+ * the fault is lifted: let_go(). */
+static enum aspace_status run_operation(struct world *world)
+{
+	const struct operation *operation = world->operation;
+
+	if ((operation->space_mode & ASPACE_GRACE_UNMAP) && !(operation->properties & DEFERRED)) {
+		aspace_read_begin(world->space, &world->guard);
+		world->guarded = true;
+	}
+	return operation->run(world);
+}
+
+static void let_go(struct world *world)
+{
+	if (world->guarded)
+		aspace_read_end(&world->guard);
+	world->guarded = false;
+}
+
 /* ---- Injection --------------------------------------------------------- */
 
 static void arm(struct world *world, const struct fault *fault)
@@ -156,6 +178,7 @@ static unsigned long disarm(struct world *world, const struct fault *fault, unsi
 			  : 0;
 	for (unsigned m = 0; m < MOCKS; m++)
 		aspace_mock_heal(world->mock[m]);
+	let_go(world);
 	return struck;
 }
 
@@ -167,23 +190,6 @@ static void expect_valid(struct world *world)
 
 	if (aspace_validate(world->space, &violation, 0) != ASPACE_OK)
 		complain(violation.what);
-}
-
-/* In a grace space the section keeps deferred work out of the run. */
-static enum aspace_status run_operation(struct world *world)
-{
-	const struct operation *operation = world->operation;
-	bool section =
-		(operation->space_mode & ASPACE_GRACE_UNMAP) && !(operation->properties & DEFERRED);
-	struct aspace_view view;
-	enum aspace_status status;
-
-	if (section)
-		aspace_read_begin(world->space, &view);
-	status = operation->run(world);
-	if (section)
-		aspace_read_end(&view);
-	return status;
 }
 
 /* Lets everything deferred run, and looks. The picture agrees with itself. */
@@ -305,6 +311,7 @@ static bool run_with(const struct operation *operation, const struct fault *faul
 	if (status != ASPACE_OK && (!stands || operation->properties & REPEATS)) {
 		world.retried = 0;
 		expect(run_operation(&world) == ASPACE_OK, "failed again without a fault");
+		let_go(&world);
 		settle_and_look(&world, &now, false);
 	}
 	if (!stands || operation->properties & REPEATS) {

@@ -46,6 +46,9 @@ struct world {
 	struct aspace_snapshot snapshot;
 	bool in_section;
 	bool has_snapshot;
+	/* The test's own section around run(). */
+	struct aspace_view guard;
+	bool guarded;
 	/* run(): go on with a transaction after a failed operation, by trying it again. */
 	bool retry_inside;
 	unsigned retried;
