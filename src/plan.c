@@ -214,12 +214,12 @@ static struct pieces pieces_of(struct aspace_range range)
 	return (struct pieces){.lo = range.start.value, .hi = range.end.value};
 }
 
-static bool next_piece(const struct aspace_txn *txn, struct pieces *pieces)
+static bool next_piece(struct aspace_txn *txn, struct pieces *pieces)
 {
 	for (;;) {
 		bool found = pieces->started
 				     ? asp_cursor_next(&pieces->cursor)
-				     : asp_cursor_seek(&pieces->cursor, txn->edit.root, pieces->lo);
+				     : asp_edit_seek(&txn->edit, &pieces->cursor, pieces->lo);
 
 		pieces->started = true;
 		if (!found || asp_cursor_start(&pieces->cursor) >= pieces->hi) {
@@ -258,7 +258,7 @@ static bool piece_on_granule(const struct pieces *pieces)
 	return !granule || !((pieces->from | pieces->to) & (granule - 1));
 }
 
-static bool has_holes(const struct aspace_txn *txn, struct aspace_range range)
+static bool has_holes(struct aspace_txn *txn, struct aspace_range range)
 {
 	struct pieces pieces = pieces_of(range);
 
@@ -289,7 +289,7 @@ void asp_plan_cut(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
 	struct asp_edit *edit = &txn->edit;
 	struct asp_cursor cursor;
 	struct aspace_area area = {.flags = 0};
-	bool more = asp_cursor_seek(&cursor, edit->root, lo), out = false, any = false;
+	bool more = asp_edit_seek(edit, &cursor, lo), out = false, any = false;
 
 	/* The area that reaches in from below keeps its reference. */
 	if (more && asp_cursor_start(&cursor) < lo) {
@@ -300,7 +300,7 @@ void asp_plan_cut(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
 				     take_clone(txn, area.backend, area.user));
 			return;
 		}
-		more = asp_cursor_seek(&cursor, edit->root, lo);
+		more = asp_edit_seek(edit, &cursor, lo);
 	}
 	/* The others lose theirs. So does the one that reaches out above, whose rest gets
 	 * another: a reference must not outlive the address that its area started at, or
@@ -331,7 +331,7 @@ void asp_plan_set_flags(struct aspace_txn *txn, uint64_t lo, uint64_t hi, uint64
 	struct asp_cursor cursor;
 	struct aspace_area area;
 
-	asp_cursor_seek(&cursor, edit->root, lo);
+	asp_edit_seek(edit, &cursor, lo);
 	area = asp_cursor_area(&cursor);
 	if (area.start.value < lo) {
 		asp_edit_update(edit, area.start.value, lo, area.flags, area.user);
@@ -352,7 +352,7 @@ void asp_plan_carry(struct aspace_txn *txn, const struct aspace_change *move)
 	struct aspace_area area;
 	void *user;
 
-	asp_cursor_seek(&cursor, txn->edit.root, lo);
+	asp_edit_seek(&txn->edit, &cursor, lo);
 	area = asp_cursor_area(&cursor);
 	user = take_clone(txn, area.backend, area.user);
 	asp_plan_cut(txn, lo, hi);
@@ -384,7 +384,7 @@ void asp_plan_merge(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
 	struct aspace_area left, right;
 	uint64_t at = lo;
 
-	while (asp_cursor_seek(&cursor, edit->root, at)) {
+	while (asp_edit_seek(edit, &cursor, at)) {
 		if (asp_cursor_start(&cursor) < at && !asp_cursor_next(&cursor))
 			return;
 		right = asp_cursor_area(&cursor);
@@ -476,19 +476,14 @@ struct obstacles {
 	struct aspace_area cut_area;
 };
 
-static struct obstacles look_for_obstacles(const struct aspace_txn *txn, uint64_t lo, uint64_t hi,
+static struct obstacles look_for_obstacles(struct aspace_txn *txn, uint64_t lo, uint64_t hi,
 					   const struct aspace_backend *backend)
 {
 	struct obstacles found = {0};
 	struct asp_cursor cursor;
-	bool more = asp_cursor_seek_below(&cursor, txn->edit.root, lo);
+	bool more = asp_edit_seek(&txn->edit, &cursor, lo);
 
-	if (more && asp_cursor_slot(&cursor)->end <= lo) {
-		found.touches = asp_cursor_slot(&cursor)->end == lo;
-		more = asp_cursor_next(&cursor);
-	} else if (!more) {
-		more = asp_cursor_seek(&cursor, txn->edit.root, lo);
-	}
+	found.touches = lo && asp_edit_end_below(&txn->edit) == lo;
 	for (; more && asp_cursor_start(&cursor) < hi; more = asp_cursor_next(&cursor)) {
 		const struct asp_slot *slot = asp_cursor_slot(&cursor);
 
@@ -816,7 +811,7 @@ enum aspace_status asp_plan_resize(struct aspace_txn *txn, struct aspace_vaddr s
 
 	if (!asp_range_usable(space, aspace_range_of(start.value, end), space->granule))
 		return ASPACE_INVALID_PARAM;
-	if (!asp_cursor_seek(&cursor, txn->edit.root, start.value) ||
+	if (!asp_edit_seek(&txn->edit, &cursor, start.value) ||
 	    asp_cursor_start(&cursor) != start.value)
 		return ASPACE_NOT_MAPPED;
 	area = asp_cursor_area(&cursor);

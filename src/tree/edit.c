@@ -11,6 +11,8 @@
  *  E2  every node of the base that is not reachable from edit->root has one record
  *      in edit->retired, and no other node has
  *  E3  after any operation the root is private
+ *  E4  the finger, where it is put (from < to), is the path from edit->root to the leaf
+ *      in which a search for any address of [from, to) ends
  */
 #include "tree/search.h"
 #include "tree/tree.h"
@@ -156,14 +158,114 @@ struct asp_bounds asp_node_bounds(const struct asp_node *node)
 	return bounds;
 }
 
-/* Computed anew from the child rather than adjusted: nothing to get out of step. */
-static void refresh(struct asp_node *node, unsigned i)
+/* Computed anew from the child rather than adjusted: nothing to get out of step. False if
+ * it was right already. */
+static bool refresh(struct asp_node *node, unsigned i)
 {
 	struct asp_bounds bounds = asp_node_bounds(node->inner.child[i]);
 
+	if (node->inner.first[i] == bounds.first && node->inner.last[i] == bounds.last &&
+	    node->inner.gap[i] == bounds.gap)
+		return false;
 	node->inner.first[i] = bounds.first;
 	node->inner.last[i] = bounds.last;
 	node->inner.gap[i] = bounds.gap;
+	return true;
+}
+
+/* ---- The finger ----------------------------------------------------------- */
+
+static void lift_finger(struct asp_edit *edit)
+{
+	edit->finger.from = edit->finger.to = 0;
+}
+
+/* Up to where a search still ends in the finger's leaf. */
+static void set_reach(struct asp_finger *finger)
+{
+	const struct asp_node *leaf = finger->node[0];
+
+	finger->to = finger->spine ? ASP_NO_KEY : leaf->leaf.slot[leaf->count - 1].end;
+}
+
+static void put_finger(struct asp_edit *edit, uint64_t address)
+{
+	struct asp_finger *finger = &edit->finger;
+	struct asp_node *node = edit->root;
+
+	finger->from = 0;
+	finger->spine = true;
+	for (unsigned level = node->level; level; level--) {
+		unsigned i = asp_inner_count_ended(node, address);
+
+		if (i >= node->count)
+			i = node->count - 1u;
+		if (i)
+			finger->from = node->inner.last[i - 1];
+		finger->spine &= i + 1 == node->count;
+		finger->node[level] = node;
+		finger->index[level] = (uint8_t)i;
+		node = node->inner.child[i];
+	}
+	finger->node[0] = node;
+	set_reach(finger);
+}
+
+bool asp_edit_seek(struct asp_edit *edit, struct asp_cursor *cursor, uint64_t address)
+{
+	struct asp_finger *finger = &edit->finger;
+	const struct asp_node *leaf;
+	unsigned slot = 0;
+
+	if (address < finger->from || address >= finger->to)
+		put_finger(edit, address);
+	leaf = finger->node[0];
+	while (slot < leaf->count && leaf->leaf.slot[slot].end <= address)
+		slot++;
+	*cursor = (struct asp_cursor){edit->root, leaf, (int)slot};
+	finger->slot = slot;
+	if (slot < leaf->count)
+		return true;
+	cursor->leaf = NULL;
+	return false;
+}
+
+uint64_t asp_edit_end_below(const struct asp_edit *edit)
+{
+	const struct asp_finger *finger = &edit->finger;
+
+	return finger->slot ? finger->node[0]->leaf.slot[finger->slot - 1].end : finger->from;
+}
+
+/* Makes the finger's path private; answers its leaf. From the root down: a private
+ * leaf has a private path above it. */
+static struct asp_node *own_path(struct asp_edit *edit)
+{
+	struct asp_finger *finger = &edit->finger;
+	struct asp_node **ref = &edit->root;
+
+	if (finger->node[0]->birth == edit->stamp)
+		return finger->node[0];
+	for (unsigned level = edit->root->level; level; level--) {
+		finger->node[level] = own(edit, ref);
+		ref = &finger->node[level]->inner.child[finger->index[level]];
+	}
+	return finger->node[0] = own(edit, ref);
+}
+
+/* The finger's leaf has changed: so has what is said of it above. */
+static void refresh_path(struct asp_edit *edit)
+{
+	struct asp_finger *finger = &edit->finger;
+
+	for (unsigned level = 1; level <= edit->root->level; level++) {
+		if (!refresh(finger->node[level], finger->index[level]))
+			break;
+	}
+	if (finger->node[0]->count)
+		set_reach(finger);
+	else
+		lift_finger(edit);
 }
 
 /* ---- The life of an edit -------------------------------------------------- */
@@ -171,12 +273,14 @@ static void refresh(struct asp_node *node, unsigned i)
 void asp_edit_begin(struct asp_edit *edit, struct asp_pool *nodes, struct asp_pool *records,
 		    struct asp_node *base, uint64_t stamp)
 {
-	*edit = (struct asp_edit){
-		.nodes = nodes,
-		.records = records,
-		.root = base,
-		.stamp = stamp,
-	};
+	/* One by one: most of the finger need not be anything. */
+	edit->nodes = nodes;
+	edit->records = records;
+	edit->root = base;
+	edit->stamp = stamp;
+	edit->retired = (struct aspace_record_list){0};
+	edit->areas = edit->leaving = edit->node_count = 0;
+	lift_finger(edit);
 }
 
 /* Private nodes hang together from the root (T6), so the walk need not look below
@@ -250,10 +354,9 @@ static struct asp_node *split(struct asp_edit *edit, struct asp_node *node, bool
 	return right;
 }
 
-static struct asp_node *insert_area(struct asp_edit *edit, struct asp_node *leaf,
+static struct asp_node *insert_area(struct asp_edit *edit, struct asp_node *leaf, unsigned at,
 				    const struct aspace_area *area, bool spine)
 {
-	unsigned at = asp_leaf_count_le(leaf, area->start.value);
 	struct asp_node *right = NULL, *into = leaf;
 
 	if (leaf->count == ASP_LEAF_MAX)
@@ -282,29 +385,28 @@ static struct asp_node *insert_child(struct asp_edit *edit, struct asp_node *nod
 	return right;
 }
 
-/* Answers the node that split off to the right of *ref, or NULL. spine: *ref is the
- * last node of its level. */
-static struct asp_node *insert_below(struct asp_edit *edit, struct asp_node **ref,
-				     const struct aspace_area *area, bool spine)
-{
-	struct asp_node *node = own(edit, ref), *right;
-	unsigned i;
-
-	if (!node->level)
-		return insert_area(edit, node, area, spine);
-	i = asp_inner_count_le(node, area->start.value);
-	if (i)
-		i--;
-	right = insert_below(edit, &node->inner.child[i], area, spine && i + 1 == node->count);
-	refresh(node, i);
-	return right ? insert_child(edit, node, i + 1, right, spine) : NULL;
-}
-
 void asp_edit_insert(struct asp_edit *edit, const struct aspace_area *area)
 {
-	struct asp_node *right, *root;
+	struct asp_finger *finger = &edit->finger;
+	struct asp_cursor cursor;
+	struct asp_node *leaf, *right, *root;
 
-	right = insert_below(edit, &edit->root, area, true);
+	count_area(edit, area->flags, 1);
+	asp_edit_seek(edit, &cursor, area->start.value);
+	leaf = own_path(edit);
+	right = insert_area(edit, leaf, finger->slot, area, finger->spine);
+	if (!right) {
+		refresh_path(edit);
+		return;
+	}
+	for (unsigned level = 1; level <= edit->root->level; level++) {
+		struct asp_node *node = finger->node[level];
+		unsigned i = finger->index[level];
+
+		refresh(node, i);
+		if (right)
+			right = insert_child(edit, node, i + 1, right, finger->spine);
+	}
 	if (right) {
 		root = make_node(edit, edit->root->level + 1u);
 		root->count = 2;
@@ -314,35 +416,30 @@ void asp_edit_insert(struct asp_edit *edit, const struct aspace_area *area)
 		refresh(root, 1);
 		edit->root = root;
 	}
-	count_area(edit, area->flags, 1);
+	lift_finger(edit);
 }
 
 /* ---- Update --------------------------------------------------------------- */
 
-static void update_below(struct asp_edit *edit, struct asp_node **ref, uint64_t start, uint64_t end,
-			 uint64_t flags, void *user)
-{
-	struct asp_node *node = own(edit, ref);
-	unsigned i;
-
-	if (node->level) {
-		i = asp_inner_count_le(node, start) - 1;
-		update_below(edit, &node->inner.child[i], start, end, flags, user);
-		refresh(node, i);
-		return;
-	}
-	i = asp_leaf_count_le(node, start) - 1;
-	count_area(edit, node->leaf.slot[i].flags, -1);
-	count_area(edit, flags, 1);
-	node->leaf.slot[i].end = end;
-	node->leaf.slot[i].flags = flags;
-	node->leaf.slot[i].user = user;
-}
-
 void asp_edit_update(struct asp_edit *edit, uint64_t start, uint64_t end, uint64_t flags,
 		     void *user)
 {
-	update_below(edit, &edit->root, start, end, flags, user);
+	struct asp_cursor cursor;
+	struct asp_slot *slot;
+	uint64_t old_end;
+
+	asp_edit_seek(edit, &cursor, start);
+	slot = &own_path(edit)->leaf.slot[edit->finger.slot];
+	if ((slot->flags ^ flags) & ASP_FLAG_LEAVING) {
+		count_area(edit, slot->flags, -1);
+		count_area(edit, flags, 1);
+	}
+	old_end = slot->end;
+	slot->end = end;
+	slot->flags = flags;
+	slot->user = user;
+	if (end != old_end)
+		refresh_path(edit);
 }
 
 /* ---- Remove --------------------------------------------------------------- */
@@ -485,8 +582,51 @@ static void lower_root(struct asp_edit *edit)
 	own(edit, &edit->root);
 }
 
+/* The start of the first area behind the finger's leaf. */
+static uint64_t start_behind(const struct asp_edit *edit)
+{
+	const struct asp_finger *finger = &edit->finger;
+
+	for (unsigned level = 1; level <= edit->root->level; level++) {
+		const struct asp_node *node = finger->node[level];
+
+		if (finger->index[level] + 1u < node->count)
+			return node->inner.first[finger->index[level] + 1];
+	}
+	return ASP_NO_KEY;
+}
+
+/* The same where it all happens in one leaf, which keeps enough; else false. */
+static bool remove_in_leaf(struct asp_edit *edit, uint64_t lo, uint64_t hi)
+{
+	struct asp_finger *finger = &edit->finger;
+	struct asp_cursor cursor;
+	struct asp_node *leaf;
+	unsigned from, to;
+
+	asp_edit_seek(edit, &cursor, lo);
+	leaf = finger->node[0];
+	from = to = finger->slot;
+	if (from < leaf->count && leaf->leaf.start[from] < lo)
+		from = to = from + 1;
+	while (to < leaf->count && leaf->leaf.start[to] < hi)
+		to++;
+	if (edit->root->level && (leaf->count - (to - from) < ASP_LEAF_MIN ||
+				  (to == leaf->count && start_behind(edit) < hi)))
+		return false;
+	leaf = own_path(edit);
+	for (unsigned i = from; i < to; i++)
+		count_area(edit, leaf->leaf.slot[i].flags, -1);
+	cut_entries(leaf, from, to);
+	refresh_path(edit);
+	return true;
+}
+
 void asp_edit_remove(struct asp_edit *edit, uint64_t lo, uint64_t hi)
 {
+	if (remove_in_leaf(edit, lo, hi))
+		return;
+	lift_finger(edit);
 	remove_below(edit, &edit->root, lo, hi);
 	lower_root(edit);
 }

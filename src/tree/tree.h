@@ -89,7 +89,19 @@ bool asp_tree_dump_dot(const struct asp_node *root, aspace_write_fn *write, void
  * others belong to published versions and are copied first, their old self noted
  * in `retired`. asp_edit_reserve() comes first and may fail; the edits themselves
  * cannot.
+ *
+ * The finger remembers the path to the leaf that was searched last: looking and
+ * editing in one place costs one descent.
  */
+struct asp_finger {
+	uint64_t from, to; /* from == to: nowhere */
+	unsigned slot;     /* of the last search: the first area that ends above the address */
+	bool spine;        /* the leaf is the last of the tree */
+	/* By level: the nodes of the path, and which child of each is the next. */
+	uint8_t index[ASP_HEIGHT_MAX];
+	struct asp_node *node[ASP_HEIGHT_MAX];
+};
+
 struct asp_edit {
 	struct asp_pool *nodes;
 	struct asp_pool *records;
@@ -99,6 +111,7 @@ struct asp_edit {
 	int64_t areas;                     /* difference to the base, leaving ones not counted */
 	int64_t leaving;                   /* the same for leaving areas */
 	int64_t node_count;                /* the same for nodes */
+	struct asp_finger finger;
 };
 
 /* Makes an empty leaf of the version `birth`: the first root of all. */
@@ -115,6 +128,13 @@ void asp_edit_discard(struct asp_edit *edit);
  * `areas` neighbouring areas (removed, changed and inserted ones added up), and
  * `records` records besides what the edits need. False: out of memory. */
 bool asp_edit_reserve(struct asp_edit *edit, size_t areas, size_t records);
+
+/* asp_cursor_seek() in the private tree; puts the finger there. The cursor is good until the
+ * next edit. */
+bool asp_edit_seek(struct asp_edit *edit, struct asp_cursor *cursor, uint64_t address);
+/* After it: where the last area below ends that does not reach above the address; 0 if
+ * there is none. */
+uint64_t asp_edit_end_below(const struct asp_edit *edit);
 
 /* Add an area that meets no other. */
 void asp_edit_insert(struct asp_edit *edit, const struct aspace_area *area);
