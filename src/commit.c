@@ -49,17 +49,18 @@ static enum aspace_status call(struct asp_action *action, const struct aspace_ch
 static struct asp_action *next_action(struct aspace_txn *txn, struct asp_action *action,
 				      unsigned *phase)
 {
+	unsigned rest;
+
 	if (action) {
-		action = action->next;
-		if (!action)
-			(*phase)++;
+		if (action->next)
+			return action->next;
+		(*phase)++;
 	}
-	while (!action && *phase < ASP_PHASES) {
-		action = txn->actions[*phase].head;
-		if (!action)
-			(*phase)++;
-	}
-	return action;
+	rest = txn->phases >> *phase;
+	if (!rest)
+		return NULL;
+	*phase += (unsigned)__builtin_ctz(rest);
+	return txn->actions[*phase].head;
 }
 
 #define for_each_action(txn, action, phase)                                                        \

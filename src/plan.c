@@ -48,15 +48,19 @@ void asp_put_records(struct aspace *space, struct aspace_record_list *list)
 		asp_pool_put(&space->records, record);
 }
 
-static void put_actions(struct aspace *space, struct asp_actions *actions)
+static void put_actions(struct aspace_txn *txn)
 {
-	struct asp_action *action;
+	for (; txn->phases; txn->phases &= txn->phases - 1) {
+		struct asp_actions *list = &txn->actions[__builtin_ctz(txn->phases)];
+		struct asp_action *action;
 
-	while ((action = actions->head) != NULL) {
-		actions->head = action->next;
-		asp_pool_put(&space->actions, action);
+		while ((action = list->head) != NULL) {
+			list->head = action->next;
+			asp_pool_put(&txn->space->actions, action);
+		}
+		list->tail = NULL;
 	}
-	actions->tail = NULL;
+	txn->action_count = 0;
 }
 
 /* What a plan leaves behind, whether it was published or dropped: empty lists, for the
@@ -65,8 +69,7 @@ static void clean_up(struct aspace_txn *txn)
 {
 	struct aspace *space = txn->space;
 
-	for (unsigned phase = 0; phase < ASP_PHASES; phase++)
-		put_actions(space, &txn->actions[phase]);
+	put_actions(txn);
 	asp_put_records(space, &txn->touched);
 	asp_put_records(space, &txn->released);
 	asp_put_records(space, &txn->leaving);
@@ -418,6 +421,7 @@ struct asp_action *asp_plan_action(struct aspace_txn *txn, enum asp_phase phase,
 	else
 		list->head = action;
 	list->tail = action;
+	txn->phases |= 1u << phase;
 	txn->action_count++;
 	return action;
 }
@@ -731,10 +735,8 @@ enum aspace_status asp_plan_protect(struct aspace_txn *txn, struct aspace_range 
 		}
 	}
 	/* An open transaction works its actions out anew at commit. */
-	if (txn->open) {
-		put_actions(space, &txn->actions[ASP_PHASE_PROTECT]);
-		txn->action_count = 0;
-	}
+	if (txn->open)
+		put_actions(txn);
 	return status;
 }
 

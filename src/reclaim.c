@@ -22,7 +22,7 @@
 
 /* Nodes per grace period. Fewer: more grace periods, each of which interrupts the
  * readers' CPUs; more: nodes come back when they have left the cache. */
-#define NODES_PER_GRACE 512
+#define NODES_PER_GRACE 2048
 
 /* Records looked at under one hold of snap_lock. */
 #define RECORDS_AT_ONCE 2048
