@@ -95,7 +95,8 @@ bool asp_tree_dump_dot(const struct asp_node *root, aspace_write_fn *write, void
  */
 struct asp_finger {
 	uint64_t from, to; /* from == to: nowhere */
-	unsigned slot;     /* of the last search: the first area that ends above the address */
+	uint64_t at;       /* the address of the last search, ASP_NO_KEY if that is void */
+	unsigned slot;     /* what it found: the first area that ends above the address */
 	bool spine;        /* the leaf is the last of the tree */
 	/* By level: the nodes of the path, and which child of each is the next. */
 	uint8_t index[ASP_HEIGHT_MAX];
