@@ -9,7 +9,7 @@
 #include "platform/platform.h"
 
 #define BLOCK_UNIT ((size_t)64 << 10)
-#define BLOCK_MAX  ((size_t)4 << 20)
+#define BLOCK_HUGE ((size_t)2 << 20)
 
 /* The head of a block; objects follow at multiples of object_size from 64 on. */
 struct asp_block {
@@ -84,18 +84,17 @@ void asp_pool_destroy(struct asp_pool *pool)
 	asp_pool_init(pool, pool->object_size, pool->pages, pool->pages_ctx);
 }
 
-/* Blocks grow with the pool, so that there are few of them; a large request gets
- * one block of its own. Untouched objects cost no memory on a lazy system. */
+/* Blocks grow with the pool, so that there are few of them, up to a size that huge pages
+ * serve well; a large request gets one block of its own. Untouched objects cost no memory
+ * on a lazy system. */
 bool asp_pool_grow(struct asp_pool *pool, size_t count)
 {
 	size_t need = count + pool->held - pool->available;
-	size_t size = pool->bytes_mapped / 4;
+	size_t size = pool->bytes_mapped < BLOCK_HUGE ? pool->bytes_mapped / 4 : 2 * BLOCK_HUGE;
 	struct asp_block *block;
 
 	if (need > (SIZE_MAX / 2) / pool->object_size)
 		return false;
-	if (size > BLOCK_MAX)
-		size = BLOCK_MAX;
 	if (size < BLOCK_HEAD + need * pool->object_size)
 		size = BLOCK_HEAD + need * pool->object_size;
 	size = (size + BLOCK_UNIT - 1) / BLOCK_UNIT * BLOCK_UNIT;
