@@ -96,8 +96,9 @@ void asp_publish(struct aspace_txn *txn)
 	atomic_store_explicit(&space->areas, areas + (uint64_t)txn->edit.areas,
 			      memory_order_relaxed);
 	space->node_count += (uint64_t)txn->edit.node_count;
-	space->version++;
 
+	/* Before the root: while the old number is read, the old version is the newest. */
+	atomic_store_explicit(&space->version, txn->edit.stamp, memory_order_relaxed);
 	/* The one store. Release: whoever reads this root (acquire, asp_root()) sees every
 	 * node below it as it was filled in. Weaker, and a reader could meet a node whose
 	 * keys it sees and whose children it does not. */

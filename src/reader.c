@@ -5,29 +5,8 @@
  * Nothing here takes a lock, loops for another try, or stores to memory that
  * another thread reads, beyond what the read section of the flavour does.
  */
+#include "last_hit.h"
 #include "space.h"
-
-enum aspace_status asp_find(const struct asp_node *root, struct aspace_vaddr address,
-			    struct aspace_area *area)
-{
-	int at;
-	const struct asp_node *leaf = asp_tree_find(root, address.value, &at);
-	const struct asp_slot *slot;
-
-	if (!leaf)
-		return ASPACE_NOT_MAPPED;
-	slot = &leaf->leaf.slot[at];
-	if (slot->flags & ASP_FLAG_LEAVING)
-		return ASPACE_NOT_MAPPED;
-	if (area) {
-		area->start.value = leaf->leaf.start[at];
-		area->end.value = slot->end;
-		area->flags = slot->flags & ~ASPACE_FLAGS_RESERVED;
-		area->backend = slot->backend;
-		area->user = slot->user;
-	}
-	return ASPACE_OK;
-}
 
 static bool overlaps_in(const struct asp_node *root, struct aspace_range range)
 {
@@ -38,15 +17,26 @@ static bool overlaps_in(const struct asp_node *root, struct aspace_range range)
 	       asp_cursor_start(&cursor) < range.end.value;
 }
 
+#ifdef ASP_THREAD_LOCAL
+ASP_THREAD_LOCAL volatile struct asp_last_hit asp_last_hit;
+ASP_THREAD_LOCAL volatile uint64_t asp_last_start;
+#endif
+
 enum aspace_status aspace_find(struct aspace *space, struct aspace_vaddr address,
 			       struct aspace_area *area)
 {
-	enum aspace_status status;
+	return space->lookup->find(space, address, area);
+}
+
+size_t aspace_find_many(struct aspace *space, const struct aspace_vaddr *addresses, size_t count,
+			struct aspace_area *areas)
+{
+	size_t found;
 
 	asp_read_lock(space->grace);
-	status = asp_find(asp_root(space), address, area);
+	found = space->lookup->find_many(asp_root(space), addresses, count, areas);
 	asp_read_unlock(space->grace);
-	return status;
+	return found;
 }
 
 bool aspace_overlaps(struct aspace *space, struct aspace_range range)
@@ -179,7 +169,13 @@ void aspace_read_end(struct aspace_view *view)
 enum aspace_status aspace_view_find(const struct aspace_view *view, struct aspace_vaddr address,
 				    struct aspace_area *area)
 {
-	return asp_find(view->root, address, area);
+	return view->space->lookup->find_in(view->root, address, area);
+}
+
+size_t aspace_view_find_many(const struct aspace_view *view, const struct aspace_vaddr *addresses,
+			     size_t count, struct aspace_area *areas)
+{
+	return view->space->lookup->find_many(view->root, addresses, count, areas);
 }
 
 bool aspace_view_overlaps(const struct aspace_view *view, struct aspace_range range)

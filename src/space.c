@@ -45,8 +45,8 @@ static enum aspace_status check_options(struct aspace_options *options)
 		hi = UINT64_MAX & ~(granule - 1);
 	if (lo >= hi || (lo | hi) & (granule - 1))
 		return ASPACE_INVALID_PARAM;
-	if (options->mode &
-	    ~(unsigned)(ASPACE_GRACE_UNMAP | ASPACE_ALWAYS_STRICT | ASPACE_NEVER_MERGE))
+	if (options->mode & ~(unsigned)(ASPACE_GRACE_UNMAP | ASPACE_ALWAYS_STRICT |
+					ASPACE_NEVER_MERGE | ASPACE_NO_LAST_HIT))
 		return ASPACE_INVALID_PARAM;
 	if (options->pages && (!options->pages->alloc || !options->pages->free))
 		return ASPACE_INVALID_PARAM;
@@ -74,7 +74,7 @@ static bool make_first_version(struct aspace *space)
 	root = asp_pool_get(&space->nodes);
 	asp_node_init_leaf(root, 1);
 	space->node_count = 1;
-	space->version = 1;
+	atomic_init(&space->version, 1);
 	atomic_init(&space->root, root);
 	return true;
 }
@@ -88,6 +88,14 @@ static void free_all(struct aspace *space)
 	asp_pool_destroy(&space->records);
 	asp_pool_destroy(&space->actions);
 	pages->free(ctx, space, SPACE_BYTES);
+}
+
+/* Relaxed: the numbers need only differ. */
+static uint64_t next_id(void)
+{
+	static _Atomic uint64_t last;
+
+	return atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
 }
 
 enum aspace_status aspace_create(const struct aspace_options *given, struct aspace **out)
@@ -110,6 +118,8 @@ enum aspace_status aspace_create(const struct aspace_options *given, struct aspa
 		.hi = options.limits.end.value,
 		.granule = options.granule,
 		.mode = options.mode,
+		.lookup = asp_lookup_best(),
+		.id = options.mode & ASPACE_NO_LAST_HIT ? 0 : next_id(),
 		.options = options,
 		.client =
 			{
@@ -413,7 +423,7 @@ static unsigned check_counts(struct aspace *space, struct asp_tree_census *censu
 		if (snapshot->version < version)
 			return SPACE + 6;
 		version = snapshot->version;
-		if (version > space->version)
+		if (version > atomic_load_explicit(&space->version, memory_order_relaxed))
 			return SPACE + 6;
 		held += snapshot->nodes.count;
 		objects += snapshot->objects.count;
@@ -451,7 +461,8 @@ static unsigned check_all(struct aspace *space, struct asp_tree_census *census)
 	if (bad)
 		return TREE + bad;
 	census->what = "the newest version has another number, or an action is left";
-	if (root->birth != space->version || space->actions.in_use)
+	if (root->birth != atomic_load_explicit(&space->version, memory_order_relaxed) ||
+	    space->actions.in_use)
 		return SPACE + 1;
 	bad = check_deferred(space, root, census);
 	if (!bad) {

@@ -2,7 +2,9 @@
 /*
  * A space from the inside: what the files of src/ share.
  *
- *   reader.c    lookups, views, iterators, gap searches: no lock
+ *   lookup.c    lookups, by the registers that the CPU has
+ *   last_hit.h  what a thread found last
+ *   reader.c    views, iterators, gap searches: no lock
  *   snapshot.c  versions pinned beyond a section
  *   writer.c    the writer lock, the bound on garbage
  *   plan.c      operations on a private tree, and the changes that they ask for
@@ -32,6 +34,7 @@
 
 #include <aspace/aspace.h>
 
+#include "lookup.h"
 #include "memory/pool.h"
 #include "memory/record.h"
 #include "platform/platform.h"
@@ -87,11 +90,17 @@ struct aspace_txn {
 };
 
 struct aspace {
-	/* Read by everybody, written by the writer: the one variable that lookups and
-	 * writers share. Published with release, read with acquire. */
+	/* Read by everybody, written by the writer. Published with release, read with
+	 * acquire: see asp_root(). */
 	_Atomic(struct asp_node *) root;
+	/* The number of the newest version, stored (relaxed) before its root: whoever can
+	 * know of the version, by the acquire of its root or by what the writer did later,
+	 * reads this number or a later one. For last_hit.h, which follows nothing. */
+	_Atomic uint64_t version;
 	/* Constant after creation. */
 	struct asp_grace *grace;
+	const struct asp_lookup *lookup;
+	uint64_t id; /* no other space of the process has had it; 0: no last hits here */
 	uint64_t lo, hi, granule;
 	unsigned mode;
 	struct aspace_options options;
@@ -104,7 +113,6 @@ struct aspace {
 	struct asp_pool nodes, records, actions;
 	struct aspace_txn txn;
 	uint64_t node_count; /* of the newest version */
-	uint64_t version;    /* its number */
 
 	/* Nodes that wait for a grace period: `waiting` for the one of `stamp`, `retired`
 	 * for a later one that has not been asked for. */
@@ -263,9 +271,6 @@ enum aspace_status asp_txn_settle(struct aspace_txn *txn);
 
 /* ---- reader.c ------------------------------------------------------------- */
 
-/* aspace_find() in a version. */
-enum aspace_status asp_find(const struct asp_node *root, struct aspace_vaddr address,
-			    struct aspace_area *area);
 /* Check a gap request and search a version. */
 enum aspace_status asp_find_free(const struct aspace *space, const struct asp_node *root,
 				 const struct aspace_gap *gap, uint64_t granule,

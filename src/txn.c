@@ -364,7 +364,7 @@ enum aspace_status aspace_txn_find(struct aspace_txn *txn, struct aspace_vaddr a
 
 	if (status != ASPACE_OK)
 		return status;
-	return end_operation(txn, asp_find(txn->edit.root, address, area));
+	return end_operation(txn, txn->space->lookup->find_in(txn->edit.root, address, area));
 }
 
 enum aspace_status aspace_txn_find_free(struct aspace_txn *txn, const struct aspace_gap *gap,

@@ -74,6 +74,9 @@ enum aspace_mode {
 	ASPACE_ALWAYS_STRICT = 2,
 	/** Equal neighbours stay apart. */
 	ASPACE_NEVER_MERGE = 4,
+	/** aspace_find() does not remember, for each thread, the area that it found last.
+	 * Saves about a nanosecond where hardly any two lookups in a row are for one area. */
+	ASPACE_NO_LAST_HIT = 8,
 };
 
 /** Where the pool gets its pages; all sizes are multiples of 64 KiB. Called mostly under
@@ -170,6 +173,19 @@ ASPACE_API void aspace_thread_prepare(struct aspace *space);
 ASPACE_API enum aspace_status aspace_find(struct aspace *space, struct aspace_vaddr address,
 					  struct aspace_area *area);
 
+/**
+ * aspace_find() for @p count addresses, all in one version.
+ *
+ * @p areas gets @p count areas; one whose address is in no area becomes zero throughout
+ * (an area's end never is). The descents overlap their cache misses: in large spaces this
+ * is faster than one call for each address.
+ * Answers how many were found.
+ * Context: as aspace_find(); one read section for all, so reclamation waits. Wait-free.
+ * O(count log n).
+ */
+ASPACE_API size_t aspace_find_many(struct aspace *space, const struct aspace_vaddr *addresses,
+				   size_t count, struct aspace_area *areas);
+
 /** Does any area of the newest version, leaving ones included, meet @p range?
  * An unusable range meets nothing. Context: as aspace_find(). O(log n). */
 ASPACE_API bool aspace_overlaps(struct aspace *space, struct aspace_range range);
@@ -249,6 +265,11 @@ ASPACE_API void aspace_read_end(struct aspace_view *view);
 ASPACE_API enum aspace_status aspace_view_find(const struct aspace_view *view,
 					       struct aspace_vaddr address,
 					       struct aspace_area *area);
+
+/** aspace_find_many() in a view. Context: as aspace_view_find(). O(count log n). */
+ASPACE_API size_t aspace_view_find_many(const struct aspace_view *view,
+					const struct aspace_vaddr *addresses, size_t count,
+					struct aspace_area *areas);
 
 /** aspace_overlaps() in a view. Context: as aspace_view_find(). O(log n). */
 ASPACE_API bool aspace_view_overlaps(const struct aspace_view *view, struct aspace_range range);

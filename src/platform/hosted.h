@@ -67,6 +67,10 @@ void __tsan_acquire(void *addr);
 void __tsan_release(void *addr);
 #endif
 
+/* Of the library's threads and the program's. Initial exec: no call, and no allocation at
+ * first use. */
+#define ASP_THREAD_LOCAL _Thread_local __attribute__((tls_model("initial-exec")))
+
 struct asp_grace {
 	/* NULL: bp, inlined. What readers load stands alone on its line. */
 	const struct rcu_flavor_struct *flavour;

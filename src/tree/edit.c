@@ -224,15 +224,14 @@ bool asp_edit_seek(struct asp_edit *edit, struct asp_cursor *cursor, uint64_t ad
 	const struct asp_node *leaf;
 	bool found;
 
+	if (address == ASP_NO_KEY) { /* nothing ends above it */
+		*cursor = (struct asp_cursor){edit->root, NULL, 0};
+		return false;
+	}
 	if (address != finger->at) {
-		unsigned slot = 0;
-
 		if (address < finger->from || address >= finger->to)
 			put_finger(edit, address);
-		leaf = finger->node[0];
-		while (slot < leaf->count && leaf->leaf.slot[slot].end <= address)
-			slot++;
-		finger->slot = slot;
+		finger->slot = asp_leaf_first_above(finger->node[0], address);
 		finger->at = address;
 	}
 	leaf = finger->node[0];

@@ -42,7 +42,7 @@ const struct asp_node *asp_tree_find(const struct asp_node *root, uint64_t addre
 bool asp_cursor_seek(struct asp_cursor *cursor, const struct asp_node *root, uint64_t address)
 {
 	const struct asp_node *node = root;
-	unsigned slot = 0;
+	unsigned slot;
 
 	cursor->root = root;
 	cursor->leaf = NULL;
@@ -56,8 +56,7 @@ bool asp_cursor_seek(struct asp_cursor *cursor, const struct asp_node *root, uin
 			return false;
 		node = node->inner.child[child];
 	}
-	while (slot < node->count && node->leaf.slot[slot].end <= address)
-		slot++;
+	slot = asp_leaf_first_above(node, address);
 	if (slot == node->count)
 		return false;
 	cursor->leaf = node;

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Search inside one node: how many keys are at most, or below, an address.
+ * Search inside one node: how many keys are at most an address.
  *
- * Branch-free on purpose: every key is compared, the answers are added up, and
- * there is nothing to mispredict. Keys beyond the count are ASP_NO_KEY and so
- * are never counted, given an address below ASP_NO_KEY: no call needs the count.
+ * Without a branch that could be mispredicted: one comparison chooses a half, all keys of
+ * the half are compared, and the answers are added up. Keys beyond the count are
+ * ASP_NO_KEY and so are never counted, given an address below ASP_NO_KEY: no call needs
+ * the count.
+ *
+ * This is what writers use, and lookups where there are no vector registers;
+ * tree/lookup.h has the others.
  */
 #ifndef ASPACE_TREE_SEARCH_H
 #define ASPACE_TREE_SEARCH_H
@@ -18,22 +22,25 @@ static inline uint64_t asp_clamp(uint64_t address)
 	return address == ASP_NO_KEY ? ASP_NO_KEY - 1 : address;
 }
 
+/* Of `total` ascending keys, an even number and a constant. */
+static inline unsigned asp_count_le(const uint64_t *key, unsigned total, uint64_t address)
+{
+	unsigned half = total / 2, below = half * (key[half - 1] <= address), count = below;
+
+#pragma GCC unroll 8
+	for (unsigned i = 0; i < half; i++)
+		count += key[below + i] <= address;
+	return count;
+}
+
 static inline unsigned asp_leaf_count_le(const struct asp_node *node, uint64_t address)
 {
-	unsigned count = 0;
-
-	for (unsigned i = 0; i < ASP_LEAF_MAX; i++)
-		count += node->leaf.start[i] <= address;
-	return count;
+	return asp_count_le(node->leaf.start, ASP_LEAF_MAX, address);
 }
 
 static inline unsigned asp_inner_count_le(const struct asp_node *node, uint64_t address)
 {
-	unsigned count = 0;
-
-	for (unsigned i = 0; i < ASP_INNER_MAX; i++)
-		count += node->inner.first[i] <= address;
-	return count;
+	return asp_count_le(node->inner.first, ASP_INNER_MAX, address);
 }
 
 /* How many children end at or before the address: the index of the first child
@@ -41,11 +48,16 @@ static inline unsigned asp_inner_count_le(const struct asp_node *node, uint64_t 
  * ASP_NO_KEY. */
 static inline unsigned asp_inner_count_ended(const struct asp_node *node, uint64_t address)
 {
-	unsigned count = 0;
+	return asp_count_le(node->inner.last, ASP_INNER_MAX, address);
+}
 
-	for (unsigned i = 0; i < ASP_INNER_MAX; i++)
-		count += node->inner.last[i] <= address;
-	return count;
+/* The first area of a leaf that ends above the address, which is clamped; count if there
+ * is none. Only the keys and one slot are read. */
+static inline unsigned asp_leaf_first_above(const struct asp_node *leaf, uint64_t address)
+{
+	unsigned at = asp_leaf_count_le(leaf, address);
+
+	return at - (at && leaf->leaf.slot[at - 1].end > address);
 }
 
 #endif

@@ -44,7 +44,7 @@ static void note_poke(void *at, size_t size)
 
 #define POKE(lvalue, value)                                                                        \
 	do {                                                                                       \
-		note_poke((void *)&(lvalue), sizeof(lvalue));                                      \
+		note_poke((void *)(uintptr_t) & (lvalue), sizeof(lvalue));                         \
 		(lvalue) = (value);                                                                \
 	} while (0)
 

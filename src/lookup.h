@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Lookups of addresses, by the widest registers that the CPU has.
+ *
+ * There is one set of functions for each kind of registers; a space picks one at its
+ * creation. What the sets have in common is in lookup_body.h; what differs is how a node's
+ * keys are compared with an address, and is in the file of the set. A set has a whole
+ * aspace_find(), because a call in the middle of it would cost as much as a level of the
+ * tree.
+ */
+#ifndef ASPACE_LOOKUP_H
+#define ASPACE_LOOKUP_H
+
+#include <aspace/aspace.h>
+
+#include "tree/node.h"
+
+struct asp_lookup {
+	const char *name;
+	/* aspace_find() */
+	enum aspace_status (*find)(struct aspace *space, struct aspace_vaddr address,
+				   struct aspace_area *area);
+	/* The same in a version that the caller keeps. */
+	enum aspace_status (*find_in)(const struct asp_node *root, struct aspace_vaddr address,
+				      struct aspace_area *area);
+	/* aspace_find_many() in such a version. */
+	size_t (*find_many)(const struct asp_node *root, const struct aspace_vaddr *address,
+			    size_t count, struct aspace_area *area);
+};
+
+extern const struct asp_lookup asp_lookup_portable;
+#if defined(__x86_64__) && !defined(ASPACE_FANOUT) && !defined(ASPACE_BARE_METAL)
+#define ASP_LOOKUP_X86 1
+extern const struct asp_lookup asp_lookup_avx2, asp_lookup_avx512;
+#endif
+/* Advanced SIMD is part of the architecture; a kernel's build may do without. */
+#if defined(__aarch64__) && defined(__ARM_NEON) && !defined(ASPACE_FANOUT) &&                      \
+	!defined(ASPACE_BARE_METAL)
+#define ASP_LOOKUP_NEON 1
+extern const struct asp_lookup asp_lookup_neon;
+#endif
+
+/* The fastest set that this CPU can run. */
+const struct asp_lookup *asp_lookup_best(void);
+
+/* The set of that name, or NULL if there is none or this CPU cannot run it: for tests and
+ * measurements. */
+const struct asp_lookup *asp_lookup_named(const char *name);
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Lookups by AVX2: four keys a register.
+ *
+ * Comparisons are signed here, so both sides are moved by 2^63. A comparison answers with
+ * 64 bits of ones or zeros; sixteen of them, packed to bytes twice over, are one register,
+ * whose bits are counted. Packing mixes up the order, of which a count knows nothing.
+ */
+#include "lookup.h"
+
+#ifdef ASP_LOOKUP_X86
+#include <immintrin.h>
+
+#define LOOKUP        asp_lookup_avx2
+#define LOOKUP_NAME   "avx2"
+#define LOOKUP_TARGET __attribute__((target("avx2,popcnt")))
+
+LOOKUP_TARGET static inline __m256i keys_above(const uint64_t *key, __m256i bias, __m256i a)
+{
+	__m256i k = _mm256_load_si256((const __m256i *)(const void *)key);
+
+	return _mm256_cmpgt_epi64(_mm256_xor_si256(k, bias), a);
+}
+
+LOOKUP_TARGET static inline unsigned count_le(const uint64_t *key, unsigned total, uint64_t address)
+{
+	__m256i bias = _mm256_set1_epi64x(INT64_MIN);
+	__m256i a = _mm256_xor_si256(_mm256_set1_epi64x((long long)address), bias);
+	__m256i c0 = keys_above(key, bias, a), c1 = keys_above(key + 4, bias, a);
+	__m256i c2 = keys_above(key + 8, bias, a), c3 = keys_above(key + 12, bias, a);
+	__m256i packed;
+
+	/* What is not a key is the head of the node, in the same line. */
+	if (total == 14)
+		c3 = _mm256_and_si256(c3, _mm256_set_epi64x(0, 0, -1, -1));
+	packed = _mm256_packs_epi16(_mm256_packs_epi32(c0, c1), _mm256_packs_epi32(c2, c3));
+	return total - (unsigned)__builtin_popcount((unsigned)_mm256_movemask_epi8(packed)) / 2;
+}
+
+#include "lookup_body.h"
+#endif
