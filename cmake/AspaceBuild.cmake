@@ -8,8 +8,8 @@ add_library(aspace_flags INTERFACE)
 
 target_compile_options(aspace_flags INTERFACE
 	-Wall -Wextra -Wundef -Wshadow -Wvla -Wformat=2 -Wwrite-strings
-	-Wpointer-arith -Wcast-qual -Wstrict-prototypes -Wmissing-prototypes
-	-Wold-style-definition -Wimplicit-fallthrough
+	-Wpointer-arith -Wcast-qual -Wimplicit-fallthrough
+	$<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes;-Wmissing-prototypes;-Wold-style-definition>
 )
 target_link_libraries(aspace_flags INTERFACE Threads::Threads)
 
