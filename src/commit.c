@@ -264,16 +264,20 @@ static void tell_truth(struct aspace_txn *txn)
 	asp_publish(txn);
 }
 
-/* What tell_truth() may take: as many nodes as the plan has touched, each with a
- * neighbour, and new pieces. A single change leaves nothing standing when it is
- * refused. */
+/* What tell_truth() may take: the changes that stand are some of the plan's, so it owns
+ * no nodes but those that the plan has lost, each with a neighbour; and of a
+ * single operation it inserts what that inserts, and cuts two areas at most. A single
+ * change leaves nothing standing when it is refused. */
 static bool reserve_truth(struct aspace_txn *txn)
 {
-	size_t actions = txn->action_count;
+	size_t pieces = txn->open ? 2 * txn->action_count : txn->insertions + 2;
+	const struct asp_edit_need need = {
+		.changed = 3 * pieces + 6,
+		.nodes = 2 * txn->edit.retired.count,
+		.records = txn->released.count + txn->action_count + 2 * pieces + 8,
+	};
 
-	if (actions < 2)
-		return true;
-	return asp_edit_reserve(&txn->edit, 2 * txn->edit.retired.count + 8 * actions, 6 * actions);
+	return txn->action_count < 2 || asp_edit_reserve(&txn->edit, &need);
 }
 
 enum aspace_status asp_commit(struct aspace_txn *txn)

@@ -24,7 +24,7 @@ void asp_txn_begin(struct aspace *space)
 	txn->space = space;
 	txn->base = base;
 	txn->busy = txn->leaving_in_way = false;
-	txn->action_count = 0;
+	txn->action_count = txn->insertions = 0;
 	asp_edit_begin(&txn->edit, &space->nodes, &space->records, base, base->birth + 1);
 	asp_hold_back(space);
 }
@@ -45,7 +45,7 @@ void asp_put_records(struct aspace *space, struct aspace_record_list *list)
 	struct aspace_record *record;
 
 	while ((record = asp_list_pop(list)) != NULL)
-		asp_pool_put(&space->records, record);
+		asp_pool_put(&space->records, record, sizeof(*record));
 }
 
 static void put_actions(struct aspace_txn *txn)
@@ -56,11 +56,11 @@ static void put_actions(struct aspace_txn *txn)
 
 		while ((action = list->head) != NULL) {
 			list->head = action->next;
-			asp_pool_put(&txn->space->actions, action);
+			asp_pool_put(&txn->space->actions, action, sizeof(*action));
 		}
 		list->tail = NULL;
 	}
-	txn->action_count = 0;
+	txn->action_count = txn->insertions = 0;
 }
 
 /* What a plan leaves behind, whether it was published or dropped: empty lists, for the
@@ -129,7 +129,7 @@ static enum aspace_status clone_ahead(struct aspace_txn *txn, struct aspace_back
 	status = backend->ops->clone(backend, user, &copy);
 	if (status != ASPACE_OK)
 		return status;
-	record = asp_pool_get(&txn->space->records);
+	record = asp_pool_get(&txn->space->records, sizeof(*record));
 	record->backend = backend;
 	record->user = copy;
 	record->address = (uintptr_t)user;
@@ -170,7 +170,7 @@ static void give_up_reference(struct aspace_txn *txn, const struct aspace_area *
 
 	if (!area->user || !area->backend->ops->release)
 		return;
-	record = asp_pool_get(&txn->space->records);
+	record = asp_pool_get(&txn->space->records, sizeof(*record));
 	record->backend = area->backend;
 	record->user = area->user;
 	record->address = area->start.value;
@@ -411,7 +411,7 @@ struct asp_action *asp_plan_action(struct aspace_txn *txn, enum asp_phase phase,
 				   uint64_t lo, uint64_t hi)
 {
 	struct asp_actions *list = &txn->actions[phase];
-	struct asp_action *action = asp_pool_get(&txn->space->actions);
+	struct asp_action *action = asp_pool_get(&txn->space->actions, sizeof(*action));
 
 	*action = (struct asp_action){
 		.backend = backend,
@@ -424,6 +424,8 @@ struct asp_action *asp_plan_action(struct aspace_txn *txn, enum asp_phase phase,
 	list->tail = action;
 	txn->phases |= 1u << phase;
 	txn->action_count++;
+	if (kind != ASPACE_CHANGE_UNMAP && kind != ASPACE_CHANGE_PROTECT)
+		txn->insertions++;
 	return action;
 }
 
@@ -436,10 +438,17 @@ static void plan_unmap_action(struct aspace_txn *txn, const struct pieces *piece
 	action->change.user = pieces->area.user;
 }
 
-/* All that an operation on `areas` areas may take, merging included. */
-static bool reserve(struct aspace_txn *txn, size_t areas, size_t actions)
+/* All that an operation may take that removes and changes so many areas, and cuts two;
+ * merging included. Each area gives up at most one reference. */
+static bool reserve(struct aspace_txn *txn, size_t removed, size_t changed, size_t actions)
 {
-	return asp_edit_reserve(&txn->edit, 3 * areas + 6, 4 * areas + 8) &&
+	const struct asp_edit_need need = {
+		.removed = removed,
+		.changed = 3 * changed + 6,
+		.records = removed + 3 * changed + 8,
+	};
+
+	return asp_edit_reserve(&txn->edit, &need) &&
 	       (!actions || asp_pool_reserve(&txn->space->actions, actions));
 }
 
@@ -449,9 +458,13 @@ static bool reserve_scattered(struct aspace_txn *txn, size_t areas)
 {
 	size_t paths = areas * asp_tree_height(txn->edit.root);
 	size_t nodes = txn->space->node_count + (size_t)txn->edit.node_count;
+	const struct asp_edit_need need = {
+		.changed = 3 * areas + 6,
+		.nodes = paths < nodes ? paths : nodes,
+		.records = 3 * areas + 8,
+	};
 
-	return asp_edit_reserve(&txn->edit, 3 * areas + 6 + (paths < nodes ? paths : nodes),
-				4 * areas + 8);
+	return asp_edit_reserve(&txn->edit, &need);
 }
 
 /* The edit is done: merge, or, in an open transaction, note where to look at commit. */
@@ -463,7 +476,7 @@ static void finish(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
 		asp_plan_merge(txn, lo, hi);
 		return;
 	}
-	record = asp_pool_get(&txn->space->records);
+	record = asp_pool_get(&txn->space->records, sizeof(*record));
 	record->lo = lo;
 	record->hi = hi;
 	asp_list_push(&txn->touched, record);
@@ -560,7 +573,7 @@ enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range rang
 		}
 	}
 
-	if (!reserve(txn, obstacles.count, txn->open ? 0 : obstacles.count + 1))
+	if (!reserve(txn, obstacles.count, 0, txn->open ? 0 : obstacles.count + 1))
 		return ASPACE_NO_MEMORY;
 	if (obstacles.cut) {
 		status = clone_ahead(txn, obstacles.cut_area.backend, obstacles.cut_area.user);
@@ -592,7 +605,7 @@ static void plan_leaving(struct aspace_txn *txn, const struct pieces *pieces)
 		asp_plan_cut(txn, pieces->from, pieces->to);
 		return;
 	}
-	record = asp_pool_get(&txn->space->records);
+	record = asp_pool_get(&txn->space->records, sizeof(*record));
 	record->address = pieces->from;
 	record->retired = txn->edit.stamp;
 	asp_list_push(&txn->leaving, record);
@@ -619,7 +632,8 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 	if (!count)
 		return ASPACE_OK;
 
-	if (!reserve(txn, count, txn->open || grace ? 0 : count))
+	/* Leaving areas stay in the tree, changed. */
+	if (!reserve(txn, grace ? 0 : count, grace ? count : 0, txn->open || grace ? 0 : count))
 		return ASPACE_NO_MEMORY;
 	pieces = pieces_of(range);
 	while (next_piece(txn, &pieces)) {
@@ -779,7 +793,7 @@ enum aspace_status asp_plan_move(struct aspace_txn *txn, struct aspace_range fro
 
 	/* The moved area gets a reference of its own: a snapshot may show the old one, at
 	 * the old address, for longer. */
-	if (!reserve(txn, 2 * count, count))
+	if (!reserve(txn, count, count, count))
 		return ASPACE_NO_MEMORY;
 	pieces = pieces_of(from);
 	while (next_piece(txn, &pieces)) {
@@ -834,7 +848,7 @@ enum aspace_status asp_plan_resize(struct aspace_txn *txn, struct aspace_vaddr s
 		return ASPACE_BUSY;
 	}
 
-	if (!reserve(txn, 1, 1))
+	if (!reserve(txn, 0, 1, 1))
 		return ASPACE_NO_MEMORY;
 	action = asp_plan_action(txn, ASP_PHASE_MAP, area.backend, ASPACE_CHANGE_MAP,
 				 area.end.value, end);

@@ -2,7 +2,7 @@
 /*
  * What has left the newest version, until it can be given back.
  *
- * Nodes: `retired` collects them; a few hundred at a time become `waiting`, with
+ * Nodes: `retired` collects them; a batch at a time becomes `waiting`, with
  * the stamp of a grace period; when that has elapsed, the next writer puts them
  * back into the pool, while they are still in its cache. Two lists are enough: a
  * later batch can only be ready after an earlier one.
@@ -20,9 +20,16 @@
  */
 #include "space.h"
 
-/* Nodes per grace period. Fewer: more grace periods, each of which interrupts the
- * readers' CPUs; more: nodes come back when they have left the cache. */
-#define NODES_PER_GRACE 2048
+/* Nodes per grace period. Fewer: more grace periods, each of which wakes the helper and
+ * interrupts the readers' CPUs; more: nodes come back when they have left the cache. But
+ * not more than a quarter of what may be garbage: the next batch grows while this one waits. */
+#define NODES_PER_GRACE ((size_t)2048)
+
+static bool batch_is_full(const struct aspace *space)
+{
+	return space->retired.count >= NODES_PER_GRACE ||
+	       space->retired.count * sizeof(struct asp_node) > space->options.garbage_max / 4;
+}
 
 /* Records looked at under one hold of snap_lock. */
 #define RECORDS_AT_ONCE 2048
@@ -94,6 +101,23 @@ static void take_freed(struct aspace *space)
 
 /* ---- Nodes ---------------------------------------------------------------- */
 
+/* Leaves in the record what the snapshot holds. */
+static void free_unless_held(struct aspace *space, struct aspace_record *record,
+			     const struct aspace_snapshot *holder)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < record->nodes; i++) {
+		struct asp_node *node = record->node[i];
+
+		if (holder && node->birth <= holder->version)
+			record->node[kept++] = node;
+		else
+			asp_pool_put(&space->nodes, node, sizeof(*node));
+	}
+	record->nodes = kept;
+}
+
 static void recycle(struct aspace *space)
 {
 	struct aspace_snapshot *holder = NULL;
@@ -104,16 +128,16 @@ static void recycle(struct aspace *space)
 	 * that began before the node was retired, so the grace period has made it
 	 * visible; one that is being taken right now holds none of them. */
 	asp_lock_acquire(&space->snap_lock);
-	while ((record = asp_list_pop(&space->waiting)) != NULL) {
-		space->retired_out++;
+	while ((record = asp_list_pop_nodes(&space->waiting)) != NULL) {
+		space->retired_out += record->nodes;
 		holder = newest_before(space, holder, record->retired);
-		if (holder && record->node->birth <= holder->version) {
-			asp_list_push(&holder->nodes, record);
-			space->snapshot_nodes++;
-			continue;
+		free_unless_held(space, record, holder);
+		if (record->nodes) {
+			asp_list_push_nodes(&holder->nodes, record);
+			space->snapshot_nodes += record->nodes;
+		} else {
+			asp_pool_put(&space->records, record, sizeof(*record));
 		}
-		asp_pool_put(&space->nodes, record->node);
-		asp_pool_put(&space->records, record);
 		if (!--left) {
 			/* After a great removal there are many: let others at the lock. */
 			asp_lock_release(&space->snap_lock);
@@ -148,7 +172,7 @@ void asp_reclaim_nodes(struct aspace *space)
 	take_freed(space);
 	if (space->waiting.head && asp_grace_elapsed(space->grace, space->stamp))
 		recycle(space);
-	if (!space->waiting.head && space->retired.count >= NODES_PER_GRACE)
+	if (!space->waiting.head && batch_is_full(space))
 		asp_reclaim_request(space);
 }
 
@@ -194,7 +218,7 @@ void asp_reclaim_add_unseen(struct aspace *space, struct aspace_record_list *ref
 
 	while ((record = asp_list_pop(references)) != NULL) {
 		if (!record->backend->ops->release) {
-			asp_pool_put(&space->records, record);
+			asp_pool_put(&space->records, record, sizeof(*record));
 			continue;
 		}
 		record->retired = 0; /* no snapshot is older */
@@ -271,6 +295,7 @@ static uint32_t unmap_leaving_areas(struct aspace *space, struct aspace_record_l
 		struct aspace_area area;
 		enum aspace_status status;
 	} refused[CALLS_AT_ONCE];
+	const struct asp_edit_need need = {.changed = 6, .records = 2};
 	uint32_t count = 0, refusals = 0;
 
 	/* What asp_txn_begin() holds back for us is enough for one area; it comes back
@@ -278,7 +303,7 @@ static uint32_t unmap_leaving_areas(struct aspace *space, struct aspace_record_l
 	asp_txn_begin(space);
 	space->nodes.held = space->records.held = 0;
 	while (count < most && due(space) && space->deferred.head->leaving &&
-	       asp_edit_reserve(&txn->edit, 6, 2)) {
+	       asp_edit_reserve(&txn->edit, &need)) {
 		struct aspace_record *record = asp_list_pop(&space->deferred);
 
 		refused[refusals].status = unmap_leaving(space, record, &refused[refusals].area);
@@ -287,7 +312,7 @@ static uint32_t unmap_leaving_areas(struct aspace *space, struct aspace_record_l
 		if (record->user && record->backend->ops->release)
 			asp_list_push(ready, record);
 		else
-			asp_pool_put(&space->records, record);
+			asp_pool_put(&space->records, record, sizeof(*record));
 	}
 	if (count)
 		asp_publish(txn);
@@ -338,7 +363,7 @@ static uint32_t collect(struct aspace *space, struct call *calls, unsigned *call
 			continue;
 		}
 		calls[(*call_count)++] = (struct call){record->backend, record->user};
-		asp_pool_put(&space->records, record);
+		asp_pool_put(&space->records, record, sizeof(*record));
 	}
 	asp_lock_release(&space->snap_lock);
 	return count;

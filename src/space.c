@@ -71,7 +71,7 @@ static bool make_first_version(struct aspace *space)
 	/* Promises of the pools are for one edit at a time; this is none. */
 	if (!asp_pool_reserve(&space->nodes, 1))
 		return false;
-	root = asp_pool_get(&space->nodes);
+	root = asp_pool_get(&space->nodes, sizeof(*root));
 	asp_node_init_leaf(root, 1);
 	space->node_count = 1;
 	atomic_init(&space->version, 1);
@@ -412,11 +412,23 @@ static unsigned check_deferred(struct aspace *space, const struct asp_node *root
 	return 0;
 }
 
+/* How many records a list of nodes has; SIZE_MAX if its count of nodes is wrong. */
+static size_t records_of(const struct aspace_record_list *list)
+{
+	size_t records = 0, nodes = 0;
+
+	for (const struct aspace_record *record = list->head; record; record = record->next) {
+		records++;
+		nodes += record->nodes;
+	}
+	return nodes == list->count ? records : SIZE_MAX;
+}
+
 /* Under both locks. */
 static unsigned check_counts(struct aspace *space, struct asp_tree_census *census)
 {
 	struct aspace_snapshot *snapshot;
-	uint64_t held = 0, objects = 0, version = 0;
+	uint64_t held = 0, records = 0, version = 0;
 
 	census->what = "snapshots are not in order";
 	for (snapshot = space->oldest; snapshot; snapshot = snapshot->newer) {
@@ -426,7 +438,7 @@ static unsigned check_counts(struct aspace *space, struct asp_tree_census *censu
 		if (version > atomic_load_explicit(&space->version, memory_order_relaxed))
 			return SPACE + 6;
 		held += snapshot->nodes.count;
-		objects += snapshot->objects.count;
+		records += records_of(&snapshot->nodes) + snapshot->objects.count;
 	}
 	census->what = "areas, nodes or records are not what was counted";
 	if (census->areas != aspace_count(space) || census->nodes != space->node_count ||
@@ -435,8 +447,9 @@ static unsigned check_counts(struct aspace *space, struct asp_tree_census *censu
 	held += space->retired.count + space->waiting.count + space->freed_nodes.count;
 	if (space->nodes.in_use != census->nodes + held)
 		return SPACE + 2;
-	if (space->records.in_use !=
-	    held + objects + space->freed_objects.count + space->deferred.count)
+	records += records_of(&space->retired) + records_of(&space->waiting) +
+		   records_of(&space->freed_nodes);
+	if (space->records.in_use != records + space->freed_objects.count + space->deferred.count)
 		return SPACE + 2;
 	return 0;
 }

@@ -75,7 +75,8 @@ struct aspace_txn {
 	bool busy;             /* an operation or the commit of the open one is under way */
 	bool leaving_in_way;   /* the last plan said BUSY because of leaving areas */
 	size_t action_count;
-	unsigned phases; /* bit by bit: which phases have actions */
+	size_t insertions; /* how many of the actions put an area somewhere */
+	unsigned phases;   /* bit by bit: which phases have actions */
 	struct asp_actions actions[ASP_PHASES];
 	/* Ranges that an open transaction has edited; its actions are worked out at
 	 * commit, from the difference. */

@@ -64,7 +64,7 @@ static void sort_touched(struct aspace_txn *txn)
 		if (txn->touched.tail && txn->touched.tail->hi > record->lo) {
 			if (txn->touched.tail->hi < record->hi)
 				txn->touched.tail->hi = record->hi;
-			asp_pool_put(&txn->space->records, record);
+			asp_pool_put(&txn->space->records, record, sizeof(*record));
 		} else {
 			asp_list_push(&txn->touched, record);
 		}
@@ -239,8 +239,9 @@ static enum aspace_status clear_marks(struct aspace_txn *txn)
 
 	for (struct aspace_record *range = txn->touched.head; range; range = range->next) {
 		bool more;
+		const struct asp_edit_need need = {.changed = count_areas(txn, range)};
 
-		if (!asp_edit_reserve(&txn->edit, count_areas(txn, range), 0))
+		if (!asp_edit_reserve(&txn->edit, &need))
 			return ASPACE_NO_MEMORY;
 		more = asp_cursor_seek(&cursor, txn->edit.root, range->lo);
 		while (more && asp_cursor_start(&cursor) < range->hi) {
@@ -255,8 +256,13 @@ static enum aspace_status clear_marks(struct aspace_txn *txn)
 	}
 	for (struct aspace_record *range = txn->touched.head; range; range = range->next) {
 		/* Merging goes beyond the range, into leaves that are not ours yet. */
-		if (!asp_edit_reserve(&txn->edit, 3 * count_areas(txn, range) + 6,
-				      2 * count_areas(txn, range) + 2))
+		size_t areas = count_areas(txn, range);
+		const struct asp_edit_need need = {
+			.changed = 3 * areas + 6,
+			.records = areas,
+		};
+
+		if (!asp_edit_reserve(&txn->edit, &need))
 			return ASPACE_NO_MEMORY;
 		asp_plan_merge(txn, range->lo, range->hi);
 	}

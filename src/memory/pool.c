@@ -6,8 +6,6 @@
 
 #include <aspace/aspace.h>
 
-#include "platform/platform.h"
-
 #define BLOCK_UNIT ((size_t)64 << 10)
 #define BLOCK_HUGE ((size_t)2 << 20)
 
@@ -130,49 +128,18 @@ static struct asp_block *fresh_block(struct asp_pool *pool)
 	return pool->fresh;
 }
 
-/* The next object has been out of use for a grace period, and may have left the cache.
- * Its memory is fetched while the one before it is filled in. */
-static inline void prefetch(const char *object, size_t size)
+void *asp_pool_get_fresh(struct asp_pool *pool)
 {
-	for (size_t at = 0; object && at < size; at += 64)
-		__builtin_prefetch(object + at, 1);
-}
+	struct asp_block *block = fresh_block(pool);
+	void *object;
 
-void *asp_pool_get(struct asp_pool *pool)
-{
-	void *object = pool->free;
-
-#ifdef ASPACE_TESTING
-	if (!pool->promised--)
-		__builtin_trap();
-#endif
-	if (object) {
-		asp_unpoison(object, pool->object_size);
-		pool->free = *(void **)object;
-		prefetch(pool->free, pool->object_size);
-	} else {
-		struct asp_block *block = fresh_block(pool);
-
-		if (!block)
-			return NULL;
-		object = object_at(pool, block, block->used++);
-		asp_unpoison(object, pool->object_size);
-	}
+	if (!block)
+		return NULL;
+	object = object_at(pool, block, block->used++);
+	asp_unpoison(object, pool->object_size);
 	pool->available--;
 	pool->in_use++;
 	return object;
-}
-
-void asp_pool_put(struct asp_pool *pool, void *object)
-{
-	*(void **)object = pool->free;
-	asp_poison(object, pool->object_size);
-	pool->free = object;
-	pool->available++;
-	pool->in_use--;
-#ifdef ASPACE_TESTING
-	pool->promised++;
-#endif
 }
 
 static void *next_free(const struct asp_pool *pool, void *object)
@@ -248,7 +215,7 @@ unsigned asp_pool_validate(const struct asp_pool *pool)
 		count += block->total - block->used;
 	for (object = pool->free; object; object = next_free(pool, object)) {
 		block = block_of(pool, object);
-		if (!block ||
+		if (!block || (uintptr_t)object < (uintptr_t)block + BLOCK_HEAD ||
 		    ((uintptr_t)object - (uintptr_t)block - BLOCK_HEAD) % pool->object_size != 0)
 			return 2;
 		if (++count > pool->available)

@@ -20,6 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "platform/platform.h"
+
 struct aspace_page_ops;
 struct asp_block;
 
@@ -61,10 +63,48 @@ static inline bool asp_pool_reserve(struct asp_pool *pool, size_t count)
 	return asp_pool_grow(pool, count);
 }
 
-/* Never NULL after a reservation. The contents are whatever they were. */
-void *asp_pool_get(struct asp_pool *pool);
+/* The next object has been out of use for a grace period, and may have left the cache.
+ * Its memory is fetched while the one before it is filled in. */
+static inline void asp_pool_prefetch(const void *object, size_t size)
+{
+#pragma GCC unroll 9
+	for (size_t at = 0; at < size; at += 64) /* numbers: there may be none */
+		__builtin_prefetch((const void *)((uintptr_t)object + at), 1);
+}
 
-void asp_pool_put(struct asp_pool *pool, void *object);
+void *asp_pool_get_fresh(struct asp_pool *pool);
+
+/* Never NULL after a reservation. The contents are whatever they were. `size` is the
+ * pool's, and a constant. */
+static inline void *asp_pool_get(struct asp_pool *pool, size_t size)
+{
+	void *object = pool->free;
+
+#ifdef ASPACE_TESTING
+	if (!pool->promised--)
+		__builtin_trap();
+#endif
+	if (__builtin_expect(!object, 0))
+		return asp_pool_get_fresh(pool);
+	asp_unpoison(object, size);
+	pool->free = *(void **)object;
+	asp_pool_prefetch(pool->free, size);
+	pool->available--;
+	pool->in_use++;
+	return object;
+}
+
+static inline void asp_pool_put(struct asp_pool *pool, void *object, size_t size)
+{
+	*(void **)object = pool->free;
+	asp_poison(object, size);
+	pool->free = object;
+	pool->available++;
+	pool->in_use--;
+#ifdef ASPACE_TESTING
+	pool->promised++;
+#endif
+}
 
 /* Gives blocks without an object in use back. O(objects free). */
 void asp_pool_trim(struct asp_pool *pool);

@@ -15,13 +15,19 @@
 
 struct asp_node;
 
+/* Nodes that one record is about: as many as most updates retire. */
+#define ASP_RECORD_NODES 5
+
 struct aspace_record {
 	struct aspace_record *next;
 	/* The first version that does not show the thing. */
 	uint64_t retired;
 	union {
-		/* A node. */
-		struct asp_node *node;
+		/* Nodes, on lists of nodes, whose count is one of nodes. */
+		struct {
+			struct asp_node *node[ASP_RECORD_NODES];
+			size_t nodes;
+		};
 		/* A reference to a user object, which the area that held `address`
 		 * owned; or, on the list of deferred unmaps, a leaving area that
 		 * starts at `address`. */
@@ -29,17 +35,17 @@ struct aspace_record {
 			struct aspace_backend *backend;
 			void *user;
 			uint64_t address;
+			/* The stamp of the grace period that a deferred thing waits for; 0:
+			 * none yet. Deferred lists only. */
+			uint64_t stamp;
+			/* Deferred lists only: a leaving area, not a reference. */
+			bool leaving;
 		};
 		/* A range that a transaction has touched. */
 		struct {
 			uint64_t lo, hi;
 		};
 	};
-	/* The stamp of the grace period that a deferred thing waits for; 0: none yet.
-	 * Deferred lists only. */
-	uint64_t stamp;
-	/* Deferred lists only: a leaving area, not a reference. */
-	bool leaving;
 };
 
 static inline void asp_list_push(struct aspace_record_list *list, struct aspace_record *record)
@@ -63,6 +69,23 @@ static inline struct aspace_record *asp_list_pop(struct aspace_record_list *list
 			list->tail = NULL;
 		list->count--;
 	}
+	return record;
+}
+
+/* The same for lists of nodes. */
+static inline void asp_list_push_nodes(struct aspace_record_list *list,
+				       struct aspace_record *record)
+{
+	asp_list_push(list, record);
+	list->count += record->nodes - 1;
+}
+
+static inline struct aspace_record *asp_list_pop_nodes(struct aspace_record_list *list)
+{
+	struct aspace_record *record = asp_list_pop(list);
+
+	if (record)
+		list->count -= record->nodes - 1;
 	return record;
 }
 

@@ -21,11 +21,17 @@
 
 static void retire(struct asp_edit *edit, struct asp_node *node)
 {
-	struct aspace_record *record = asp_pool_get(edit->records);
+	struct aspace_record *record = edit->retired.tail;
 
-	record->node = node;
-	record->retired = edit->stamp;
-	asp_list_push(&edit->retired, record);
+	if (!record || record->nodes == ASP_RECORD_NODES) {
+		record = asp_pool_get(edit->records, sizeof(*record));
+		record->retired = edit->stamp;
+		record->nodes = 0;
+		asp_list_push(&edit->retired, record);
+		edit->retired.count--;
+	}
+	record->node[record->nodes++] = node;
+	edit->retired.count++;
 }
 
 static void pad_keys(struct asp_node *node, unsigned from, unsigned to)
@@ -55,7 +61,7 @@ void asp_node_init_leaf(struct asp_node *node, uint64_t birth)
 
 static struct asp_node *make_node(struct asp_edit *edit, unsigned level)
 {
-	struct asp_node *node = asp_pool_get(edit->nodes);
+	struct asp_node *node = asp_pool_get(edit->nodes, sizeof(*node));
 
 	init_node(node, edit->stamp, level);
 	edit->node_count++;
@@ -67,7 +73,7 @@ static void drop_node(struct asp_edit *edit, struct asp_node *node)
 {
 	edit->node_count--;
 	if (node->birth == edit->stamp) {
-		asp_pool_put(edit->nodes, node);
+		asp_pool_put(edit->nodes, node, sizeof(*node));
 	} else {
 		retire(edit, node);
 	}
@@ -81,7 +87,7 @@ static struct asp_node *own(struct asp_edit *edit, struct asp_node **ref)
 
 	if (node->birth == edit->stamp)
 		return node;
-	copy = asp_pool_get(edit->nodes);
+	copy = asp_pool_get(edit->nodes, sizeof(*copy));
 	/* By the C library, which knows the widest registers: the compiler would do it in
 	 * line with the narrowest. */
 	size = sizeof(*copy);
@@ -303,7 +309,7 @@ static void discard_below(struct asp_edit *edit, struct asp_node *node)
 		for (unsigned i = 0; i < node->count; i++)
 			discard_below(edit, node->inner.child[i]);
 	}
-	asp_pool_put(edit->nodes, node);
+	asp_pool_put(edit->nodes, node, sizeof(*node));
 }
 
 void asp_edit_discard(struct asp_edit *edit)
@@ -312,24 +318,26 @@ void asp_edit_discard(struct asp_edit *edit)
 
 	discard_below(edit, edit->root);
 	edit->root = NULL;
-	while ((record = asp_list_pop(&edit->retired)) != NULL)
-		asp_pool_put(edit->records, record);
+	while ((record = asp_list_pop_nodes(&edit->retired)) != NULL)
+		asp_pool_put(edit->records, record, sizeof(*record));
 }
 
 /* What a change takes at most. A cut through the middle of an area is one update
  * and one insertion: a path copy and a split on each level, each. A removal owns
  * two border paths, a neighbour of each to rebalance with, and as much again at
  * the seams of merged parents. Merging with the neighbours of the change may touch
- * one more leaf on either side. Beyond that, leaves that are owned or dropped hold
- * at least MIN areas each, and MIN of them have at most one parent: not more than
- * one node for each area (MIN is 2 or more). */
-bool asp_edit_reserve(struct asp_edit *edit, size_t areas, size_t records)
+ * one more leaf on either side. Beyond that, leaves that are owned, made by splits, or
+ * dropped hold at least MIN areas each, and MIN of them have at most one parent: less
+ * than one node for MIN - 1 areas. What is dropped is retired without a copy. */
+bool asp_edit_reserve(struct asp_edit *edit, const struct asp_edit_need *need)
 {
-	size_t nodes = areas + 16 * (size_t)asp_tree_height(edit->root) + 16;
+	size_t height = asp_tree_height(edit->root), least = ASP_LEAF_MIN - 1;
+	size_t nodes = need->changed / least + 16 * height + 16 + need->nodes;
+	size_t retired = nodes + need->removed / least;
 
 	_Static_assert(ASP_LEAF_MIN > 1 && ASP_INNER_MIN > 1, "see above");
 	return asp_pool_reserve(edit->nodes, nodes) &&
-	       asp_pool_reserve(edit->records, nodes + records);
+	       asp_pool_reserve(edit->records, retired / ASP_RECORD_NODES + 1 + need->records);
 }
 
 static void count_area(struct asp_edit *edit, uint64_t flags, int by)

@@ -125,10 +125,16 @@ void asp_edit_begin(struct asp_edit *edit, struct asp_pool *nodes, struct asp_po
 /* Give all private nodes and records back; the base is as it was. */
 void asp_edit_discard(struct asp_edit *edit);
 
-/* See to it that the edits of one change cannot fail: a few that touch at most
- * `areas` neighbouring areas (removed, changed and inserted ones added up), and
- * `records` records besides what the edits need. False: out of memory. */
-bool asp_edit_reserve(struct asp_edit *edit, size_t areas, size_t records);
+/* What the edits of one change may take at most: a few edits in one place, ... */
+struct asp_edit_need {
+	size_t removed; /* areas that go, neighbours of each other */
+	size_t changed; /* areas that are changed or inserted, the same */
+	size_t nodes;   /* more nodes than these, where the edits are scattered */
+	size_t records; /* for the caller, besides what the edits need */
+};
+
+/* See to it that they cannot fail. False: out of memory. */
+bool asp_edit_reserve(struct asp_edit *edit, const struct asp_edit_need *need);
 
 /* asp_cursor_seek() in the private tree; puts the finger there. The cursor is good until the
  * next edit. */
