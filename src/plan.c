@@ -70,13 +70,17 @@ static void clean_up(struct aspace_txn *txn)
 	struct aspace *space = txn->space;
 
 	put_actions(txn);
-	asp_put_records(space, &txn->touched);
-	asp_put_records(space, &txn->released);
-	asp_put_records(space, &txn->leaving);
-	asp_put_records(space, &txn->clones_used);
-	asp_reclaim_add_unseen(space, &txn->clones_spare);
+	if (txn->released.head || txn->leaving.head) {
+		asp_put_records(space, &txn->released);
+		asp_put_records(space, &txn->leaving);
+	}
+	if (txn->clones_used.head || txn->clones_spare.head) {
+		asp_put_records(space, &txn->clones_used);
+		asp_reclaim_add_unseen(space, &txn->clones_spare);
+	}
 	if (!txn->open)
 		return;
+	asp_put_records(space, &txn->touched);
 	txn->open = false;
 	atomic_store_explicit(&space->txn_open, false, memory_order_relaxed);
 }
@@ -454,7 +458,7 @@ static bool reserve(struct aspace_txn *txn, size_t removed, size_t changed, size
 
 /* The same where the areas need not be neighbours: each may have a path of its own, but
  * there are no more nodes to own than the tree has. */
-static bool reserve_scattered(struct aspace_txn *txn, size_t areas)
+bool asp_plan_reserve_scattered(struct aspace_txn *txn, size_t areas)
 {
 	size_t paths = areas * asp_tree_height(txn->edit.root);
 	size_t nodes = txn->space->node_count + (size_t)txn->edit.node_count;
@@ -616,7 +620,7 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 {
 	struct aspace *space = txn->space;
 	bool grace = space->mode & ASPACE_GRACE_UNMAP;
-	struct pieces pieces = pieces_of(range);
+	struct pieces pieces = pieces_of(range), first;
 	size_t count = 0;
 	enum aspace_status status;
 
@@ -625,7 +629,8 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 	while (next_piece(txn, &pieces)) {
 		if (!piece_on_granule(&pieces))
 			return ASPACE_INVALID_PARAM;
-		count++;
+		if (!count++)
+			first = pieces;
 	}
 	if (pieces.hole && asp_is_strict(space, how))
 		return ASPACE_NOT_MAPPED;
@@ -635,8 +640,9 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 	/* Leaving areas stay in the tree, changed. */
 	if (!reserve(txn, grace ? 0 : count, grace ? count : 0, txn->open || grace ? 0 : count))
 		return ASPACE_NO_MEMORY;
-	pieces = pieces_of(range);
-	while (next_piece(txn, &pieces)) {
+	/* Mostly there is one, which need not be looked for again. */
+	pieces = first;
+	do {
 		/* What a cut leaves above it needs a reference; a leaving piece is always one
 		 * more. */
 		unsigned clones = grace ? extra_pieces(&pieces) : pieces.to < pieces.area.end.value;
@@ -648,7 +654,7 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 		}
 		if (!txn->open && !grace)
 			plan_unmap_action(txn, &pieces);
-	}
+	} while (count > 1 && next_piece(txn, &pieces));
 
 	if (grace) {
 		pieces = pieces_of(range);
@@ -734,7 +740,8 @@ enum aspace_status asp_plan_protect(struct aspace_txn *txn, struct aspace_range 
 
 	status = decide_pieces(txn, range, decide, ctx, &count);
 	if (status == ASPACE_OK && count) {
-		status = reserve_scattered(txn, count) ? clone_for_pieces(txn) : ASPACE_NO_MEMORY;
+		status = asp_plan_reserve_scattered(txn, count) ? clone_for_pieces(txn)
+								: ASPACE_NO_MEMORY;
 		if (status == ASPACE_OK) {
 			for (action = txn->actions[ASP_PHASE_PROTECT].head; action;
 			     action = action->next) {

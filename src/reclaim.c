@@ -18,12 +18,13 @@
  * period (a reader may have found it in the snapshot) and then goes to the next
  * older snapshot that shows it, or is free.
  */
+#include "memory/nodes.h"
 #include "space.h"
 
 /* Nodes per grace period. Fewer: more grace periods, each of which wakes the helper and
  * interrupts the readers' CPUs; more: nodes come back when they have left the cache. But
  * not more than a quarter of what may be garbage: the next batch grows while this one waits. */
-#define NODES_PER_GRACE ((size_t)2048)
+#define NODES_PER_GRACE ((size_t)1024)
 
 static bool batch_is_full(const struct aspace *space)
 {
@@ -113,7 +114,7 @@ static void free_unless_held(struct aspace *space, struct aspace_record *record,
 		if (holder && node->birth <= holder->version)
 			record->node[kept++] = node;
 		else
-			asp_pool_put(&space->nodes, node, sizeof(*node));
+			asp_nodes_put(&space->nodes, node);
 	}
 	record->nodes = kept;
 }
@@ -128,6 +129,10 @@ static void recycle(struct aspace *space)
 	 * that began before the node was retired, so the grace period has made it
 	 * visible; one that is being taken right now holds none of them. */
 	asp_lock_acquire(&space->snap_lock);
+	if (!space->oldest) {
+		space->retired_out += space->waiting.count;
+		asp_nodes_put_all(&space->nodes, &space->waiting);
+	}
 	while ((record = asp_list_pop_nodes(&space->waiting)) != NULL) {
 		space->retired_out += record->nodes;
 		holder = newest_before(space, holder, record->retired);

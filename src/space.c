@@ -2,6 +2,7 @@
 /*
  * A space as a whole: create, destroy, statistics, validation, fork.
  */
+#include "memory/nodes.h"
 #include "space.h"
 
 /* The structure lies in a block of the page operations, whose sizes are multiples of
@@ -71,7 +72,7 @@ static bool make_first_version(struct aspace *space)
 	/* Promises of the pools are for one edit at a time; this is none. */
 	if (!asp_pool_reserve(&space->nodes, 1))
 		return false;
-	root = asp_pool_get(&space->nodes, sizeof(*root));
+	root = asp_nodes_get(&space->nodes);
 	asp_node_init_leaf(root, 1);
 	space->node_count = 1;
 	atomic_init(&space->version, 1);
@@ -133,6 +134,7 @@ enum aspace_status aspace_create(const struct aspace_options *given, struct aspa
 	asp_pool_init(&space->nodes, sizeof(struct asp_node), options.pages, options.pages_ctx);
 	asp_pool_init(&space->records, sizeof(struct aspace_record), options.pages,
 		      options.pages_ctx);
+	space->nodes.records = &space->records;
 	asp_pool_init(&space->actions, sizeof(struct asp_action), options.pages, options.pages_ctx);
 	if (!make_first_version(space)) {
 		free_all(space);
@@ -297,6 +299,7 @@ enum aspace_status aspace_trim(struct aspace *space, unsigned how)
 	if (status != ASPACE_OK)
 		return status;
 	asp_reclaim_nodes(space);
+	asp_nodes_unpack(&space->nodes);
 	asp_pool_trim(&space->nodes);
 	asp_pool_trim(&space->records);
 	asp_pool_trim(&space->actions);
@@ -448,7 +451,7 @@ static unsigned check_counts(struct aspace *space, struct asp_tree_census *censu
 	if (space->nodes.in_use != census->nodes + held)
 		return SPACE + 2;
 	records += records_of(&space->retired) + records_of(&space->waiting) +
-		   records_of(&space->freed_nodes);
+		   records_of(&space->freed_nodes) + records_of(&space->nodes.ready);
 	if (space->records.in_use != records + space->freed_objects.count + space->deferred.count)
 		return SPACE + 2;
 	return 0;

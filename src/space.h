@@ -236,7 +236,10 @@ enum aspace_status asp_plan_map_anywhere(struct aspace_txn *txn, const struct as
 /* An aspace_protect_fn: the flags that ctx points to. */
 bool asp_same_flags(void *ctx, const struct aspace_area *area, uint64_t *flags);
 
-/* Building blocks for commit.c, after a reservation. */
+/* See to it that so many areas, anywhere, can be changed and merged. */
+bool asp_plan_reserve_scattered(struct aspace_txn *txn, size_t areas);
+
+/* Building blocks for commit.c and txn.c, after a reservation. */
 void asp_plan_cut(struct aspace_txn *txn, uint64_t lo, uint64_t hi);
 void asp_plan_set_flags(struct aspace_txn *txn, uint64_t lo, uint64_t hi, uint64_t flags);
 bool asp_mergeable(const struct aspace *space, const struct aspace_area *left,

@@ -56,7 +56,14 @@ static struct aspace_record *sort(struct aspace_record *list)
  * last, or has been cut by the range of a later one. */
 static void sort_touched(struct aspace_txn *txn)
 {
-	struct aspace_record *record = sort(txn->touched.head), *next;
+	struct aspace_record *record = txn->touched.head, *next;
+
+	while (record && record->next && record->lo <= record->next->lo)
+		record = record->next;
+	if (record == txn->touched.tail) /* in order already, perhaps with overlaps */
+		record = txn->touched.head;
+	else
+		record = sort(txn->touched.head);
 
 	txn->touched = (struct aspace_record_list){0};
 	for (; record; record = next) {
@@ -71,23 +78,32 @@ static void sort_touched(struct aspace_txn *txn)
 	}
 }
 
-/* The area at or after an address in one of the two trees. */
+/* The first area that ends above an address, in one of the two trees. Answers for ascending
+ * addresses come from the same place or the one behind it. */
 struct look {
 	const struct asp_node *root;
+	struct asp_cursor cursor;
+	uint64_t from, to; /* the answer is the same for these addresses */
 	struct aspace_area area;
 	bool found;
 };
 
 static void look_at(struct look *look, uint64_t at)
 {
-	struct asp_cursor cursor;
+	struct asp_cursor *cursor = &look->cursor;
 
+	if (look->from <= at && at < look->to)
+		return;
+	if (!look->found || at < look->to || !asp_cursor_next(cursor) ||
+	    asp_cursor_slot(cursor)->end <= at)
+		look->found = asp_cursor_seek(cursor, look->root, at);
 	/* Leaving areas of the base are leaving in the private tree, too: not our business. */
-	look->found = asp_cursor_seek(&cursor, look->root, at);
-	while (look->found && asp_cursor_slot(&cursor)->flags & ASP_FLAG_LEAVING)
-		look->found = asp_cursor_next(&cursor);
+	while (look->found && asp_cursor_slot(cursor)->flags & ASP_FLAG_LEAVING)
+		look->found = asp_cursor_next(cursor);
 	if (look->found)
-		look->area = asp_cursor_area(&cursor);
+		look->area = asp_cursor_area(cursor);
+	look->from = at;
+	look->to = look->found ? look->area.end.value : UINT64_MAX;
 }
 
 static bool covers(const struct look *look, uint64_t at)
@@ -126,81 +142,80 @@ static bool extends_last_unmap(struct aspace_txn *txn, const struct aspace_area 
 }
 
 /* Unmaps what the base holds in [lo, hi). */
-static bool add_unmaps(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
+static bool add_unmaps(struct aspace_txn *txn, struct look *old, uint64_t lo, uint64_t hi)
 {
-	struct look old = {.root = txn->base};
-
-	for (uint64_t at = lo; at < hi; at = old.area.end.value) {
+	for (uint64_t at = lo; at < hi; at = old->area.end.value) {
 		uint64_t from, to;
 
-		look_at(&old, at);
-		if (!old.found || old.area.start.value >= hi)
+		look_at(old, at);
+		if (!old->found || old->area.start.value >= hi)
 			return true;
-		from = old.area.start.value > lo ? old.area.start.value : lo;
-		to = old.area.end.value < hi ? old.area.end.value : hi;
-		if (!extends_last_unmap(txn, &old.area, from, to) &&
-		    !add_action(txn, ASP_PHASE_UNMAP, ASPACE_CHANGE_UNMAP, &old.area, NULL, from,
+		from = old->area.start.value > lo ? old->area.start.value : lo;
+		to = old->area.end.value < hi ? old->area.end.value : hi;
+		if (!extends_last_unmap(txn, &old->area, from, to) &&
+		    !add_action(txn, ASP_PHASE_UNMAP, ASPACE_CHANGE_UNMAP, &old->area, NULL, from,
 				to))
 			return false;
 	}
 	return true;
 }
 
-static bool add_fresh(struct aspace_txn *txn, const struct aspace_area *area)
+static bool add_fresh(struct aspace_txn *txn, struct look *old, const struct aspace_area *area)
 {
 	uint64_t lo = area->start.value, hi = area->end.value;
 	bool any = false, foreign = false;
-	struct look old = {.root = txn->base};
 
-	for (uint64_t at = lo; at < hi; at = old.area.end.value) {
-		look_at(&old, at);
-		if (!old.found || old.area.start.value >= hi)
+	for (uint64_t at = lo; at < hi; at = old->area.end.value) {
+		look_at(old, at);
+		if (!old->found || old->area.start.value >= hi)
 			break;
 		any = true;
-		foreign |= old.area.backend != area->backend;
+		foreign |= old->area.backend != area->backend;
 	}
 	if (!any)
 		return add_action(txn, ASP_PHASE_MAP, ASPACE_CHANGE_MAP, NULL, area, lo, hi);
 	if (!foreign && area->backend->ops->replace)
 		return add_action(txn, ASP_PHASE_REPLACE, ASPACE_CHANGE_REPLACE, NULL, area, lo,
 				  hi);
-	return add_unmaps(txn, lo, hi) &&
+	return add_unmaps(txn, old, lo, hi) &&
 	       add_action(txn, ASP_PHASE_REMAP, ASPACE_CHANGE_MAP, NULL, area, lo, hi);
 }
 
 /* One stretch of a touched range from `at` on; answers where the next one begins, or
  * 0 where memory ran out. */
-static uint64_t add_stretch(struct aspace_txn *txn, uint64_t at, uint64_t hi)
+static uint64_t add_stretch(struct aspace_txn *txn, struct look *old, struct look *new, uint64_t at,
+			    uint64_t hi)
 {
-	struct look old = {.root = txn->base}, new = {.root = txn->edit.root};
 	uint64_t to = hi;
 
-	look_at(&old, at);
-	look_at(&new, at);
-	if (covers(&new, at)) {
-		to = new.area.end.value < to ? new.area.end.value : to;
-		if (new.area.flags & ASP_FLAG_FRESH)
-			return add_fresh(txn, &new.area) ? to : 0;
-		to = old.area.end.value < to ? old.area.end.value : to;
-		if (old.area.flags != new.area.flags &&
-		    !add_action(txn, ASP_PHASE_PROTECT, ASPACE_CHANGE_PROTECT, &old.area, &new.area,
-				at, to))
+	look_at(old, at);
+	look_at(new, at);
+	if (covers(new, at)) {
+		to = new->area.end.value < to ? new->area.end.value : to;
+		if (new->area.flags & ASP_FLAG_FRESH)
+			return add_fresh(txn, old, &new->area) ? to : 0;
+		to = old->area.end.value < to ? old->area.end.value : to;
+		if (old->area.flags != new->area.flags &&
+		    !add_action(txn, ASP_PHASE_PROTECT, ASPACE_CHANGE_PROTECT, &old->area,
+				&new->area, at, to))
 			return 0;
 		return to;
 	}
-	if (new.found &&new.area.start.value < to)
-		to = new.area.start.value;
+	if (new->found &&new->area.start.value < to)
+		to = new->area.start.value;
 	/* In a grace-unmap space what is gone is leaving, and backends hear of it later. */
-	if (!(txn->space->mode & ASPACE_GRACE_UNMAP) && !add_unmaps(txn, at, to))
+	if (!(txn->space->mode & ASPACE_GRACE_UNMAP) && !add_unmaps(txn, old, at, to))
 		return 0;
 	return to;
 }
 
 static enum aspace_status add_actions(struct aspace_txn *txn)
 {
+	struct look old = {.root = txn->base}, new = {.root = txn->edit.root};
+
 	for (struct aspace_record *range = txn->touched.head; range; range = range->next) {
 		for (uint64_t at = range->lo; at < range->hi;) {
-			at = add_stretch(txn, at, range->hi);
+			at = add_stretch(txn, &old, &new, at, range->hi);
 			if (!at)
 				return ASPACE_NO_MEMORY;
 		}
@@ -220,30 +235,31 @@ static uint64_t settled_flags(const struct aspace_txn *txn, const struct aspace_
 	return covers(&old, area->start.value) ? old.area.flags | ASP_FLAG_LEAVING : area->flags;
 }
 
-/* Areas of the private tree that start in the range, and its neighbours. */
-static size_t count_areas(const struct aspace_txn *txn, const struct aspace_record *range)
+/* Areas of the private tree in the touched ranges, and their neighbours. */
+static size_t count_areas(struct aspace_txn *txn)
 {
-	struct asp_cursor cursor;
-	size_t areas = 2;
+	size_t areas = 0;
 
-	for (bool more = asp_cursor_seek(&cursor, txn->edit.root, range->lo);
-	     more && asp_cursor_start(&cursor) < range->hi; more = asp_cursor_next(&cursor))
-		areas++;
+	for (struct aspace_record *range = txn->touched.head; range; range = range->next) {
+		struct asp_cursor cursor;
+		bool more = asp_edit_seek(&txn->edit, &cursor, range->lo);
+
+		for (areas += 2; more && asp_cursor_start(&cursor) < range->hi; areas++)
+			more = asp_cursor_next(&cursor);
+	}
 	return areas;
 }
 
-/* Makes the private tree publishable: no marks, no equal neighbours. */
+/* Makes the private tree publishable: no marks, no equal neighbours. Each touched range may
+ * be on a path of its own; merging goes beyond it, into leaves that are not ours yet. */
 static enum aspace_status clear_marks(struct aspace_txn *txn)
 {
-	struct asp_cursor cursor;
-
+	if (!asp_plan_reserve_scattered(txn, count_areas(txn)))
+		return ASPACE_NO_MEMORY;
 	for (struct aspace_record *range = txn->touched.head; range; range = range->next) {
-		bool more;
-		const struct asp_edit_need need = {.changed = count_areas(txn, range)};
+		struct asp_cursor cursor;
+		bool more = asp_edit_seek(&txn->edit, &cursor, range->lo);
 
-		if (!asp_edit_reserve(&txn->edit, &need))
-			return ASPACE_NO_MEMORY;
-		more = asp_cursor_seek(&cursor, txn->edit.root, range->lo);
 		while (more && asp_cursor_start(&cursor) < range->hi) {
 			struct aspace_area area = asp_cursor_area(&cursor);
 			uint64_t flags = settled_flags(txn, &area);
@@ -251,21 +267,11 @@ static enum aspace_status clear_marks(struct aspace_txn *txn)
 			if (flags != area.flags)
 				asp_edit_update(&txn->edit, area.start.value, area.end.value, flags,
 						area.user);
-			more = asp_cursor_seek(&cursor, txn->edit.root, area.end.value);
+			more = asp_edit_seek(&txn->edit, &cursor, area.end.value);
 		}
 	}
-	for (struct aspace_record *range = txn->touched.head; range; range = range->next) {
-		/* Merging goes beyond the range, into leaves that are not ours yet. */
-		size_t areas = count_areas(txn, range);
-		const struct asp_edit_need need = {
-			.changed = 3 * areas + 6,
-			.records = areas,
-		};
-
-		if (!asp_edit_reserve(&txn->edit, &need))
-			return ASPACE_NO_MEMORY;
+	for (struct aspace_record *range = txn->touched.head; range; range = range->next)
 		asp_plan_merge(txn, range->lo, range->hi);
-	}
 	return ASPACE_OK;
 }
 

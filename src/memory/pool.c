@@ -207,7 +207,7 @@ void asp_pool_trim(struct asp_pool *pool)
 
 unsigned asp_pool_validate(const struct asp_pool *pool)
 {
-	size_t count = 0;
+	size_t count = pool->ready.count;
 	struct asp_block *block;
 	void *object;
 

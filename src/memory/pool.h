@@ -10,7 +10,7 @@
  * has just given back is the one most likely still in cache.
  *
  * Invariants (numbers for asp_pool_validate):
- *  P1  available == length of the free list + objects never handed out
+ *  P1  available == length of the free list + objects never handed out + ready.count
  *  P2  every free object lies in a block of the pool, on an object boundary
  */
 #ifndef ASPACE_MEMORY_POOL_H
@@ -20,9 +20,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <aspace/aspace.h>
+
 #include "platform/platform.h"
 
-struct aspace_page_ops;
 struct asp_block;
 
 struct asp_pool {
@@ -34,6 +35,9 @@ struct asp_pool {
 	size_t bytes_mapped;
 	struct asp_block *blocks;
 	struct asp_block *fresh; /* the block whose never-used part get cuts from */
+	/* memory/nodes.h: free objects in records, and where their records belong. */
+	struct aspace_record_list ready;
+	struct asp_pool *records;
 	const struct aspace_page_ops *pages;
 	void *pages_ctx;
 #ifdef ASPACE_TESTING

@@ -14,6 +14,7 @@
  *  E4  the finger, where it is put (from < to), is the path from edit->root to the leaf
  *      in which a search for any address of [from, to) ends
  */
+#include "memory/nodes.h"
 #include "tree/search.h"
 #include "tree/tree.h"
 
@@ -61,7 +62,7 @@ void asp_node_init_leaf(struct asp_node *node, uint64_t birth)
 
 static struct asp_node *make_node(struct asp_edit *edit, unsigned level)
 {
-	struct asp_node *node = asp_pool_get(edit->nodes, sizeof(*node));
+	struct asp_node *node = asp_nodes_get(edit->nodes);
 
 	init_node(node, edit->stamp, level);
 	edit->node_count++;
@@ -73,7 +74,7 @@ static void drop_node(struct asp_edit *edit, struct asp_node *node)
 {
 	edit->node_count--;
 	if (node->birth == edit->stamp) {
-		asp_pool_put(edit->nodes, node, sizeof(*node));
+		asp_nodes_put(edit->nodes, node);
 	} else {
 		retire(edit, node);
 	}
@@ -87,7 +88,7 @@ static struct asp_node *own(struct asp_edit *edit, struct asp_node **ref)
 
 	if (node->birth == edit->stamp)
 		return node;
-	copy = asp_pool_get(edit->nodes, sizeof(*copy));
+	copy = asp_nodes_get(edit->nodes);
 	/* By the C library, which knows the widest registers: the compiler would do it in
 	 * line with the narrowest. */
 	size = sizeof(*copy);
@@ -139,33 +140,53 @@ static void open_entry(struct asp_node *node, unsigned at)
 	node->count++;
 }
 
+static inline uint64_t greater(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* used_mask(count)[i]: ones for i < count, else zeros. */
+static inline const uint64_t *used_mask(unsigned count)
+{
+#define ONES UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX
+	static const uint64_t masks[32] = {ONES, ONES, ONES, ONES};
+#undef ONES
+
+	_Static_assert(ASP_LEAF_MAX <= 16 && ASP_INNER_MAX <= 16, "enough of them");
+	return masks + 16 - count;
+}
+
+/* Goes over all entries, used or not, so that no branch depends on how many are: those that
+ * are not used count as no gap. (Two maxima, so that one need not wait for the other.) */
 struct asp_bounds asp_node_bounds(const struct asp_node *node)
 {
 	unsigned count = node->count;
-	struct asp_bounds bounds = {.gap = 0};
+	const uint64_t *used = used_mask(count);
+	struct asp_bounds bounds;
+	uint64_t inside = 0, between = 0;
 
 	if (node->level) {
 		bounds.first = node->inner.first[0];
 		bounds.last = node->inner.last[count - 1];
-		bounds.gap = node->inner.gap[0];
-		for (unsigned i = 1; i < count; i++) {
-			uint64_t between = node->inner.first[i] - node->inner.last[i - 1];
-
-			if (bounds.gap < node->inner.gap[i])
-				bounds.gap = node->inner.gap[i];
-			if (bounds.gap < between)
-				bounds.gap = between;
+		inside = node->inner.gap[0];
+#pragma GCC unroll 16
+		for (unsigned i = 1; i < ASP_INNER_MAX; i++) {
+			inside = greater(inside, node->inner.gap[i] & used[i]);
+			between =
+				greater(between,
+					(node->inner.first[i] - node->inner.last[i - 1]) & used[i]);
 		}
 	} else {
 		bounds.first = node->leaf.start[0];
 		bounds.last = node->leaf.slot[count - 1].end;
-		for (unsigned i = 1; i < count; i++) {
-			uint64_t between = node->leaf.start[i] - node->leaf.slot[i - 1].end;
-
-			if (bounds.gap < between)
-				bounds.gap = between;
+#pragma GCC unroll 16
+		for (unsigned i = 1; i < ASP_LEAF_MAX; i++) {
+			between = greater(between,
+					  (node->leaf.start[i] - node->leaf.slot[i - 1].end) &
+						  used[i]);
 		}
 	}
+	bounds.gap = greater(inside, between);
 	return bounds;
 }
 
@@ -309,7 +330,7 @@ static void discard_below(struct asp_edit *edit, struct asp_node *node)
 		for (unsigned i = 0; i < node->count; i++)
 			discard_below(edit, node->inner.child[i]);
 	}
-	asp_pool_put(edit->nodes, node, sizeof(*node));
+	asp_nodes_put(edit->nodes, node);
 }
 
 void asp_edit_discard(struct asp_edit *edit)

@@ -13,6 +13,7 @@
 
 #include <aspace/backend/null.h>
 
+#include "memory/nodes.h"
 #include "space.h"
 #include "tree/node.h"
 
@@ -333,6 +334,7 @@ static void p1_available(void **state)
 	struct asp_pool *const pools[] = {&space->nodes, &space->records, &space->actions};
 
 	(void)state;
+	asp_nodes_unpack(&space->nodes);
 	for (unsigned i = 0; i < 3; i++) {
 		assert_in_range(pools[i]->available, 1, SIZE_MAX);
 		POKE(pools[i]->available, pools[i]->available + 1);
@@ -350,6 +352,7 @@ static void p2_free_list(void **state)
 	struct asp_pool *const pools[] = {&space->nodes, &space->records, &space->actions};
 
 	(void)state;
+	asp_nodes_unpack(&space->nodes);
 	for (unsigned i = 0; i < 3; i++) {
 		struct asp_pool *pool = pools[i];
 		void *head = pool->free, *next;
