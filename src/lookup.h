@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Lookups of addresses, by the widest registers that the CPU has.
+ * Lookups of addresses and of gaps, by the widest registers that the CPU has.
  *
  * There is one set of functions for each kind of registers; a space picks one at its
  * creation. What the sets have in common is in lookup_body.h; what differs is how a node's
@@ -13,7 +13,7 @@
 
 #include <aspace/aspace.h>
 
-#include "tree/node.h"
+#include "tree/tree.h"
 
 struct asp_lookup {
 	const char *name;
@@ -26,6 +26,9 @@ struct asp_lookup {
 	/* aspace_find_many() in such a version. */
 	size_t (*find_many)(const struct asp_node *root, const struct aspace_vaddr *address,
 			    size_t count, struct aspace_area *area);
+	/* The lowest, or if `down` the highest, start that fits. False if nothing does. */
+	bool (*find_gap)(const struct asp_node *root, const struct asp_gap_query *query, bool down,
+			 uint64_t *start);
 };
 
 extern const struct asp_lookup asp_lookup_portable;

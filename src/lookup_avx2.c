@@ -37,5 +37,44 @@ LOOKUP_TARGET static inline unsigned count_le(const uint64_t *key, unsigned tota
 	return total - (unsigned)__builtin_popcount((unsigned)_mm256_movemask_epi8(packed)) / 2;
 }
 
+/* Of four values that have been moved by 2^63, as `least` has: which are less? */
+LOOKUP_TARGET static inline unsigned less(__m256i value, __m256i least)
+{
+	__m256i below = _mm256_cmpgt_epi64(least, value);
+
+	return (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(below));
+}
+
+LOOKUP_TARGET static inline unsigned not_less(const uint64_t *value, uint64_t least)
+{
+	__m256i bias = _mm256_set1_epi64x(INT64_MIN);
+	__m256i l = _mm256_xor_si256(_mm256_set1_epi64x((long long)least), bias);
+	unsigned bits = 0;
+
+	for (unsigned i = 0; i < ASP_INNER_MAX; i += 4) {
+		__m256i v = _mm256_load_si256((const __m256i *)(const void *)(value + i));
+
+		bits |= less(_mm256_xor_si256(v, bias), l) << i;
+	}
+	return ~bits & 0xffff;
+}
+
+/* Of `above`, one more word is read than is compared: it is of the same node. */
+LOOKUP_TARGET static inline unsigned differ_by(const uint64_t *above, const uint64_t *below,
+					       uint64_t least)
+{
+	__m256i bias = _mm256_set1_epi64x(INT64_MIN);
+	__m256i l = _mm256_xor_si256(_mm256_set1_epi64x((long long)least), bias);
+	unsigned bits = 0;
+
+	for (unsigned i = 0; i < ASP_INNER_MAX; i += 4) {
+		__m256i a = _mm256_loadu_si256((const __m256i *)(const void *)(above + i));
+		__m256i b = _mm256_load_si256((const __m256i *)(const void *)(below + i));
+
+		bits |= less(_mm256_xor_si256(_mm256_sub_epi64(a, b), bias), l) << i;
+	}
+	return ~bits & 0xffff;
+}
+
 #include "lookup_body.h"
 #endif

@@ -23,5 +23,26 @@ LOOKUP_TARGET static inline unsigned count_le(const uint64_t *key, unsigned tota
 	return (unsigned)__builtin_popcount(_mm512_kunpackb(high, low));
 }
 
+LOOKUP_TARGET static inline unsigned not_less(const uint64_t *value, uint64_t least)
+{
+	__m512i l = _mm512_set1_epi64((long long)least);
+	__mmask8 low = _mm512_cmpge_epu64_mask(_mm512_load_si512(value), l);
+	__mmask8 high = _mm512_cmpge_epu64_mask(_mm512_load_si512(value + 8), l);
+
+	return low | (unsigned)high << 8;
+}
+
+/* Of `above`, one more word is read than is compared: it is of the same node. */
+LOOKUP_TARGET static inline unsigned differ_by(const uint64_t *above, const uint64_t *below,
+					       uint64_t least)
+{
+	__m512i l = _mm512_set1_epi64((long long)least);
+	__m512i low = _mm512_sub_epi64(_mm512_loadu_si512(above), _mm512_load_si512(below));
+	__m512i high =
+		_mm512_sub_epi64(_mm512_loadu_si512(above + 8), _mm512_load_si512(below + 8));
+
+	return _mm512_cmpge_epu64_mask(low, l) | (unsigned)_mm512_cmpge_epu64_mask(high, l) << 8;
+}
+
 #include "lookup_body.h"
 #endif

@@ -8,6 +8,8 @@
  *   static unsigned count_le(const uint64_t *key, unsigned total, uint64_t address)
  *                   how many keys are at most the address, which is below ASP_NO_KEY;
  *                   total: ASP_LEAF_MAX or ASP_INNER_MAX
+ *   not_less(), differ_by()
+ *                   see tree/gap_body.h
  *
  * Loads of nodes are plain: the root was read with acquire, and nothing below it is written
  * after publication.
@@ -78,29 +80,40 @@ LOOKUP_TARGET static inline void copy_area(const struct asp_node *leaf, unsigned
 	area->user = from->user;
 }
 
-/* The leaf, and the slot after the one, that holds the address; NULL if it is in no area. */
-LOOKUP_TARGET static inline const struct asp_node *descend(const struct asp_node *node,
-							   uint64_t address, unsigned *slot)
+/* The leaf, and the slot behind the area, of the last area that starts at or below the
+ * address; there is one. */
+LOOKUP_TARGET static inline const struct asp_node *last_start_le(const struct asp_node *node,
+								 uint64_t address, unsigned *slot)
 {
-	uint64_t at = asp_clamp(address);
 	unsigned level = node->level;
 
-	if (at < first_key(node))
-		return NULL;
 	/* In a tall tree the lines of one node are fetched side by side, not each when the
 	 * one before has said which it is. */
 	if (level >= TALL) {
 		for (; level; level--) {
 			prefetch_children(node);
-			node = next_below(node, at);
+			node = next_below(node, address);
 		}
 		prefetch_slots(node);
 	} else {
 		for (; level; level--)
-			node = next_below(node, at);
+			node = next_below(node, address);
 	}
-	*slot = count_le(node->leaf.start, ASP_LEAF_MAX, at);
-	return holds(node, *slot, address) ? node : NULL;
+	*slot = count_le(node->leaf.start, ASP_LEAF_MAX, address);
+	return node;
+}
+
+/* The leaf, and the slot behind the area, that holds the address; NULL if it is in no area. */
+LOOKUP_TARGET static inline const struct asp_node *descend(const struct asp_node *root,
+							   uint64_t address, unsigned *slot)
+{
+	uint64_t at = asp_clamp(address);
+	const struct asp_node *leaf;
+
+	if (at < first_key(root))
+		return NULL;
+	leaf = last_start_le(root, at, slot);
+	return holds(leaf, *slot, address) ? leaf : NULL;
 }
 
 LOOKUP_TARGET static enum aspace_status find_in(const struct asp_node *root,
@@ -192,9 +205,12 @@ LOOKUP_TARGET static size_t find_many(const struct asp_node *root,
 	return found;
 }
 
+#include "tree/gap_body.h"
+
 const struct asp_lookup LOOKUP = {
 	.name = LOOKUP_NAME,
 	.find = find,
 	.find_in = find_in,
 	.find_many = find_many,
+	.find_gap = find_gap,
 };

@@ -109,18 +109,19 @@ enum aspace_status asp_find_free(const struct aspace *space, const struct asp_no
 	if (gap->downward) {
 		if (hint && hint < query.hi)
 			query.hi = hint < lo ? lo : hint;
-		found = query.lo < query.hi && asp_gap_down(root, &query, &answer);
+		found = query.lo < query.hi && space->lookup->find_gap(root, &query, true, &answer);
 		if (!found && gap->wrap && query.hi < hi) {
 			query.hi = hi;
-			found = asp_gap_down(root, &query, &answer);
+			found = space->lookup->find_gap(root, &query, true, &answer);
 		}
 	} else {
 		if (hint > query.lo)
 			query.lo = hint > hi ? hi : hint;
-		found = query.lo < query.hi && asp_gap_up(root, &query, &answer);
+		found = query.lo < query.hi &&
+			space->lookup->find_gap(root, &query, false, &answer);
 		if (!found && gap->wrap && query.lo > lo) {
 			query.lo = lo;
-			found = asp_gap_up(root, &query, &answer);
+			found = space->lookup->find_gap(root, &query, false, &answer);
 		}
 	}
 	if (!found)

@@ -2,7 +2,7 @@
 /*
  * The tree: reading a version, and building the next one.
  *
- * Reading (tree/read.c, tree/gap.c, tree/dump.c) takes a root that the caller
+ * Reading (tree/read.c, tree/gap_body.h, tree/dump.c) takes a root that the caller
  * keeps alive, and plain loads: a published node never changes. Editing
  * (tree/edit.c) works on a private tree that shares what it does not change.
  */
@@ -56,10 +56,6 @@ struct asp_gap_query {
 	uint64_t size, align, guard;
 	uint64_t lo, hi;
 };
-
-/* The lowest, or the highest, start that fits. False if nothing does. */
-bool asp_gap_up(const struct asp_node *root, const struct asp_gap_query *query, uint64_t *start);
-bool asp_gap_down(const struct asp_node *root, const struct asp_gap_query *query, uint64_t *start);
 
 /* first, last, gap of a node that is not empty. */
 struct asp_bounds {
