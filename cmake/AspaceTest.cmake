@@ -24,8 +24,9 @@
 #   model, fault, fuzz
 #              many operations in one thread: neither in builds that are there for
 #              threads (tsan) nor in very slow ones (valgrind, aarch64 under qemu)
-#   tree       about the source tree (headers, install, free-standing, reference):
-#              native builds without sanitizers
+#   tree, bench
+#              about the source tree (headers, install, free-standing, reference), or
+#              the benchmark: native builds without sanitizers
 #
 #   aspace_script_test(NAME name COMMAND ... [LABELS label...] [TIMEOUT seconds])
 #
@@ -71,11 +72,11 @@ endif()
 
 # The kinds that this build leaves out.
 if(ASPACE_VALGRIND)
-	set(kinds_off tree threads conformance examples replay model fault fuzz)
+	set(kinds_off tree bench threads conformance examples replay model fault fuzz)
 elseif(ASPACE_SANITIZE MATCHES "thread" OR CMAKE_CROSSCOMPILING)
-	set(kinds_off tree model fault fuzz)
+	set(kinds_off tree bench model fault fuzz)
 elseif(ASPACE_SANITIZE OR ASPACE_COVERAGE)
-	set(kinds_off tree)
+	set(kinds_off tree bench)
 else()
 	set(kinds_off "")
 endif()
