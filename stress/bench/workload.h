@@ -725,7 +725,7 @@ static void usage(FILE *to)
 	fputs("usage: bench-" PEER_NAME " [OPTION...] WORKLOAD\n"
 	      "\n"
 	      "Runs one workload once and prints its figures as a line of JSON.\n"
-	      "bench/run interleaves all programs and makes tables of it.\n"
+	      "stress/bench/run interleaves all programs and makes tables of it.\n"
 	      "\n"
 	      "  --areas N       how many areas (1000; at least 64)\n"
 	      "  --seconds S     how long each figure is measured at least (0.2)\n"
