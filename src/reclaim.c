@@ -450,7 +450,7 @@ static enum aspace_status wait_and_return(struct aspace *space, uint64_t stamp, 
 	uint32_t seen = atomic_load_explicit(&space->deferred_out, memory_order_relaxed);
 
 	asp_writer_leave(space);
-	if ((how & ASPACE_NOWAIT) || asp_grace_in_section(space->grace))
+	if ((how & ASPACE_NOWAIT) || asp_is_waited_for(space))
 		return ASPACE_BUSY;
 	if (stamp)
 		asp_wait_for_readers(space, stamp);
@@ -462,6 +462,7 @@ static enum aspace_status wait_and_return(struct aspace *space, uint64_t stamp, 
 enum aspace_status aspace_quiesce(struct aspace *space, unsigned how)
 {
 	enum aspace_status status;
+	bool waited_for = asp_is_waited_for(space);
 	uint32_t target;
 	uint64_t nodes;
 
@@ -478,8 +479,8 @@ enum aspace_status aspace_quiesce(struct aspace *space, unsigned how)
 	for (target = space->deferred_in;;) {
 		uint64_t stamp;
 
-		/* Callbacks never run in a reader. */
-		if (!asp_grace_in_section(space->grace) && !run_due(space, !(how & ASPACE_NOWAIT)))
+		/* Callbacks never run in a reader, nor under the lock of another space. */
+		if (!waited_for && !run_due(space, !(how & ASPACE_NOWAIT)))
 			return ASPACE_BUSY;
 		if (asp_deferred_done(space, target))
 			break;

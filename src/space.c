@@ -276,7 +276,7 @@ enum aspace_status aspace_destroy(struct aspace *space, unsigned how)
 		return ASPACE_BUSY;
 	if (atomic_load_explicit(&space->runner, memory_order_relaxed) == asp_thread_self())
 		return ASPACE_DEADLOCK;
-	if (asp_grace_in_section(space->grace) || has_snapshots(space))
+	if (asp_is_waited_for(space) || has_snapshots(space))
 		return ASPACE_BUSY;
 
 	status = how & ASPACE_NOWAIT ? check_idle(space) : make_idle(space);

@@ -181,6 +181,10 @@ enum aspace_status asp_writer_enter(struct aspace *space, unsigned how);
 /* The same without waiting for readers, ever; for calls that make no garbage. */
 enum aspace_status asp_writer_enter_now(struct aspace *space, unsigned how);
 void asp_writer_leave(struct aspace *space);
+/* May somebody be waiting for the calling thread, so that it must not wait for readers?
+ * It is in a section, or holds the writer lock of a space (not counting one that it
+ * gives back first, as it must have done here). */
+bool asp_is_waited_for(struct aspace *space);
 /* Wait for a grace period with the stall hook told; no lock held. */
 void asp_wait_for_readers(struct aspace *space, uint64_t stamp);
 

@@ -109,7 +109,7 @@ static enum aspace_status run(struct aspace *space, const struct request *reques
 		if (status == ASPACE_NO_MEMORY)
 			asp_reclaim_hurry(space);
 		asp_writer_leave(space);
-		if (!wait || (request->how & ASPACE_NOWAIT) || asp_grace_in_section(space->grace))
+		if (!wait || (request->how & ASPACE_NOWAIT) || asp_is_waited_for(space))
 			return status;
 		status = wait_for_leaving(space);
 		if (status != ASPACE_OK)

@@ -2,11 +2,18 @@
 /*
  * Becoming the writer of a space, and ceasing to be.
  *
- * The lock is fair; no grace period is ever waited for with it held. The bound on
- * garbage is kept here, before an operation has done anything: a writer that finds
+ * The lock is fair; no grace period is ever waited for with it held, nor with that of
+ * another space: a reader may be waiting for that one. Each thread counts the writer
+ * locks that it holds; above 0 it is treated as in a section. The bound on garbage is
+ * kept here, before an operation has done anything: a writer that finds
  * it reached gives the lock back, waits for readers, and comes again.
  */
 #include "space.h"
+
+bool asp_is_waited_for(struct aspace *space)
+{
+	return *asp_writer_locks() || asp_grace_in_section(space->grace);
+}
 
 void asp_wait_for_readers(struct aspace *space, uint64_t stamp)
 {
@@ -31,6 +38,7 @@ enum aspace_status asp_writer_enter_now(struct aspace *space, unsigned how)
 	else if (!asp_lock_try(&space->lock))
 		return ASPACE_BUSY;
 	atomic_store_explicit(&space->owner, asp_thread_self(), memory_order_relaxed);
+	++*asp_writer_locks();
 	return ASPACE_OK;
 }
 
@@ -47,7 +55,7 @@ enum aspace_status asp_writer_enter(struct aspace *space, unsigned how)
 			return ASPACE_OK;
 		stamp = asp_reclaim_request(space);
 		asp_writer_leave(space);
-		if ((how & ASPACE_NOWAIT) || asp_grace_in_section(space->grace))
+		if ((how & ASPACE_NOWAIT) || asp_is_waited_for(space))
 			return ASPACE_BUSY;
 		asp_wait_for_readers(space, stamp);
 	}
@@ -58,6 +66,7 @@ void asp_writer_leave(struct aspace *space)
 	uint64_t due = space->deferred.head ? space->deferred.head->stamp : 0;
 
 	atomic_store_explicit(&space->owner, 0, memory_order_relaxed);
+	--*asp_writer_locks();
 	asp_lock_release(&space->lock);
 
 	/* The helper thread gives up where it finds the lock taken. Either it found it

@@ -25,8 +25,9 @@
  *
  * The words used for each call below. *Context: reader-safe* means: may be
  * called inside a read section. *Waits for readers* means: may wait for a grace
- * period; inside a read section, or with ::ASPACE_NOWAIT, such a call answers
- * ::ASPACE_BUSY instead and changes nothing. *Context: anywhere* means: async-signal-safe
+ * period; inside a read section, beside a transaction or in a callback of another
+ * space, or with ::ASPACE_NOWAIT, such a call answers ::ASPACE_BUSY instead and changes
+ * nothing. *Context: anywhere* means: async-signal-safe
  * too (for the default flavour), and allowed in callbacks. No other call may be made
  * in a signal handler, but aspace_fault() and aspace_dump() as they say. A table of
  * all calls is in docs/calls.md.
@@ -145,8 +146,8 @@ ASPACE_API enum aspace_status aspace_create(const struct aspace_options *options
  * With ::ASPACE_NOWAIT only a space that is empty, with nothing on its way, is
  * destroyed, as after aspace_clear() and aspace_quiesce(); else ASPACE_BUSY.
  * Errors: on any status but ASPACE_OK the space is alive. ASPACE_BUSY with a snapshot or a
- * transaction open or inside a read section, ASPACE_DEADLOCK from a callback, or
- * what the backend said, with the areas that remain.
+ * transaction open, inside a read section or with the writer lock of another space held,
+ * ASPACE_DEADLOCK from a callback, or what the backend said, with the areas that remain.
  * Context: waits for readers; not from a signal handler. No other thread may be in a
  * call on the space. O(n).
  */

@@ -39,7 +39,8 @@ enum aspace_status {
 	 * Nothing changed. */
 	ASPACE_NOT_MAPPED,
 	/** The call would have to wait, and may not: it was asked not to, or the
-	 * calling thread is in a read section. Nothing changed. */
+	 * calling thread is in a read section, or has a transaction open on another
+	 * space, or is in a callback of one. Nothing changed. */
 	ASPACE_BUSY,
 	/** The calling thread already holds this space's writer lock: a backend
 	 * or an open transaction of this thread is beneath the call. Waiting

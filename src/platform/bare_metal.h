@@ -23,12 +23,18 @@
 struct asp_bare_cpu {
 	_Alignas(64) _Atomic uint64_t sections;
 	_Atomic bool online;
+	unsigned writer_locks; /* the CPU's own: see asp_writer_locks() */
 	/* The value of sections at which the grace period in progress found the CPU in
 	 * a section; 0: it does not wait for this CPU. The poller's. */
 	uint64_t awaited;
 };
 
 extern struct asp_bare_cpu asp_bare_cpus[ASPACE_BARE_CPUS_MAX];
+
+static inline unsigned *asp_writer_locks(void)
+{
+	return &asp_bare_cpus[aspace_bare_cpu()].writer_locks;
+}
 
 static inline void asp_read_lock(struct asp_grace *grace)
 {

@@ -71,6 +71,13 @@ void __tsan_release(void *addr);
  * first use. */
 #define ASP_THREAD_LOCAL _Thread_local __attribute__((tls_model("initial-exec")))
 
+extern ASP_THREAD_LOCAL unsigned asp_writer_lock_count;
+
+static inline unsigned *asp_writer_locks(void)
+{
+	return &asp_writer_lock_count;
+}
+
 struct asp_grace {
 	/* NULL: bp, inlined. What readers load stands alone on its line. */
 	const struct rcu_flavor_struct *flavour;

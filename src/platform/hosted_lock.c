@@ -32,6 +32,8 @@
  * critical sections that publish an update. */
 #define SPINS 100
 
+ASP_THREAD_LOCAL unsigned asp_writer_lock_count;
+
 static void relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)

@@ -37,6 +37,10 @@ void asp_lock_init(struct asp_lock *lock);
 void asp_lock_acquire(struct asp_lock *lock);
 bool asp_lock_try(struct asp_lock *lock);
 void asp_lock_release(struct asp_lock *lock);
+/* static inline unsigned *asp_writer_locks(void);
+ *
+ * A number of the calling thread's own (bare metal: CPU's), 0 at first: how many writer
+ * locks of spaces it holds. A signal handler leaves it as it found it. Inlined. */
 /* In a forked child: the calling thread holds the lock and all waiters are gone. */
 void asp_lock_forget_waiters(struct asp_lock *lock);
 

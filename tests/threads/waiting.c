@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Who waits, who does not, and for how much: BUSY under contention, updates inside read
- * sections, the bound on garbage with a reader that is stuck, the order of writers, and
- * the cancellation of threads that wait.
+ * sections and beside the lock of another space, the bound on garbage with a reader that
+ * is stuck, the order of writers, and the cancellation of threads that wait.
  */
 #include "crew.h"
 #include "space.h"
@@ -233,6 +233,102 @@ static void test_leaving_in_section(void)
 	aspace_read_end(&view);
 	check_ok(aspace_map(space, page(1), 0, aspace_null_backend(), NULL, 0));
 	end_space(space);
+}
+
+/* ---- Two spaces ------------------------------------------------------------------- */
+
+/* One whose lock is held, one at its bound, one with a leaving area. */
+static struct aspace *locked, *full, *left;
+static _Atomic bool in_section;
+static unsigned answered;
+
+static void may_not_stall(void *ctx, struct aspace *space, uint64_t waited_ms)
+{
+	(void)ctx;
+	if (queue_length(locked))
+		fail("%s waits for readers beside the lock of another space, %llu ms",
+		     space == full ? "full" : "left", (unsigned long long)waited_ms);
+}
+
+/* Waits, in its section, for the lock that is held: whoever holds it must not wait for
+ * readers. */
+static void *update_in_section(void *unused)
+{
+	struct aspace_view view;
+
+	(void)unused;
+	aspace_read_begin(locked, &view);
+	atomic_store(&in_section, true);
+	check_ok(map_page(locked, 7, 0));
+	aspace_read_end(&view);
+	return NULL;
+}
+
+static void expect_busy(enum aspace_status status)
+{
+	check_status(status, ASPACE_BUSY);
+	answered++;
+}
+
+/* With the lock of that one held. */
+static pthread_t use_other_spaces(void)
+{
+	struct aspace_txn *txn;
+	pthread_t reader;
+
+	atomic_store(&in_section, false);
+	reader = spawn(update_in_section, NULL);
+	until(atomic_load(&in_section) && queue_length(locked) == 2);
+	check_ok(aspace_map(left, page(1), 0, aspace_null_backend(), NULL, 0));
+	check_ok(aspace_unmap(left, page(1), 0));
+	fill_up(full);
+	expect_busy(map_page(full, 1, 0));
+	expect_busy(aspace_txn_begin(full, 0, &txn));
+	expect_busy(aspace_quiesce(full, 0));
+	expect_busy(aspace_destroy(full, 0));
+	expect_busy(aspace_map(left, page(1), 0, aspace_null_backend(), NULL, 0));
+	expect_busy(aspace_quiesce(left, 0));
+	check(queue_length(locked) == 2);
+	return reader;
+}
+
+static bool use_in_callback(void *ctx, const struct aspace_area *area, uint64_t *flags)
+{
+	(void)area;
+	*flags = 9;
+	*(pthread_t *)ctx = use_other_spaces();
+	return true;
+}
+
+static void test_other_spaces(void)
+{
+	struct aspace_options options = {.stalled = may_not_stall, .stall_ms = 1};
+	struct aspace_txn *txn;
+	pthread_t reader;
+
+	locked = make_space(&options);
+	check_ok(map_page(locked, 1, 0));
+	for (int callback = 0; callback < 2; callback++) {
+		options.garbage_max = 0x8000;
+		full = make_space(&options);
+		left = make_space(&(struct aspace_options){
+			.stalled = may_not_stall, .stall_ms = 1, .mode = ASPACE_GRACE_UNMAP});
+		if (callback) {
+			check_ok(aspace_protect_with(locked, page(1), use_in_callback, &reader, 0));
+		} else {
+			check_ok(aspace_txn_begin(locked, 0, &txn));
+			reader = use_other_spaces();
+			check_ok(aspace_txn_commit(txn));
+		}
+		join(reader);
+		check_ok(map_page(full, 1, 0));
+		check_ok(aspace_map(left, page(1), 0, aspace_null_backend(), NULL, 0));
+		check_ok(aspace_quiesce(left, 0));
+		end_space(full);
+		end_space(left);
+	}
+	end_space(locked);
+	printf("%-40s %9u busy\n", "beside the lock of another space", answered);
 }
 
 /* ---- NOWAIT -------------------------------------------------------------------- */
@@ -482,6 +578,7 @@ int main(int argc, char **argv)
 	test_bound();
 	test_sections();
 	test_leaving_in_section();
+	test_other_spaces();
 	test_nowait();
 	test_fairness();
 	test_cancellation();
