@@ -67,6 +67,21 @@ static struct asp_action *next_action(struct aspace_txn *txn, struct asp_action 
 	for (phase = 0, action = next_action(txn, NULL, &phase); action;                           \
 	     action = next_action(txn, action, &phase))
 
+/* Where the range is mapped again, what has been mapped there counts. */
+static unsigned count_borders(const struct aspace_txn *txn, struct aspace_range range)
+{
+	uint64_t lo = range.start.value;
+	struct asp_cursor cursor;
+	unsigned borders = 0;
+	bool more = asp_cursor_seek(&cursor, txn->edit.root, lo ? lo - 1 : 0);
+
+	if (more && asp_cursor_start(&cursor) < lo) {
+		borders++;
+		more = asp_cursor_next(&cursor);
+	}
+	return borders + (more && asp_cursor_start(&cursor) <= range.end.value);
+}
+
 static enum aspace_status prepare(struct aspace_txn *txn)
 {
 	struct asp_action *action;
@@ -79,6 +94,8 @@ static enum aspace_status prepare(struct aspace_txn *txn)
 
 		if (!ops->prepare)
 			continue;
+		if (txn->action_count > 1 && action->change.kind == ASPACE_CHANGE_UNMAP)
+			action->change.borders = count_borders(txn, action->change.range);
 		status = ops->prepare(action->backend, &action->change);
 		if (status != ASPACE_OK)
 			return status;

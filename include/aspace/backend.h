@@ -64,6 +64,10 @@ struct aspace_change {
 	uint64_t new_flags;
 	/** The user object of the area; not a reference of the backend's own. */
 	void *user;
+	/** UNMAP as one of several changes of an operation (else 0): at how many ends of
+	 * @c range, 0 to 2, there will be an area afterwards. For backends that must count
+	 * how often something is cut in two. */
+	unsigned borders;
 };
 
 /** Kinds of access that a fault reports; a bit mask. */

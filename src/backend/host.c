@@ -22,8 +22,12 @@
  *     a change is known from old_flags.
  *  4. What drops contents without a way back (decommit), and advice, wait in `late` until
  *     flush; an undo takes them out again.
- *  5. Of the ballast, `ballast_held` pairs of mappings are cut out, the first ones.
- *  6. errno after a call is errno before it.
+ *  5. Of the ballast, `ballast_held` pairs of mappings are cut out, the first ones; outside
+ *     a batch at most BALLAST_PAIRS.
+ *  6. In a batch with several changes that lose contents, the ballast holds what those that
+ *     are still to be made can add to the process's mappings, and what undoing the others
+ *     takes.
+ *  7. errno after a call is errno before it.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
@@ -58,7 +62,6 @@
 /* Each pair is a readable page between inaccessible ones: two mappings more. */
 #define BALLAST_PAIRS       24
 #define BALLAST_PAIRS_UNMAP (BALLAST_PAIRS / 3)
-#define BALLAST_PAGES       (2 * BALLAST_PAIRS + 1)
 /* In the file far behind any window, so that the two never become one mapping. */
 #define BALLAST_OFFSET (UINT64_C(1) << 50)
 
@@ -79,8 +82,13 @@ struct aspace_host {
 	int fd; /* of the reservation; -1: anonymous */
 
 	char *ballast;
-	unsigned ballast_held;
+	size_t ballast_held, ballast_capacity; /* pairs */
 	uint64_t ballast_given_up;
+
+	/* This batch: changes prepared that lose contents, the mappings that these can add,
+	 * and whether one of them has been made. */
+	size_t losses, additions;
+	bool lost;
 
 	struct late *late;
 	size_t late_capacity; /* entries */
@@ -127,32 +135,77 @@ int aspace_host_protection(uint64_t flags)
 /* ---- Ballast ---------------------------------------------------------------------
  *
  * Mappings kept in reserve below the kernel's limit. The limit counts mappings of the
- * whole process, so a refusal can come at any call; taking calls back must not meet it.
- * Undoing an operation ends with the number of mappings that it began with, and needs
- * two or three more on the way: some dozens are plenty.
+ * whole process, so a refusal can come at any call. Undo must not meet it: it
+ * ends with the number of mappings that the operation began with, and needs two or three
+ * more on the way, so some dozens are plenty. Nor may a change that comes after one which
+ * has lost contents, because then the operation could not be taken back: in a batch with
+ * several of these, the ballast grows beforehand by what they can add.
+ *
+ * A change adds two mappings at most, one for each end that cuts something. For an unmap
+ * the library says at how many ends something stays, mostly none; without that,
+ * unmapping everything would ask for more than the limit just when it is near.
  */
 
-/* Cut out what is missing, as far as the limit allows. */
-static void ballast_fill(struct aspace_host *host)
+static size_t ballast_size(const struct aspace_host *host, size_t pairs)
 {
-	while (host->ballast_held < BALLAST_PAIRS) {
-		char *page = host->ballast + (2 * host->ballast_held + 1) * host->page;
-
-		if (mprotect(page, host->page, PROT_READ))
-			return;
-		host->ballast_held++;
-	}
+	return (2 * pairs + 1) * host->page;
 }
 
-/* One mapping again. Cuts nothing, so it works at the limit (munmap might not, if
- * the kernel has merged the region with a neighbour). */
+/* Let go of all but @pairs of them. Cuts nothing, so it works at the limit (munmap might
+ * not, if the kernel has merged the region with a neighbour). */
+static void ballast_keep(struct aspace_host *host, size_t pairs)
+{
+	char *rest = host->ballast + 2 * pairs * host->page;
+
+	if (host->ballast_held <= pairs)
+		return;
+	mprotect(rest, ballast_size(host, host->ballast_capacity - pairs), PROT_NONE);
+	host->ballast_held = pairs;
+}
+
 static void ballast_drop(struct aspace_host *host)
 {
 	if (!host->ballast_held)
 		return;
-	mprotect(host->ballast, BALLAST_PAGES * host->page, PROT_NONE);
-	host->ballast_held = 0;
+	ballast_keep(host, 0);
 	host->ballast_given_up++;
+}
+
+static void *map_inaccessible(void *address, size_t size, int fd, uint64_t offset, int how)
+{
+	int flags = MAP_PRIVATE | MAP_NORESERVE | how | (fd < 0 ? MAP_ANONYMOUS : 0);
+
+	return mmap(address, size, PROT_NONE, flags, fd, fd < 0 ? 0 : (off_t)offset);
+}
+
+/* A region for that many pairs, in place of the one that there is. */
+static bool ballast_make(struct aspace_host *host, size_t pairs)
+{
+	char *p = map_inaccessible(NULL, ballast_size(host, pairs), host->fd, BALLAST_OFFSET, 0);
+
+	if (p == MAP_FAILED)
+		return false;
+	if (host->ballast) {
+		ballast_keep(host, 0);
+		munmap(host->ballast, ballast_size(host, host->ballast_capacity));
+	}
+	host->ballast = p;
+	host->ballast_capacity = pairs;
+	return true;
+}
+
+/* Cut out what is missing of @pairs, as far as the limit allows. */
+static void ballast_fill(struct aspace_host *host, size_t pairs)
+{
+	if (pairs > host->ballast_capacity && !ballast_make(host, 2 * pairs))
+		pairs = host->ballast_capacity;
+	while (host->ballast_held < pairs) {
+		char *held = host->ballast + (2 * host->ballast_held + 1) * host->page;
+
+		if (mprotect(held, host->page, PROT_READ))
+			return;
+		host->ballast_held++;
+	}
 }
 
 /* ---- Mappings ---------------------------------------------------------------------- */
@@ -514,13 +567,45 @@ static enum aspace_status do_move(struct aspace_host *host, const struct aspace_
 
 typedef enum aspace_status change_fn(struct aspace_host *host, const struct aspace_change *change);
 
+static bool loses_contents(enum aspace_change_kind kind)
+{
+	return kind == ASPACE_CHANGE_REPLACE || kind == ASPACE_CHANGE_UNMAP;
+}
+
+/* May the change have of the ballast? An undo; an unmap, which mostly makes room; what
+ * prepare has filled it up for. The only replace of a batch can be refused without harm. */
+static bool may_spend(const struct aspace_host *host, const struct aspace_change *change)
+{
+	if (change->undo || change->kind == ASPACE_CHANGE_UNMAP || host->lost)
+		return true;
+	return change->kind == ASPACE_CHANGE_REPLACE && host->losses > 1;
+}
+
+/* A change was refused for want of mappings: once more on the ballast. An undo, which
+ * leaves the next prepare to fill it up again, and an unmap alone, which has mostly made room
+ * for that, get all of it; one of several changes gets it pair by pair. */
+static enum aspace_status apply_on_ballast(struct aspace_host *host,
+					   const struct aspace_change *change, change_fn *apply)
+{
+	bool by_pairs = !change->undo && host->losses > 1;
+	enum aspace_status status;
+
+	host->ballast_given_up++;
+	do {
+		ballast_keep(host, by_pairs ? host->ballast_held - 1 : 0);
+		status = apply(host, change);
+	} while (status == ASPACE_NO_MEMORY && host->ballast_held);
+	if (!change->undo)
+		ballast_fill(host, BALLAST_PAIRS);
+	return status;
+}
+
 /* What all changes have in common around @apply. */
 static enum aspace_status change_with(struct aspace_backend *backend,
 				      const struct aspace_change *change,
 				      enum aspace_change_kind kind, change_fn *apply)
 {
 	struct aspace_host *host = host_of(backend);
-	bool unmaps = kind == ASPACE_CHANGE_UNMAP;
 	enum aspace_status status;
 	int saved = errno;
 
@@ -528,14 +613,10 @@ static enum aspace_status change_with(struct aspace_backend *backend,
 		return ASPACE_INVALID_PARAM;
 	late_settle(host, change->range, change->undo);
 	status = apply(host, change);
-	if (status == ASPACE_NO_MEMORY && (change->undo || unmaps) && host->ballast_held) {
-		ballast_drop(host);
-		status = apply(host, change);
-		/* What an undo spent comes back at the next prepare. An unmap has mostly made
-		 * room, and the next must not find the ballast empty. */
-		if (!change->undo)
-			ballast_fill(host);
-	}
+	if (status == ASPACE_NO_MEMORY && host->ballast_held && may_spend(host, change))
+		status = apply_on_ballast(host, change, apply);
+	if (status == ASPACE_OK && !change->undo)
+		host->lost |= loses_contents(kind);
 	errno = saved;
 	return status;
 }
@@ -571,18 +652,30 @@ static enum aspace_status host_move(struct aspace_backend *backend,
 	return change_with(backend, change, ASPACE_CHANGE_MOVE, do_move);
 }
 
+/* Pairs that the ballast must hold before the batch begins. */
+static size_t ballast_wanted(const struct aspace_host *host, const struct aspace_change *change)
+{
+	size_t pairs = change->kind == ASPACE_CHANGE_UNMAP ? BALLAST_PAIRS_UNMAP : BALLAST_PAIRS;
+
+	return host->losses > 1 ? pairs + (host->additions + 1) / 2 : pairs;
+}
+
 static enum aspace_status host_prepare(struct aspace_backend *backend,
 				       const struct aspace_change *change)
 {
 	struct aspace_host *host = host_of(backend);
-	unsigned wanted = change->kind == ASPACE_CHANGE_UNMAP ? BALLAST_PAIRS_UNMAP : BALLAST_PAIRS;
+	size_t late = host->late_promised + late_needed(change), wanted;
 	int saved = errno;
-	size_t late;
 
 	if (!change_usable(host, change))
 		return ASPACE_INVALID_PARAM;
-	late = host->late_promised + late_needed(change);
-	ballast_fill(host);
+	/* A map that is prepared after one of these is made after it. */
+	if (loses_contents(change->kind) || (host->losses && change->kind == ASPACE_CHANGE_MAP)) {
+		host->losses++;
+		host->additions += change->kind == ASPACE_CHANGE_UNMAP ? change->borders : 2;
+	}
+	wanted = ballast_wanted(host, change);
+	ballast_fill(host, wanted > BALLAST_PAIRS ? wanted : BALLAST_PAIRS);
 	if (host->ballast_held < wanted || !late_reserve(host, host->late_count + late)) {
 		errno = saved;
 		return ASPACE_NO_MEMORY;
@@ -601,6 +694,9 @@ static void host_flush(struct aspace_backend *backend)
 		late_run(host, &host->late[i]);
 	host->late_count = 0;
 	host->late_promised = 0;
+	host->losses = host->additions = 0;
+	host->lost = false;
+	ballast_keep(host, BALLAST_PAIRS);
 	errno = saved;
 }
 
@@ -657,13 +753,6 @@ static int open_reservation(void)
 	return fd;
 }
 
-static void *map_inaccessible(void *address, size_t size, int fd, uint64_t offset, int how)
-{
-	int flags = MAP_PRIVATE | MAP_NORESERVE | how | (fd < 0 ? MAP_ANONYMOUS : 0);
-
-	return mmap(address, size, PROT_NONE, flags, fd, fd < 0 ? 0 : (off_t)offset);
-}
-
 static enum aspace_status reserve_window(struct aspace_host *host,
 					 const struct aspace_host_options *o)
 {
@@ -683,17 +772,6 @@ static enum aspace_status reserve_window(struct aspace_host *host,
 	}
 	host->window = aspace_range_of((uintptr_t)p, (uintptr_t)p + o->window);
 	return ASPACE_OK;
-}
-
-static enum aspace_status make_ballast(struct aspace_host *host)
-{
-	char *p = map_inaccessible(NULL, BALLAST_PAGES * host->page, host->fd, BALLAST_OFFSET, 0);
-
-	if (p == MAP_FAILED)
-		return ASPACE_NO_MEMORY;
-	host->ballast = p;
-	ballast_fill(host);
-	return host->ballast_held == BALLAST_PAIRS ? ASPACE_OK : ASPACE_NO_MEMORY;
 }
 
 static void *own_page(size_t size)
@@ -721,7 +799,8 @@ static enum aspace_status host_init(struct aspace_host *host, const struct aspac
 	if (!host->late)
 		return ASPACE_NO_MEMORY;
 	host->late_capacity = host->page / sizeof(struct late);
-	return make_ballast(host);
+	ballast_fill(host, BALLAST_PAIRS);
+	return host->ballast_held == BALLAST_PAIRS ? ASPACE_OK : ASPACE_NO_MEMORY;
 }
 
 enum aspace_status aspace_host_create(const struct aspace_host_options *o, struct aspace_host **out)
@@ -758,8 +837,8 @@ void aspace_host_destroy(struct aspace_host *host)
 	/* First the ballast: at the limit it makes room for the cut that the window's
 	 * edge needs where the kernel has merged an area with a neighbour outside. */
 	if (host->ballast) {
-		ballast_drop(host);
-		munmap(host->ballast, BALLAST_PAGES * host->page);
+		ballast_keep(host, 0);
+		munmap(host->ballast, ballast_size(host, host->ballast_capacity));
 	}
 	if (host->window.end.value)
 		munmap(pointer(host->window.start), length(host->window));
@@ -794,7 +873,7 @@ bool aspace_host_marks_free(const struct aspace_host *host)
 struct aspace_host_ballast aspace_host_ballast(const struct aspace_host *host)
 {
 	return (struct aspace_host_ballast){
-		.held = 2 * host->ballast_held,
+		.held = (unsigned)(2 * host->ballast_held),
 		.full = 2 * BALLAST_PAIRS,
 		.given_up = host->ballast_given_up,
 	};

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE 1
 #endif
 
+#include <aspace/aspace.h>
 #include <aspace/backend/host.h>
 
 #include <errno.h>
@@ -843,15 +844,149 @@ static void test_mapping_limit(void **state)
 	assert_int_equal(count_mappings(), mappings);
 }
 
+/* ---- Operations of several changes, at the limit ------------------------------------- */
+
+struct others {
+	char *region;
+	uint64_t pages, taken;
+};
+
+/* Take all mappings that there are but those for @spare changes. */
+static void take_all_but(struct others *others, uint64_t spare)
+{
+	others->pages = mapping_limit() + 1000;
+	others->region = mmap(NULL, others->pages * page, PROT_NONE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	assert_true(others->region != MAP_FAILED);
+	others->taken = take_mappings(others->region, others->pages);
+	assert_true(others->taken > spare);
+	for (; spare; spare--) {
+		char *last = others->region + (2 * others->taken - 1) * page;
+
+		assert_int_equal(mprotect(last, page, PROT_NONE), 0);
+		others->taken--;
+	}
+}
+
+static void give_all_back(struct others *others)
+{
+	assert_int_equal(mprotect(others->region, others->pages * page, PROT_NONE), 0);
+	munmap(others->region, others->pages * page);
+}
+
+/* Every second of these pages, from the second on, is unmapped or mapped afresh. */
+static enum aspace_status change_alternate(struct aspace *space, struct aspace_host *h,
+					   uint64_t changes, bool replaces)
+{
+	struct aspace_txn *txn;
+	enum aspace_status status = aspace_txn_begin(space, 0, &txn);
+
+	for (uint64_t i = 0; i < changes && status == ASPACE_OK; i++) {
+		uint64_t start = (uintptr_t)at(h, 2 * i + 1);
+		struct aspace_range range = aspace_range_of(start, start + page);
+
+		status = replaces ? aspace_txn_map(txn, range, R, aspace_host_backend(h), NULL,
+						   ASPACE_REPLACE)
+				  : aspace_txn_unmap(txn, range, 0);
+	}
+	assert_int_equal(status, ASPACE_OK);
+	return aspace_txn_commit(txn);
+}
+
+/* One page of each two lost its contents, or none did. */
+static void check_alternate(struct aspace *space, struct aspace_host *h, uint64_t pages,
+			    bool changed, bool replaced)
+{
+	struct aspace_violation violation;
+
+	assert_int_equal(aspace_validate(space, &violation, 0), ASPACE_OK);
+	assert_int_equal(aspace_count(space), !changed ? 1 : replaced ? pages : pages / 2 + 1);
+	for (uint64_t n = 0; n < pages; n++) {
+		if (n % 2 == 0 || !changed)
+			assert_int_equal(*at(h, n), 'a');
+		else if (replaced)
+			assert_int_equal(*at(h, n), 0);
+	}
+}
+
+static void try_alternate(uint64_t changes, bool replaces, uint64_t spare,
+			  enum aspace_status expected)
+{
+	struct aspace_options options = {.size = sizeof(options), .granule = page};
+	struct aspace_host_ballast ballast;
+	uint64_t pages = 2 * changes + 1; /* each change cuts at both ends */
+	struct others others;
+	struct aspace *space;
+	struct aspace_host *h = make(pages, false);
+
+	options.limits = aspace_host_window(h);
+	assert_int_equal(aspace_create(&options, &space), ASPACE_OK);
+	assert_int_equal(aspace_map(space, options.limits, RW, aspace_host_backend(h), NULL, 0),
+			 ASPACE_OK);
+	memset(at(h, 0), 'a', pages * page);
+	/* Nodes and actions, so that only the kernel's limit is met. */
+	assert_int_equal(change_alternate(space, h, changes, true), ASPACE_OK);
+	assert_int_equal(aspace_clear(space, 0), ASPACE_OK);
+	assert_int_equal(aspace_map(space, options.limits, RW, aspace_host_backend(h), NULL, 0),
+			 ASPACE_OK);
+	memset(at(h, 0), 'a', pages * page);
+	assert_int_equal(aspace_quiesce(space, 0), ASPACE_OK);
+
+	take_all_but(&others, spare);
+	assert_int_equal(change_alternate(space, h, changes, replaces), expected);
+	check_alternate(space, h, pages, expected == ASPACE_OK, replaces);
+	ballast = aspace_host_ballast(h);
+	assert_true(ballast.held <= ballast.full);
+
+	/* What is mapped can go, though many changes do it. */
+	assert_int_equal(aspace_clear(space, 0), ASPACE_OK);
+	assert_int_equal(aspace_count(space), 0);
+	give_all_back(&others);
+	assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
+	aspace_host_destroy(h);
+}
+
+static void test_limit_in_transactions(void **state)
+{
+	(void)state;
+	skip_if_emulated("has a mapping limit of its own");
+	if (SANITIZED || mapping_limit() > 2000000) {
+		print_message("skipped: a sanitizer, or a high limit\n");
+		skip();
+	}
+	/* One replace alone may be refused when it comes to it; of two, the second must not. */
+	try_alternate(1, true, 0, ASPACE_NO_MEMORY);
+	try_alternate(1, true, 1, ASPACE_OK);
+	try_alternate(2, true, 0, ASPACE_NO_MEMORY);
+	try_alternate(2, true, 1, ASPACE_NO_MEMORY);
+	try_alternate(2, true, 4, ASPACE_OK);
+	/* Unmaps have what the ballast holds, less a reserve. */
+	try_alternate(10, false, 0, ASPACE_OK);
+	try_alternate(24, false, 0, ASPACE_NO_MEMORY);
+	try_alternate(24, false, 12, ASPACE_OK);
+	/* More than the ballast's region holds at first. */
+	try_alternate(200, false, 100, ASPACE_NO_MEMORY);
+	try_alternate(200, false, 250, ASPACE_OK);
+	try_alternate(200, true, 250, ASPACE_OK);
+	try_alternate(200, true, 100, ASPACE_NO_MEMORY);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_create),      cmocka_unit_test(test_leaves_nothing),
-		cmocka_unit_test(test_protections), cmocka_unit_test(test_refusals),
-		cmocka_unit_test(test_decommit),    cmocka_unit_test(test_many_decommits),
-		cmocka_unit_test(test_move),        cmocka_unit_test(test_move_several_mappings),
-		cmocka_unit_test(test_hugepage),    cmocka_unit_test(test_fault),
-		cmocka_unit_test(test_anonymous),   cmocka_unit_test(test_mapping_limit),
+		cmocka_unit_test(test_create),
+		cmocka_unit_test(test_leaves_nothing),
+		cmocka_unit_test(test_protections),
+		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_decommit),
+		cmocka_unit_test(test_many_decommits),
+		cmocka_unit_test(test_move),
+		cmocka_unit_test(test_move_several_mappings),
+		cmocka_unit_test(test_hugepage),
+		cmocka_unit_test(test_fault),
+		cmocka_unit_test(test_anonymous),
+		cmocka_unit_test(test_mapping_limit),
+		cmocka_unit_test(test_limit_in_transactions),
 	};
 
 	page = (uint64_t)sysconf(_SC_PAGESIZE);

@@ -125,7 +125,7 @@ struct aspace_host_ballast {
 	unsigned held;
 	/** Mappings held when nothing is wrong. */
 	unsigned full;
-	/** How often it was given up, because an undo or an unmap met the limit. */
+	/** How often it was given up, or a part of it, because such a change met the limit. */
 	uint64_t given_up;
 };
 
@@ -133,9 +133,11 @@ struct aspace_host_ballast {
  * How is the ballast?
  *
  * Rules: `prepare` fills it up, and where it cannot, answers ASPACE_NO_MEMORY; but an
- * unmap, which mostly makes room, is content with a third of it. An undo that
- * meets the limit gives the ballast up and tries again. So does an unmap, which then
- * takes back what the limit allows. Nothing else spends it.
+ * unmap, which mostly makes room, is content with a third of it. Where an operation makes
+ * several changes that lose contents, it holds on top of that what these may need, so that
+ * none is refused after another has been made. An undo that meets the limit gives
+ * the ballast up and tries again. So does an unmap, which then takes back what the limit
+ * allows, and each of several such changes, which take what they need. Nothing else spends it.
  * Context: reader-safe; not from a signal handler or a callback, and not beside a call of
  * the backend. O(1).
  */
