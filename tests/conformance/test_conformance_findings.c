@@ -460,6 +460,37 @@ static void garbage_comes_back_when_memory_runs_out(void **state)
 	assert_int_equal(bytes_used, 0);
 }
 
+/* A search for the end of the 64-bit space, by an unmap of what ends there, just after an edit
+ * that made the last search void. */
+static void a_leaving_area_ends_at_the_top(void **state)
+{
+	enum { AREAS = 40 };
+	const uint64_t top = UINT64_MAX;
+	struct aspace_txn *txn;
+
+	(void)state;
+	open_space((struct aspace_options){.mode = ASPACE_GRACE_UNMAP});
+	for (uint64_t areas = 1; areas <= AREAS; areas++) {
+		uint64_t first = top - 16 * areas;
+
+		assert_ok(aspace_txn_begin(space, 0, &txn));
+		for (uint64_t i = 0; i < areas; i++) {
+			uint64_t start = first + 16 * i, end = i + 1 == areas ? top : start + 8;
+
+			assert_ok(aspace_txn_map(txn, range(start, end), 1, &backend, NULL, 0));
+		}
+		assert_ok(aspace_txn_unmap(txn, range(top - 16, top), 0));
+		assert_ok(aspace_txn_commit(txn));
+		assert_int_equal(aspace_count(space), areas - 1);
+		assert_ok(aspace_validate(space, NULL, 0));
+		for (uint64_t i = 0; i + 1 < areas; i++)
+			assert_ok(aspace_find(space, at(first + 16 * i), NULL));
+		assert_ok(aspace_clear(space, 0));
+		assert_ok(aspace_quiesce(space, 0));
+	}
+	close_space();
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, reset)
 
 int main(void)
@@ -478,6 +509,7 @@ int main(void)
 		TEST(after_clear_and_quiesce_destroy_need_not_wait),
 		TEST(a_writer_at_the_bound_does_not_wait_for_callbacks),
 		TEST(garbage_comes_back_when_memory_runs_out),
+		TEST(a_leaving_area_ends_at_the_top),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
