@@ -14,7 +14,8 @@ enum state { FREE, MAPPED, LEAVING };
 
 struct cell {
 	uint8_t state, backend, flags, user;
-	uint8_t cut; /* an area begins here even if the cell before is equal */
+	uint8_t cut;   /* an area begins here even if the cell before is equal */
+	uint8_t fresh; /* mapped by the open transaction: an unmap there leaves nothing */
 };
 
 /* A backend that keeps what it was told, cell by cell, and refuses what is not so. */
@@ -50,6 +51,12 @@ struct model {
 	struct given given;
 	long refuse_in; /* calls until one refuses; -1: none does */
 	bool refused;   /* one did, in this operation */
+	/* Deferred unmaps run when readers let them. Where they may be refused the model is
+	 * such a reader, so that it knows when: between two let_leave(). */
+	bool holds_leaving;
+	struct aspace_view section;
+	bool leaves; /* they run now */
+	uint64_t leaving_refused, came_back;
 	uint64_t step;
 	const char *operation;
 };
@@ -91,6 +98,7 @@ static bool refuses(struct model *m)
 		return false;
 	m->refused = true;
 	m->tally->refused++;
+	m->leaving_refused += m->leaves;
 	return true;
 }
 
@@ -293,10 +301,12 @@ static void cells_map(struct model *m, uint32_t lo, uint32_t hi, struct cell cel
 
 static void cells_unmap(struct model *m, uint32_t lo, uint32_t hi)
 {
+	bool leaves = m->config.mode & ASPACE_GRACE_UNMAP;
+
 	cut_at(m, hi);
 	for (uint32_t i = lo; i < hi; i++) {
 		if (m->cells[i].state == MAPPED)
-			m->cells[i].state = m->config.mode & ASPACE_GRACE_UNMAP ? LEAVING : FREE;
+			m->cells[i].state = leaves && !m->cells[i].fresh ? LEAVING : FREE;
 		m->cells[i].cut = 0;
 	}
 }
@@ -426,7 +436,10 @@ static void learn(struct model *m)
 	uint32_t lo, hi;
 
 	m->tally->bad_states++;
-	memset(m->cells, 0, m->config.cells * sizeof(*m->cells));
+	for (uint32_t i = 0; i < m->config.cells; i++) {
+		if (m->cells[i].state != LEAVING)
+			m->cells[i] = (struct cell){0};
+	}
 	aspace_read_begin(m->space, &view);
 	aspace_iter_begin(&view, aspace_va(0), &iter);
 	while (aspace_iter_next(&iter, &area)) {
@@ -470,8 +483,11 @@ static void op_map(struct model *m, struct aspace_txn *txn)
 		wanted = ASPACE_NOT_SUPPORTED;
 	else if (!how && any_mapped(m, lo, hi))
 		wanted = ASPACE_ALREADY_EXISTS;
+	else if (m->holds_leaving && any_leaving(m, lo, hi))
+		wanted = ASPACE_BUSY;
 	else if (txn && any_leaving(m, lo, hi))
 		return; /* BUSY or not: the helper thread decides */
+	cell.fresh = txn != NULL;
 	take_reference(m, &cell);
 	status = txn ? aspace_txn_map(txn, range_of(m, lo, hi), cell.flags, backend_of(m, &cell),
 				      user_of(&cell), how)
@@ -604,19 +620,53 @@ static bool model_gap(const struct model *m, const struct aspace_gap *gap, uint6
 	return gap->wrap && brute_force(m, gap, lo, hi, answer);
 }
 
-/* What is leaving may go at any time; a model that asks for gaps must know. */
+/* The backend would not unmap it, so the area is back. Runs on whatever thread did that, and
+ * the model's waits for it. */
+static void bring_back(void *ctx, struct aspace *space, const struct aspace_area *area,
+		       enum aspace_status status)
+{
+	struct model *m = ctx;
+	uint32_t lo, hi;
+
+	(void)space;
+	expect(m, m->leaves && status != ASPACE_OK, "a deferred unmap was refused", 0);
+	cells_of(m, (struct aspace_range){area->start, area->end}, &lo, &hi);
+	for (uint32_t i = lo; i < hi; i++) {
+		expect(m, m->cells[i].state == LEAVING, "what comes back was not leaving", i);
+		m->cells[i].state = MAPPED;
+		m->cells[i].flags = (uint8_t)area->flags;
+		m->cells[i].cut = 0; /* as operations on holes leave them behind */
+	}
+	cut_at(m, lo);
+	cut_at(m, hi);
+	m->came_back++;
+	m->tally->came_back++;
+}
+
+/* What is leaving may go at any time, or here at the latest; a model that asks for gaps
+ * must know. */
 static void let_leave(struct model *m)
 {
 	enum aspace_status status;
 
 	if (!(m->config.mode & ASPACE_GRACE_UNMAP))
 		return;
+	m->leaving_refused = m->came_back = 0;
+	m->leaves = true;
+	if (m->holds_leaving)
+		aspace_read_end(&m->section);
 	status = aspace_quiesce(m->space, 0);
-	expect(m, status == ASPACE_OK, aspace_status_string(status), 0);
+	expect(m, status == (m->came_back ? ASPACE_BAD_STATE : ASPACE_OK),
+	       aspace_status_string(status), 0);
+	expect(m, m->came_back == m->leaving_refused, "refusals and areas that came back differ",
+	       m->came_back);
+	m->leaves = false;
 	for (uint32_t i = 0; i < m->config.cells; i++) {
 		if (m->cells[i].state == LEAVING)
 			m->cells[i].state = FREE;
 	}
+	if (m->holds_leaving)
+		aspace_read_begin(m->space, &m->section);
 }
 
 static void op_find_free(struct model *m, struct aspace_txn *txn)
@@ -652,6 +702,7 @@ static void op_map_anywhere(struct model *m, struct aspace_txn *txn)
 		return;
 	let_leave(m);
 	wanted = model_gap(m, &gap, &answer) ? ASPACE_OK : ASPACE_NO_SPACE;
+	cell.fresh = txn != NULL;
 	take_reference(m, &cell);
 	status = txn ? aspace_txn_map_anywhere(txn, &gap, cell.flags, backend_of(m, &cell),
 					       user_of(&cell), 0, &start)
@@ -718,6 +769,8 @@ static void op_resize(struct model *m)
 		wanted = ASPACE_NOT_MAPPED;
 	else if (lo + size > end && any_mapped(m, end, lo + size))
 		wanted = ASPACE_ALREADY_EXISTS;
+	else if (m->holds_leaving && lo + size > end && any_leaving(m, end, lo + size))
+		wanted = ASPACE_BUSY;
 	status = aspace_resize(m->space, aspace_va(address(m, lo)), size * m->config.unit, 0);
 	if (!settled(m, status, wanted))
 		return;
@@ -773,14 +826,15 @@ static void op_txn(struct model *m)
 	}
 	m->tally->commits++;
 	status = aspace_txn_commit(txn);
+	for (uint32_t i = 0; i < m->config.cells; i++)
+		m->cells[i].fresh = 0;
 	if (status == ASPACE_OK)
 		return;
 	expect(m, m->refused, aspace_status_string(status), 0);
 	take_back(m);
+	memcpy(m->cells, before, bytes);
 	if (status == ASPACE_BAD_STATE)
 		learn(m);
-	else
-		memcpy(m->cells, before, bytes);
 }
 
 static void op_snapshot(struct model *m)
@@ -901,15 +955,16 @@ static void op_wild(struct model *m)
 /* Every reference belongs to an area, once nothing is on its way. */
 static void count_references(struct model *m)
 {
-	enum aspace_status status = aspace_quiesce(m->space, 0);
 	long wanted[USERS] = {0};
 	struct aspace_view view;
 	struct aspace_iter iter;
 	struct aspace_area area;
 
 	m->operation = "quiesce";
-	expect(m, status == ASPACE_OK, aspace_status_string(status), 0);
-	let_leave(m);
+	if (m->config.mode & ASPACE_GRACE_UNMAP)
+		let_leave(m);
+	else
+		expect(m, aspace_quiesce(m->space, 0) == ASPACE_OK, "not ASPACE_OK", 0);
 	for (unsigned i = 0; i < SNAPSHOTS; i++) {
 		if (m->kept[i].taken)
 			return;
@@ -978,6 +1033,8 @@ static void finish(struct model *m)
 	count_references(m);
 	check(m);
 	m->operation = "destroy";
+	if (m->holds_leaving)
+		aspace_read_end(&m->section);
 	status = aspace_destroy(m->space, 0);
 	expect(m, status == ASPACE_OK, aspace_status_string(status), 0);
 	for (unsigned i = 0; i < USERS; i++)
@@ -1008,6 +1065,8 @@ void model_run(const struct config *config, struct source *source, const char *l
 		.mode = config->mode,
 		.limits =
 			aspace_range_of(config->base, config->base + config->cells * config->unit),
+		.refused = bring_back,
+		.ctx = &m,
 	};
 	enum aspace_status status = aspace_create(&options, &m.space);
 	struct aspace_stats stats = {.size = sizeof(stats)};
@@ -1019,6 +1078,9 @@ void model_run(const struct config *config, struct source *source, const char *l
 		m.kept[i].cells = calloc(config->cells, sizeof(*m.cells));
 	for (unsigned i = 0; i < BACKENDS; i++)
 		init_recorder(&m, i);
+	m.holds_leaving = (config->mode & ASPACE_GRACE_UNMAP) && config->refusals;
+	if (m.holds_leaving)
+		aspace_read_begin(m.space, &m.section);
 	while (config->operations ? m.step < config->operations : !source->dry) {
 		m.step++;
 		one_operation(&m);
