@@ -39,11 +39,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	choice = data[0];
 	source.bytes++;
 	source.left--;
-	config.cells = 8 + 4 * (choice & 15);
+	config.cells = 8 + 20 * (choice & 3);
+	if (choice & 4)
+		config.mode |= ASPACE_GRACE_UNMAP;
+	if (choice & 8)
+		config.mode |= ASPACE_ALWAYS_STRICT;
 	config.users = choice & 16;
 	config.refusals = choice & 32;
 	if (choice & 64)
-		config.mode = ASPACE_NEVER_MERGE;
+		config.mode |= ASPACE_NEVER_MERGE;
 	if (choice & 128)
 		config.base = UINT64_MAX - config.cells;
 	model_run(&config, &source, "fuzz_api", &tally);
