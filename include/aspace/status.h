@@ -42,9 +42,10 @@ enum aspace_status {
 	 * calling thread is in a read section, or has a transaction open on another
 	 * space, or is in a callback of one. Nothing changed. */
 	ASPACE_BUSY,
-	/** The calling thread already holds this space's writer lock: a backend
-	 * or an open transaction of this thread is beneath the call. Waiting
-	 * would never end. Nothing changed. */
+	/** The calling thread already holds this space's writer lock, because a backend
+	 * or an open transaction of this thread is beneath the call; or a `release` of
+	 * this space is beneath it, and it would wait for deferred work, which that
+	 * thread is running. Waiting would never end. Nothing changed. */
 	ASPACE_DEADLOCK,
 	/** The backend or the mode of the space does not offer this. Nothing
 	 * changed. */

@@ -491,6 +491,36 @@ static void a_leaving_area_ends_at_the_top(void **state)
 	close_space();
 }
 
+/* Releases run outside the lock and may call the library, but the one that runs them is
+ * whom a wait for leaving areas would wait for. */
+static enum aspace_status mapped_on_leaving;
+
+static void map_onto_leaving(struct aspace_backend *of, void *object)
+{
+	(void)object;
+	releases++;
+	if (releases > 1)
+		return;
+	assert_ok(aspace_map(space, range(1000, 1100), 1, of, NULL, 0));
+	assert_ok(aspace_unmap(space, range(1000, 1100), 0));
+	mapped_on_leaving = aspace_map(space, range(1000, 1100), 1, of, NULL, 0);
+	assert_ok(aspace_map(space, range(2000, 2100), 1, of, NULL, 0));
+}
+
+static void a_release_does_not_wait_for_leaving_areas(void **state)
+{
+	(void)state;
+	ops.release = map_onto_leaving;
+	open_space((struct aspace_options){.mode = ASPACE_GRACE_UNMAP});
+	put(0, 10, 1, &user);
+	assert_ok(aspace_unmap(space, range(0, 10), 0));
+	assert_ok(aspace_quiesce(space, 0));
+	assert_int_equal(releases, 1);
+	assert_status(ASPACE_DEADLOCK, mapped_on_leaving);
+	assert_int_equal(aspace_count(space), 1);
+	close_space();
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, reset)
 
 int main(void)
@@ -510,6 +540,7 @@ int main(void)
 		TEST(a_writer_at_the_bound_does_not_wait_for_callbacks),
 		TEST(garbage_comes_back_when_memory_runs_out),
 		TEST(a_leaving_area_ends_at_the_top),
+		TEST(a_release_does_not_wait_for_leaving_areas),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
