@@ -85,6 +85,7 @@ static void take_freed(struct aspace *space)
 	asp_lock_acquire(&space->snap_lock);
 	space->retired_in += space->freed_nodes.count;
 	asp_list_splice(&space->retired, &space->freed_nodes);
+	asp_note_retired(space, asp_retired_bytes(space));
 	objects = space->freed_objects;
 	space->freed_objects = (struct aspace_record_list){0};
 	atomic_store_explicit(&space->freed_any, false, memory_order_relaxed);
@@ -205,8 +206,7 @@ void asp_reclaim_add(struct aspace *space, struct aspace_record_list *nodes,
 
 	space->retired_in += nodes->count;
 	asp_list_splice(&space->retired, nodes);
-	if (space->retired_max < asp_retired_bytes(space))
-		space->retired_max = asp_retired_bytes(space);
+	asp_note_retired(space, asp_retired_bytes(space));
 	if (!references->head && !leaving->head)
 		return;
 	/* Leaving areas first: they are what somebody may come to wait for. */

@@ -54,6 +54,8 @@ void aspace_snapshot_release(struct aspace_snapshot *snapshot)
 	struct aspace *space = snapshot->space;
 	bool freed;
 
+	if (!snapshot->root) /* not taken, or released already */
+		return;
 	asp_lock_acquire(&space->snap_lock);
 	if (snapshot->older)
 		snapshot->older->newer = snapshot->newer;

@@ -331,7 +331,6 @@ enum aspace_status aspace_stats(struct aspace *space, struct aspace_stats *given
 		.nodes = space->node_count,
 		.bytes_live = space->node_count * sizeof(struct asp_node),
 		.bytes_retired = asp_retired_bytes(space),
-		.bytes_retired_max = space->retired_max,
 		.bytes_pooled =
 			pooled(&space->nodes) + pooled(&space->records) + pooled(&space->actions),
 		.bytes_mapped = space->nodes.bytes_mapped + space->records.bytes_mapped +
@@ -345,6 +344,9 @@ enum aspace_status aspace_stats(struct aspace *space, struct aspace_stats *given
 	stats.bytes_snapshots = space->snapshot_nodes * sizeof(struct asp_node);
 	stats.snapshots = space->snapshot_count;
 	asp_lock_release(&space->snap_lock);
+	/* What a snapshot has just let go of has not been noted yet. */
+	asp_note_retired(space, stats.bytes_retired);
+	stats.bytes_retired_max = space->retired_max;
 	asp_writer_leave(space);
 	/* A caller that knows more fields than we do gets zeroes for them; one that knows
 	 * fewer, those. */

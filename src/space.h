@@ -210,6 +210,11 @@ static inline uint64_t asp_retired_bytes(const struct aspace *space)
 {
 	return (space->retired.count + space->waiting.count) * sizeof(struct asp_node);
 }
+static inline void asp_note_retired(struct aspace *space, uint64_t bytes)
+{
+	if (space->retired_max < bytes)
+		space->retired_max = bytes;
+}
 
 /* ---- plan.c --------------------------------------------------------------- */
 

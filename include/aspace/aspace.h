@@ -337,7 +337,8 @@ ASPACE_API enum aspace_status aspace_snapshot_take(struct aspace *space,
 ASPACE_API void aspace_snapshot_view(const struct aspace_snapshot *snapshot,
 				     struct aspace_view *view);
 
-/** Let go. What only this snapshot held is reclaimed after a grace period.
+/** Let go. What only this snapshot held is reclaimed after a grace period, and until then
+ * counts towards garbage_max. Does nothing where the take failed, or was released before.
  * Context: as aspace_snapshot_take(). O(1). */
 ASPACE_API void aspace_snapshot_release(struct aspace_snapshot *snapshot);
 

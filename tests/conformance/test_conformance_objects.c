@@ -321,14 +321,58 @@ static void snapshots_stop_at_the_cap(void **state)
 	assert_in_range(stats_of(&w).bytes_snapshots, 4096, 4096 + 2 * node);
 	assert_int_equal(stats_of(&w).snapshots, taken);
 	assert_status(ASPACE_NO_MEMORY, aspace_snapshot_take(w.space, &snapshot[taken]));
+	/* Releasing what was not taken does nothing. */
+	aspace_snapshot_release(&snapshot[taken]);
+	assert_ok(aspace_validate(w.space, NULL, 0));
+	assert_int_equal(stats_of(&w).snapshots, taken);
 	/* Writers go on, and with one gone there is room again. */
 	assert_ok(map(&w, 10000, 10010, 1, NULL));
 	aspace_snapshot_release(&snapshot[0]);
 	aspace_snapshot_release(&snapshot[1]);
+	aspace_snapshot_release(&snapshot[1]);
+	assert_int_equal(stats_of(&w).snapshots, taken - 2);
 	assert_ok(aspace_snapshot_take(w.space, &snapshot[0]));
 	aspace_snapshot_release(&snapshot[0]);
 	for (unsigned i = 2; i < taken; i++)
 		aspace_snapshot_release(&snapshot[i]);
+	world_close(&w);
+}
+
+static void what_a_snapshot_lets_go_of_counts_as_retired(void **state)
+{
+	struct aspace_snapshot snapshot;
+	struct aspace_stats before, after;
+	struct aspace_txn *txn;
+	struct aspace_view view;
+	struct world w;
+
+	(void)state;
+	world_open(&w, &(struct world_options){0});
+	/* In one version: it retires next to nothing. */
+	assert_ok(aspace_txn_begin(w.space, 0, &txn));
+	for (uint64_t i = 0; i < 1000; i++)
+		assert_ok(aspace_txn_map(txn, range(10 * i, 10 * i + 5), 1, w.backend, NULL, 0));
+	assert_ok(aspace_txn_commit(txn));
+	assert_ok(aspace_quiesce(w.space, 0));
+	assert_ok(aspace_snapshot_take(w.space, &snapshot));
+	for (uint64_t i = 0; i < 1000; i += 7) {
+		assert_ok(protect(&w, 10 * i, 10 * i + 5, 2));
+		assert_ok(aspace_quiesce(w.space, 0));
+	}
+	before = stats_of(&w);
+	assert_int_equal(before.bytes_retired, 0);
+	assert_true(before.bytes_retired_max < before.bytes_snapshots);
+	aspace_read_begin(w.space, &view);
+	aspace_snapshot_release(&snapshot);
+	after = stats_of(&w);
+	assert_int_equal(after.bytes_snapshots, 0);
+	assert_int_equal(after.bytes_retired, before.bytes_snapshots);
+	assert_true(after.bytes_retired_max >= after.bytes_retired);
+	assert_ok(map(&w, 20000, 20001, 1, NULL)); /* takes them over */
+	assert_true(stats_of(&w).bytes_retired_max >= stats_of(&w).bytes_retired);
+	aspace_read_end(&view);
+	assert_ok(aspace_quiesce(w.space, 0));
+	assert_true(stats_of(&w).bytes_retired_max >= after.bytes_retired);
 	world_close(&w);
 }
 
@@ -470,6 +514,7 @@ int main(void)
 		cmocka_unit_test(snapshots_hold_exactly_the_nodes_of_their_versions),
 		cmocka_unit_test(snapshots_may_go_in_any_order),
 		cmocka_unit_test(snapshots_stop_at_the_cap),
+		cmocka_unit_test(what_a_snapshot_lets_go_of_counts_as_retired),
 		cmocka_unit_test(a_snapshot_holds_the_object_of_an_area_that_wandered),
 		cmocka_unit_test(a_snapshot_holds_the_object_of_an_area_that_moved),
 		cmocka_unit_test(a_snapshot_of_a_grace_space_holds_objects_not_memory),
