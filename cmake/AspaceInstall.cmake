@@ -51,6 +51,13 @@ foreach(kind LIBDIR INCLUDEDIR)
 		set(pc_${kind} "\${prefix}/${CMAKE_INSTALL_${kind}}")
 	endif()
 endforeach()
+# What the static library needs is everybody's affair where there is no other.
+set(pc_private "")
+set(pc_libs " -pthread")
+if(ASPACE_SHARED)
+	set(pc_private ".private")
+	set(pc_libs "")
+endif()
 set(pc_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 cmake_path(RELATIVE_PATH CMAKE_INSTALL_PREFIX
 	BASE_DIRECTORY ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig OUTPUT_VARIABLE pc_up)

@@ -108,3 +108,15 @@ read -ra mock < <(pkg-config --cflags --libs aspace-mock)
 step "pkg-config, mock: build" \
 	"$cc" "$here/program.c" -o "$work/mock" "${mock[@]}" -Wl,-rpath,"$lib"
 step "pkg-config, mock: run" "$work/mock"
+
+# ---- Without the shared library: the README's line must do there, too.
+
+step "no shared library: configure" cmake -S "$here/../.." -B "$work/only-static" \
+	-DCMAKE_C_COMPILER="$cc" -DASPACE_SHARED=OFF -DASPACE_STRESS=OFF -DASPACE_EXAMPLES=OFF \
+	-DBUILD_TESTING=OFF -DCMAKE_INSTALL_LIBDIR="$libdir"
+step "no shared library: build" cmake --build "$work/only-static"
+step "no shared library: install" cmake --install "$work/only-static" --prefix "$work/static-prefix"
+export PKG_CONFIG_PATH=$work/static-prefix/$libdir/pkgconfig
+read -ra alone < <(pkg-config --cflags --libs aspace)
+step "pkg-config, no shared library: build" "$cc" "$here/program.c" -o "$work/alone" "${alone[@]}"
+step "pkg-config, no shared library: run" "$work/alone"
