@@ -3,6 +3,7 @@
  * A space as a whole: create, destroy, statistics, validation, fork.
  */
 #include "memory/nodes.h"
+#include "options.h"
 #include "space.h"
 
 /* The structure lies in a block of the page operations, whose sizes are multiples of
@@ -14,26 +15,6 @@ _Static_assert(sizeof(struct aspace) <= SPACE_BYTES, "a space fits into its bloc
 static const struct aspace_page_ops default_pages = {asp_pages_alloc, asp_pages_free};
 
 /* ---- Create --------------------------------------------------------------- */
-
-/* No structure of the interface will ever be larger: a size above it is a mistake. */
-#define STRUCT_BYTES_MAX 4096
-
-/* Callers built against an older, shorter structure mean zero for what they do not
- * know; those built against a newer one must mean zero for what we do not know. */
-static bool copy_options(struct aspace_options *to, const struct aspace_options *from)
-{
-	const unsigned char *bytes = (const unsigned char *)from;
-	size_t size = from->size;
-
-	if (size < offsetof(struct aspace_options, limits) || size > STRUCT_BYTES_MAX)
-		return false;
-	for (size_t i = sizeof(*to); i < size; i++) {
-		if (bytes[i])
-			return false;
-	}
-	__builtin_memcpy(to, from, size < sizeof(*to) ? size : sizeof(*to));
-	return true;
-}
 
 static enum aspace_status check_options(struct aspace_options *options)
 {
@@ -105,7 +86,8 @@ enum aspace_status aspace_create(const struct aspace_options *given, struct aspa
 	struct aspace *space;
 	enum aspace_status status;
 
-	if (!out || (given && !copy_options(&options, given)))
+	if (!out || (given && !asp_copy_options(&options, sizeof(options), given,
+						offsetof(struct aspace_options, limits))))
 		return ASPACE_INVALID_PARAM;
 	status = check_options(&options);
 	if (status != ASPACE_OK)
@@ -318,7 +300,7 @@ enum aspace_status aspace_stats(struct aspace *space, struct aspace_stats *given
 	enum aspace_status status;
 
 	if (!given || given->size < offsetof(struct aspace_stats, leaving) ||
-	    given->size > STRUCT_BYTES_MAX || how & ~ASP_HOW_PUBLIC)
+	    given->size > ASP_STRUCT_BYTES_MAX || how & ~ASP_HOW_PUBLIC)
 		return ASPACE_INVALID_PARAM;
 	status = asp_writer_enter_now(space, how);
 	if (status != ASPACE_OK)

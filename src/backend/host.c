@@ -41,6 +41,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "options.h"
+
 /* Newer than some systems' headers; the kernel answers EINVAL where it does not know them. */
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
@@ -803,15 +805,22 @@ static enum aspace_status host_init(struct aspace_host *host, const struct aspac
 	return host->ballast_held == BALLAST_PAIRS ? ASPACE_OK : ASPACE_NO_MEMORY;
 }
 
-enum aspace_status aspace_host_create(const struct aspace_host_options *o, struct aspace_host **out)
+enum aspace_status aspace_host_create(const struct aspace_host_options *options,
+				      struct aspace_host **out)
 {
+	struct aspace_host_options known = {0};
+	const struct aspace_host_options *o = &known;
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 	enum aspace_status status;
 	struct aspace_host *host;
 	int saved = errno;
 
-	if (!out || !o || o->size != sizeof(*o) || !o->window || (o->window & (page - 1)) ||
-	    (o->address.value & (page - 1)) || o->address.value > UINT64_MAX - o->window)
+	if (!out || !options ||
+	    !asp_copy_options(&known, sizeof(known), options,
+			      offsetof(struct aspace_host_options, address)))
+		return ASPACE_INVALID_PARAM;
+	if (!o->window || (o->window & (page - 1)) || (o->address.value & (page - 1)) ||
+	    o->address.value > UINT64_MAX - o->window)
 		return ASPACE_INVALID_PARAM;
 	host = own_page(sizeof(*host));
 	if (!host) {

@@ -37,6 +37,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "options.h"
+
 #define BLOCK_SHIFT 6
 #define BLOCK_PAGES (UINT64_C(1) << BLOCK_SHIFT)
 
@@ -843,9 +845,8 @@ static bool options_usable(const struct aspace_mock_options *o)
 	const unsigned order = ASPACE_MOCK_CHECK_ORDER;
 	const unsigned merge = ASPACE_MOCK_MERGE_ALWAYS | ASPACE_MOCK_MERGE_NEVER;
 
-	if (o->size != sizeof(*o) || (o->granule & (o->granule - 1)) ||
-	    (o->flags_mask & ASPACE_FLAGS_RESERVED) || o->log_capacity > LOG_MAX ||
-	    o->mode >= ASPACE_MOCK_CHECK_ORDER << 1)
+	if ((o->granule & (o->granule - 1)) || (o->flags_mask & ASPACE_FLAGS_RESERVED) ||
+	    o->log_capacity > LOG_MAX || o->mode >= ASPACE_MOCK_CHECK_ORDER << 1)
 		return false;
 	if ((o->mode & merge) == merge)
 		return false;
@@ -896,11 +897,15 @@ static uint64_t log_bytes(uint64_t capacity)
 enum aspace_status aspace_mock_create(const struct aspace_mock_options *options,
 				      struct aspace_mock **out)
 {
-	const struct aspace_mock_options defaults = {.size = sizeof(defaults)};
-	const struct aspace_mock_options *o = options ? options : &defaults;
+	struct aspace_mock_options known = {0};
+	const struct aspace_mock_options *o = &known;
 	struct aspace_mock *mock;
 
-	if (!out || !options_usable(o))
+	if (!out ||
+	    (options && !asp_copy_options(&known, sizeof(known), options,
+					  offsetof(struct aspace_mock_options, flags_mask))))
+		return ASPACE_INVALID_PARAM;
+	if (!options_usable(o))
 		return ASPACE_INVALID_PARAM;
 	mock = pages_alloc(sizeof(*mock));
 	if (!mock)

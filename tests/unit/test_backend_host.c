@@ -286,9 +286,9 @@ static void test_create(void **state)
 	o.address = aspace_va(0 - page);
 	assert_int_equal(aspace_host_create(&o, &host), ASPACE_INVALID_PARAM);
 	o.address = aspace_va(0);
-	o.size--;
+	o.size = sizeof(o.size);
 	assert_int_equal(aspace_host_create(&o, &host), ASPACE_INVALID_PARAM);
-	o.size++;
+	o.size = sizeof(o);
 	assert_int_equal(aspace_host_create(NULL, &host), ASPACE_INVALID_PARAM);
 	assert_int_equal(aspace_host_create(&o, NULL), ASPACE_INVALID_PARAM);
 	assert_null(host);
@@ -316,6 +316,28 @@ static void test_create(void **state)
 	o.address = window.start;
 	assert_int_equal(aspace_host_create(&o, &host), ASPACE_OK);
 	assert_int_equal(aspace_host_window(host).start.value, window.start.value);
+	aspace_host_destroy(host);
+}
+
+/* Of a caller that knows less than we do, or more and means nothing by it. */
+static void test_options_of_other_sizes(void **state)
+{
+	struct {
+		struct aspace_host_options known;
+		uint64_t more;
+	} longer = {.known = {.size = sizeof(longer), .window = 16 * page}};
+	struct aspace_host *host = NULL;
+
+	(void)state;
+	longer.more = 1;
+	assert_int_equal(aspace_host_create(&longer.known, &host), ASPACE_INVALID_PARAM);
+	longer.more = 0;
+	assert_int_equal(aspace_host_create(&longer.known, &host), ASPACE_OK);
+	aspace_host_destroy(host);
+	longer.known.address = aspace_va(1);
+	longer.known.size = offsetof(struct aspace_host_options, address);
+	assert_int_equal(aspace_host_create(&longer.known, &host), ASPACE_OK);
+	assert_view(host, "fre 16");
 	aspace_host_destroy(host);
 }
 
@@ -975,6 +997,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_create),
+		cmocka_unit_test(test_options_of_other_sizes),
 		cmocka_unit_test(test_leaves_nothing),
 		cmocka_unit_test(test_protections),
 		cmocka_unit_test(test_refusals),

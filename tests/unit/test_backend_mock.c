@@ -456,10 +456,28 @@ static void test_log(void **state)
 static void test_options(void **state)
 {
 	struct aspace_mock_options o = {.size = sizeof(o)};
+	struct {
+		struct aspace_mock_options known;
+		uint64_t more;
+	} longer = {.known = {.size = sizeof(longer), .granule = 8}};
 	struct aspace_mock *mock;
 	const struct aspace_backend_ops *ops;
 
 	(void)state;
+	/* Of a caller that knows less than we do, or more and means nothing by it. */
+	longer.more = 1;
+	assert_int_equal(aspace_mock_create(&longer.known, &mock), ASPACE_INVALID_PARAM);
+	longer.more = 0;
+	longer.known.flags_mask = 7;
+	assert_int_equal(aspace_mock_create(&longer.known, &mock), ASPACE_OK);
+	assert_true(aspace_mock_backend(mock)->flags_mask == 7);
+	unmake(mock);
+	longer.known.size = offsetof(struct aspace_mock_options, flags_mask);
+	assert_int_equal(aspace_mock_create(&longer.known, &mock), ASPACE_OK);
+	assert_int_equal(aspace_mock_backend(mock)->granule, 8);
+	assert_true(aspace_mock_backend(mock)->flags_mask == ~ASPACE_FLAGS_RESERVED);
+	unmake(mock);
+
 	o.size = 8;
 	assert_int_equal(aspace_mock_create(&o, &mock), ASPACE_INVALID_PARAM);
 	o.size = sizeof(o);

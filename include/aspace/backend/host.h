@@ -61,7 +61,8 @@ enum aspace_host_flag {
 /** What free addresses of a window are called in /proc/self/maps (followed by " (deleted)"). */
 #define ASPACE_HOST_RESERVATION_NAME "/memfd:aspace-window"
 
-/** Options of aspace_host_create(). Zero means the default, but @ref window is needed. */
+/** Options of aspace_host_create(). Zero means the default, but @ref window is needed. A
+ * shorter structure, of an older version, is accepted, and a longer one whose rest is zero. */
 struct aspace_host_options {
 	/** sizeof(struct aspace_host_options); required. */
 	size_t size;
