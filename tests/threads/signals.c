@@ -191,6 +191,8 @@ static void test_interrupted_waits(void)
 
 	reader = spawn(stuck_reader, NULL);
 	until(atomic_load(&inside));
+	/* Waits of the test before may have been told of. */
+	atomic_store(&stalls, 0);
 	thread = spawn(quiescer, NULL);
 	until(atomic_load(&stalls) >= 2);
 	shoot_waiting(thread);
