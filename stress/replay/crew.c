@@ -126,10 +126,7 @@ bool crew_start(struct crew *crew, const char *name, unsigned readers, size_t sl
 
 		*reader = (struct reader){
 			.crew = crew,
-			/* Never 0, and far apart for neighbouring seeds. */
-			.random =
-				((seed + 1) * UINT64_C(0x9e3779b97f4a7c15) + crew->readers_count) |
-				1,
+			.random = random_seeded(seed, crew->readers_count),
 		};
 		error = pthread_create(&reader->thread, NULL, reader_main, reader);
 		if (error)

@@ -17,7 +17,7 @@ static struct tile *longest_tile(struct stage *stage, bool at_end)
 			bool lasts = tile->until > history->times;
 			uint32_t time = (lasts ? history->times : tile->until) - tile->from;
 
-			if (tile->protection == HOLE || lasts != at_end || time < best_time)
+			if (tile->value == HOLE || lasts != at_end || time < best_time)
 				continue;
 			best = tile;
 			best_time = time;
@@ -34,7 +34,7 @@ bool inject_stage(struct stage *stage, enum injection inject)
 		return true;
 	tile = longest_tile(stage, inject == INJECT_MODEL);
 	if (tile)
-		tile->protection ^= TRACE_READ;
+		tile->value ^= TRACE_READ;
 	return tile;
 }
 

@@ -29,14 +29,6 @@ struct sight {
 	struct aspace_vaddr gap_start;
 };
 
-uint64_t random_next(uint64_t *state)
-{
-	*state ^= *state >> 12;
-	*state ^= *state << 25;
-	*state ^= *state >> 27;
-	return *state * UINT64_C(0x2545f4914f6cdd1d);
-}
-
 /* A place in or at the ends of [start, end). */
 static uint64_t place_in(uint64_t start, uint64_t end, uint64_t *random)
 {
@@ -85,7 +77,7 @@ static bool area_is(const struct playing *playing, const struct aspace_area *are
 {
 	return area->start.value == playing->base + tile->start &&
 	       area->end.value == playing->base + tile->end &&
-	       area->flags == flags_of(tile->protection) && area->backend == playing->backend &&
+	       area->flags == flags_of(tile->value) && area->backend == playing->backend &&
 	       !area->user;
 }
 
@@ -126,9 +118,9 @@ static void show_answer(enum aspace_status status, const struct aspace_area *are
 
 static void show_tile(const struct playing *playing, const struct tile *tile, char out[100])
 {
-	snprintf(out, 100, "%s %" PRIx64 "-%" PRIx64 " flags %" PRIx32,
-		 tile->protection == HOLE ? "hole" : "area", playing->base + tile->start,
-		 playing->base + tile->end, tile->protection == HOLE ? 0 : tile->protection);
+	snprintf(out, 100, "%s %" PRIx64 "-%" PRIx64 " flags %" PRIx64,
+		 tile->value == HOLE ? "hole" : "area", playing->base + tile->start,
+		 playing->base + tile->end, tile->value == HOLE ? 0 : tile->value);
 }
 
 void look_find(struct playing *playing, uint64_t *random, bool timed, struct look_result *result)
@@ -151,12 +143,11 @@ void look_find(struct playing *playing, uint64_t *random, bool timed, struct loo
 	if (status == ASPACE_NOT_MAPPED)
 		result->fine = history_was_hole(history, place, result->first, result->last);
 	else
-		result->fine =
-			!status && area.flags < HOLE && area.backend == playing->backend &&
-			!area.user &&
-			history_was_area(history, place, result->first, result->last,
-					 area.start.value - playing->base,
-					 area.end.value - playing->base, (uint32_t)area.flags);
+		result->fine = !status && area.flags < HOLE && area.backend == playing->backend &&
+			       !area.user &&
+			       history_was_area(history, place, result->first, result->last,
+						area.start.value - playing->base,
+						area.end.value - playing->base, area.flags);
 	if (result->fine)
 		return;
 	show_answer(status, &area, seen);
@@ -224,9 +215,9 @@ static bool finds_agree(const struct playing *playing, const struct sight *sight
 		const struct tile *tile =
 			history_at(history, sight->addresses[i] - playing->base, time);
 
-		if (tile->protection == HOLE ? sight->found[i] != ASPACE_NOT_MAPPED
-					     : sight->found[i] != ASPACE_OK ||
-						       !area_is(playing, &sight->finds[i], tile))
+		if (tile->value == HOLE ? sight->found[i] != ASPACE_NOT_MAPPED
+					: sight->found[i] != ASPACE_OK ||
+						  !area_is(playing, &sight->finds[i], tile))
 			return false;
 	}
 	return true;
@@ -238,7 +229,7 @@ static const struct tile *area_below(const struct history *history, uint64_t pla
 	while (place) {
 		const struct tile *tile = history_at(history, place - 1, time);
 
-		if (tile->protection != HOLE)
+		if (tile->value != HOLE)
 			return tile;
 		place = tile->start;
 	}
@@ -251,7 +242,7 @@ static const struct tile *area_above(const struct history *history, uint64_t pla
 	while (place < history->size) {
 		const struct tile *tile = history_at(history, place, time);
 
-		if (tile->protection != HOLE)
+		if (tile->value != HOLE)
 			return tile;
 		place = tile->end;
 	}
@@ -394,7 +385,7 @@ void look_snapshot(struct playing *playing, uint64_t *random, struct look_result
 			    aspace_va(playing->base + choose_place(playing, random)), NULL);
 	aspace_snapshot_view(&snapshot, &view);
 	/* All of it, or a part of a large one. */
-	if (playing->scene->history.most_areas > SNAPSHOT_AREAS)
+	if (playing->scene->most_areas > SNAPSHOT_AREAS)
 		from = choose_place(playing, random);
 	for (uint32_t time = result->first; time <= result->last && !agrees; time++)
 		agrees = version_agrees(playing, snapshot.version, time) &&

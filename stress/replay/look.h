@@ -10,10 +10,8 @@
 #ifndef REPLAY_LOOK_H
 #define REPLAY_LOOK_H
 
+#include "random.h"
 #include "space.h"
-
-/* xorshift64*: a generator for each reader, never 0. */
-uint64_t random_next(uint64_t *state);
 
 struct look_result {
 	bool fine;

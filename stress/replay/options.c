@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "options.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
+
+#include "arguments.h"
 
 static const char help[] =
 	"usage: replay [OPTION...] TRACE...\n"
@@ -72,46 +71,6 @@ const char *injection_name(enum injection inject)
 	return injections[inject];
 }
 
-static bool bad(const char *option, const char *value, const char *wanted)
-{
-	fprintf(stderr, "replay: --%s=%s: %s\n", option, value, wanted);
-	return false;
-}
-
-static bool read_number(const char *option, const char *text, uint64_t least, uint64_t most,
-			uint64_t *out)
-{
-	char wanted[80], *end;
-
-	errno = 0;
-	*out = strtoull(text, &end, 0);
-	if (!errno && *text >= '0' && *text <= '9' && !*end && *out >= least && *out <= most)
-		return true;
-	snprintf(wanted, sizeof(wanted), "not a number from %llu to %llu",
-		 (unsigned long long)least, (unsigned long long)most);
-	return bad(option, text, wanted);
-}
-
-static bool read_seconds(const char *text, double *out)
-{
-	char *end;
-
-	*out = strtod(text, &end);
-	if (end != text && !*end && *out >= 0 && *out <= 1e6)
-		return true;
-	return bad("seconds", text, "not a time in seconds");
-}
-
-static bool read_word(const char *option, const char *text, const char *const *words, int count,
-		      int *out)
-{
-	for (*out = 0; *out < count; ++*out) {
-		if (*words[*out] && !strcmp(text, words[*out]))
-			return true;
-	}
-	return bad(option, text, "unknown; see --help");
-}
-
 static bool take_option(struct options *options, int key)
 {
 	uint64_t number = 0;
@@ -120,24 +79,24 @@ static bool take_option(struct options *options, int key)
 
 	switch (key) {
 	case 'b':
-		fine = read_word("backend", optarg, backends, 3, &word);
+		fine = argument_word("backend", optarg, backends, 3, &word);
 		options->backend = (enum backend_kind)word;
 		return fine;
 	case 'r':
-		fine = read_number("readers", optarg, 0, 1024, &number);
+		fine = argument_number("readers", optarg, 0, 1024, &number);
 		options->readers = (unsigned)number;
 		return fine;
 	case 'n':
-		return read_number("repeat", optarg, 1, UINT64_MAX, &options->repeat);
+		return argument_number("repeat", optarg, 1, UINT64_MAX, &options->repeat);
 	case 's':
-		return read_seconds(optarg, &options->seconds);
+		return argument_seconds("seconds", optarg, &options->seconds);
 	case 'S':
-		return read_number("seed", optarg, 0, UINT64_MAX, &options->seed);
+		return argument_number("seed", optarg, 0, UINT64_MAX, &options->seed);
 	case OPTION_PAGE:
-		if (!read_number("page-size", optarg, 4096, LAYOUT_ALIGN, &options->page))
+		if (!argument_number("page-size", optarg, 4096, LAYOUT_ALIGN, &options->page))
 			return false;
 		return !(options->page & (options->page - 1)) ||
-		       bad("page-size", optarg, "not a power of two");
+		       argument_bad("page-size", optarg, "not a power of two");
 	case 'j':
 		options->json = optarg;
 		return true;
@@ -151,7 +110,7 @@ static bool take_option(struct options *options, int key)
 		options->save = optarg;
 		return true;
 	case OPTION_INJECT:
-		fine = read_word("inject-mismatch", optarg, injections, 5, &word);
+		fine = argument_word("inject-mismatch", optarg, injections, 5, &word);
 		options->inject = (enum injection)word;
 		return fine;
 	default:

@@ -3,6 +3,8 @@
 
 #include <inttypes.h>
 
+#include "figures.h"
+
 /* Those of a trace's kinds that are calls. */
 static const enum trace_kind calls[] = {
 	TRACE_MMAP,    TRACE_MUNMAP, TRACE_MPROTECT, TRACE_MREMAP, TRACE_BRK,
@@ -20,31 +22,6 @@ static size_t sum_calls(const size_t *counts)
 	for (int i = 0; i < CALLS; i++)
 		sum += counts[calls[i]];
 	return sum;
-}
-
-static double share(uint64_t part, uint64_t whole)
-{
-	return whole ? 100.0 * (double)part / (double)whole : 0;
-}
-
-static double rate(uint64_t count, double seconds)
-{
-	return seconds > 0 ? (double)count / seconds : 0;
-}
-
-/* 12345678 as "11.8 MiB". */
-static const char *bytes_text(uint64_t bytes, char out[32])
-{
-	static const char units[][4] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-	double value = (double)bytes;
-	int unit = 0;
-
-	while (value >= 1024 && unit < 6) {
-		value /= 1024;
-		unit++;
-	}
-	snprintf(out, 32, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
-	return out;
 }
 
 static uint64_t largest_window(const struct stage *stage)
@@ -90,7 +67,7 @@ static void text_plan(FILE *out, const struct stage *stage)
 		"window up to %s\n",
 		plan->images_count, plan->origins[IMAGE_EXEC], plan->origins[IMAGE_FORK],
 		plan->origins[IMAGE_FIRST] + plan->origins[IMAGE_GUESSED], plan->most_images,
-		bytes_text(largest_window(stage), size));
+		figure_bytes(largest_window(stage), size));
 	fprintf(out,
 		"  assumed     %zu ranges there from the start, %zu missed maps, %zu missed "
 		"unmaps, %zu threads placed by what they do\n",
@@ -134,18 +111,19 @@ void report_text(FILE *out, const struct options *options, const char *name,
 	fprintf(out,
 		"  tree        height %" PRIu64 ", %" PRIu64 " nodes, %s live, %s pooled; %s "
 		"retired at most\n",
-		stats->height, stats->nodes, bytes_text(stats->bytes_live, size[0]),
-		bytes_text(stats->bytes_pooled, size[1]),
-		bytes_text(results->bytes_retired_max, size[2]));
+		stats->height, stats->nodes, figure_bytes(stats->bytes_live, size[0]),
+		figure_bytes(stats->bytes_pooled, size[1]),
+		figure_bytes(results->bytes_retired_max, size[2]));
 	fprintf(out,
 		"  lookups     %" PRIu64 " in %.3f s (%.2f million a second), %" PRIu64
 		" views, %" PRIu64 " snapshots\n",
-		readers->lookups, results->seconds, rate(readers->lookups, results->seconds) / 1e6,
-		readers->views, readers->snapshots);
+		readers->lookups, results->seconds,
+		figure_rate(readers->lookups, results->seconds) / 1e6, readers->views,
+		readers->snapshots);
 	fprintf(out,
 		"  overlap     %" PRIu64 " (%.2f %%) of them while an operation was under way "
 		"or ended\n",
-		readers->overlaps, share(readers->overlaps, looks));
+		readers->overlaps, figure_share(readers->overlaps, looks));
 	fputs("  latency ns      samples      p50      p99    p99.9         max\n", out);
 	text_latency(out, "lookup", &results->lookups);
 	text_latency(out, "operation", &results->operations);
@@ -160,22 +138,6 @@ void report_text(FILE *out, const struct options *options, const char *name,
 }
 
 /* ---- JSON ------------------------------------------------------------------- */
-
-static void json_string(FILE *out, const char *text)
-{
-	fputc('"', out);
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
-
-		if (c == '"' || c == '\\')
-			fprintf(out, "\\%c", c);
-		else if (c < 0x20 || c >= 0x7f) /* a path need not be UTF-8 */
-			fprintf(out, "\\u%04x", c);
-		else
-			fputc(c, out);
-	}
-	fputc('"', out);
-}
 
 static void json_latency(FILE *out, const char *name, const struct histogram *histogram)
 {
@@ -230,7 +192,7 @@ void report_json(FILE *out, const struct options *options, const char *name,
 	const struct aspace_stats *stats = &results->stats;
 
 	fputs("  {\n    \"trace\": ", out);
-	json_string(out, name);
+	figure_string(out, name);
 	fprintf(out,
 		", \"backend\": \"%s\", \"readers\": %u, \"seed\": %" PRIu64
 		", \"passes\": %" PRIu64 ", \"interrupted\": %s,\n",
@@ -256,7 +218,7 @@ void report_json(FILE *out, const struct options *options, const char *name,
 		"    \"seconds\": %.6f, \"lookups\": %" PRIu64 ", \"lookups_per_second\": %.0f, "
 		"\"views\": %" PRIu64 ", \"snapshots\": %" PRIu64 ", \"overlapping\": %" PRIu64
 		",\n    \"latency_ns\": {\n      ",
-		results->seconds, readers->lookups, rate(readers->lookups, results->seconds),
+		results->seconds, readers->lookups, figure_rate(readers->lookups, results->seconds),
 		readers->views, readers->snapshots, readers->overlaps);
 	json_latency(out, "lookup", &results->lookups);
 	fputs(",\n      ", out);

@@ -85,7 +85,7 @@ static bool open_role(struct run *run, struct role *role, const struct scene *sc
 static void note_stats(struct run *run, const struct role *role)
 {
 	struct results *results = run->results;
-	const struct history *history = &role->playing.scene->history;
+	size_t most_areas = role->playing.scene->most_areas;
 	struct aspace_stats stats = {.size = sizeof(stats)};
 
 	if (aspace_stats(role->playing.space, &stats, 0))
@@ -96,8 +96,8 @@ static void note_stats(struct run *run, const struct role *role)
 	if (results->passes > 1)
 		return;
 	results->areas += stats.areas;
-	if (history->most_areas >= results->most_areas) {
-		results->most_areas = history->most_areas;
+	if (most_areas >= results->most_areas) {
+		results->most_areas = most_areas;
 		results->last_areas = stats.areas;
 		results->stats = stats;
 	}

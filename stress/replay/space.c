@@ -171,9 +171,9 @@ static void wanted_areas(const struct playing *playing, struct areas *out)
 	while (at < history->size) {
 		const struct tile *tile = history_at(history, at, time);
 
-		if (tile->protection != HOLE)
+		if (tile->value != HOLE)
 			areas_map(out, playing->base + tile->start, playing->base + tile->end,
-				  tile->protection);
+				  (unsigned)tile->value);
 		at = tile->end;
 	}
 }

@@ -60,8 +60,8 @@ bool stage_make(struct stage *stage, const struct plan *plan, char reason[200])
 	for (size_t i = 0; i < plan->images_count; i++) {
 		struct scene *scene = &stage->scenes[i];
 
-		history_make(&scene->history, scene->layout.size, &scene->initial, scene->steps,
-			     scene->steps_count);
+		scene->most_areas = past_make(&scene->history, scene->layout.size, &scene->initial,
+					      scene->steps, scene->steps_count);
 	}
 	return true;
 }

@@ -7,13 +7,13 @@
 #ifndef REPLAY_STAGE_H
 #define REPLAY_STAGE_H
 
-#include "history.h"
 #include "layout.h"
-#include "plan.h"
+#include "past.h"
 
 struct scene {
 	struct layout layout;
 	struct history history;
+	size_t most_areas; /* at any time */
 	struct areas initial;
 	struct step *steps; /* of this image, in order */
 	size_t steps_count, steps_capacity;

@@ -54,13 +54,13 @@ static void check_state(const struct history *history, const struct areas *areas
 		CHECK(tile && tile->from <= time && time < tile->until);
 		CHECK(tile->start <= address && address < tile->end);
 		if (!area) {
-			CHECK(tile->protection == HOLE);
+			CHECK(tile->value == HOLE);
 			continue;
 		}
 		CHECK(tile->start == area->start && tile->end == area->end);
-		CHECK(tile->protection == area->protection);
+		CHECK(tile->value == area->protection);
 		CHECK(history_was_area(history, address, time, time, tile->start, tile->end,
-				       tile->protection));
+				       tile->value));
 		CHECK(!history_was_hole(history, address, time, time));
 	}
 }

@@ -93,9 +93,9 @@ static void check_time(const struct history *history, const struct areas *areas,
 		if (area) {
 			assert_int_equal(tile->start, area->start);
 			assert_int_equal(tile->end, area->end);
-			assert_int_equal(tile->protection, area->protection);
+			assert_int_equal(tile->value, area->protection);
 		} else {
-			assert_int_equal(tile->protection, HOLE);
+			assert_int_equal(tile->value, HOLE);
 			assert_true(!tile->start || areas_find(areas, tile->start - 1));
 			assert_true(tile->end == PAGES || areas_find(areas, tile->end));
 		}
@@ -176,7 +176,7 @@ static void histories_are_exact(void **state)
 		struct step steps[STEPS] = {{.kind = STEP_BEGIN}};
 		struct history history;
 		uint64_t random = seed;
-		size_t most = 0;
+		size_t most = 0, most_made;
 
 		areas_map(&initial, 3, 9, 1);
 		areas_map(&initial, 20, 21, 2);
@@ -185,7 +185,7 @@ static void histories_are_exact(void **state)
 			steps[i] = random_step(&areas, &random);
 			step_apply(&steps[i], &areas);
 		}
-		history_make(&history, PAGES, &initial, steps, STEPS);
+		most_made = past_make(&history, PAGES, &initial, steps, STEPS);
 		assert_int_equal(history.times, STEPS);
 
 		areas.at_count = 0;
@@ -198,8 +198,8 @@ static void histories_are_exact(void **state)
 			check_gaps(&history, &areas, i, &random);
 			most = areas.at_count > most ? areas.at_count : most;
 		}
-		assert_int_equal(history.most_areas, most);
-		assert_int_equal(history.last_areas, areas.at_count);
+		assert_int_equal(most_made, most);
+		assert_int_equal(history.areas, areas.at_count);
 		history_free(&history);
 		areas_free(&areas);
 		areas_free(&initial);
@@ -220,7 +220,7 @@ static void intervals_are_searched(void **state)
 	struct history history;
 
 	(void)state;
-	history_make(&history, 30, &initial, steps, 6);
+	past_make(&history, 30, &initial, steps, 6);
 	assert_int_equal(history.times, 5);
 	assert_true(history_was_area(&history, 13, 2, 2, 10, 20, 1));
 	assert_true(history_was_area(&history, 13, 0, 5, 10, 20, 1));

@@ -3,8 +3,8 @@
  * Latencies, to three per cent: a power of two is 32 buckets. One writer each;
  * the others' are added in the end.
  */
-#ifndef REPLAY_HISTOGRAM_H
-#define REPLAY_HISTOGRAM_H
+#ifndef STRESS_HISTOGRAM_H
+#define STRESS_HISTOGRAM_H
 
 #include <stdint.h>
 

@@ -3,8 +3,8 @@
  * Arrays that grow. Running out of memory ends the program: a stress program
  * has nothing better to do then, and every caller is spared an error path.
  */
-#ifndef REPLAY_ARRAY_H
-#define REPLAY_ARRAY_H
+#ifndef STRESS_ARRAY_H
+#define STRESS_ARRAY_H
 
 #include <stddef.h>
 

@@ -6,25 +6,15 @@
 
 #include "array.h"
 
-/* The tiles that are still open (until is not known), in the order of addresses:
- * the state of the image at the time that has been reached. */
-struct front {
-	struct history *history;
-	struct tile *open;
-	size_t open_count, open_capacity;
-	uint32_t time;
-	size_t areas;
-};
-
 /* The open tile that holds `address`. */
-static size_t front_find(const struct front *front, uint64_t address)
+static size_t find_open(const struct history *history, uint64_t address)
 {
-	size_t low = 0, high = front->open_count;
+	size_t low = 0, high = history->open_count;
 
 	while (high - low > 1) {
 		size_t middle = low + (high - low) / 2;
 
-		if (front->open[middle].start <= address)
+		if (history->open[middle].start <= address)
 			low = middle;
 		else
 			high = middle;
@@ -32,128 +22,86 @@ static size_t front_find(const struct front *front, uint64_t address)
 	return low;
 }
 
-static void front_close(struct front *front, const struct tile *tile, uint32_t until)
+static void close_tile(struct history *history, const struct tile *tile, uint32_t until)
 {
-	struct history *history = front->history;
 	struct tile closed = *tile;
 
 	closed.until = until;
-	if (closed.protection != HOLE)
-		front->areas--;
-	/* What came and went within one step was never to be seen. */
+	/* What came and went within one time was never to be seen. */
 	if (closed.from < closed.until)
 		ARRAY_PUSH(history->tiles, closed);
 }
 
-/* From now on, [start, end) is like `protection`. */
-static void front_set(struct front *front, uint64_t start, uint64_t end, uint32_t protection)
+static void put_open(struct history *history, size_t first, size_t last, const struct tile *with,
+		     size_t count)
 {
-	struct tile with[3], middle = {start, end, protection, front->time, 0};
+	history->open = array_reserve(history->open, &history->open_capacity,
+				      history->open_count + count, sizeof(*history->open));
+	memmove(history->open + first + count, history->open + last,
+		(history->open_count - last) * sizeof(*history->open));
+	memcpy(history->open + first, with, count * sizeof(*with));
+	history->open_count = history->open_count - (last - first) + count;
+}
+
+void history_set(struct history *history, uint64_t start, uint64_t end, uint64_t value)
+{
+	struct tile with[3], middle = {start, end, value, history->times, 0}, *open = history->open;
 	size_t first, last, count = 0;
 
 	if (start >= end)
 		return;
-	first = front_find(front, start);
-	last = front_find(front, end - 1) + 1;
+	first = find_open(history, start);
+	last = find_open(history, end - 1) + 1;
 
 	/* Take in equal neighbours, and what of the outermost is equal. */
-	if (front->open[first].protection == protection)
-		middle.start = front->open[first].start;
-	else if (first && front->open[first].start == start &&
-		 front->open[first - 1].protection == protection)
-		middle.start = front->open[--first].start;
-	if (front->open[last - 1].protection == protection)
-		middle.end = front->open[last - 1].end;
-	else if (last < front->open_count && front->open[last - 1].end == end &&
-		 front->open[last].protection == protection)
-		middle.end = front->open[last++].end;
-	if (last - first == 1 && front->open[first].protection == protection)
+	if (open[first].value == value)
+		middle.start = open[first].start;
+	else if (first && open[first].start == start && open[first - 1].value == value)
+		middle.start = open[--first].start;
+	if (open[last - 1].value == value)
+		middle.end = open[last - 1].end;
+	else if (last < history->open_count && open[last - 1].end == end &&
+		 open[last].value == value)
+		middle.end = open[last++].end;
+	if (last - first == 1 && open[first].value == value)
 		return; /* it was so already */
 
-	if (front->open[first].start < middle.start) {
-		with[count] = front->open[first];
+	if (open[first].start < middle.start) {
+		with[count] = open[first];
 		with[count].end = middle.start;
-		with[count++].from = front->time;
+		with[count++].from = history->times;
 	}
 	with[count++] = middle;
-	if (front->open[last - 1].end > middle.end) {
-		with[count] = front->open[last - 1];
+	if (open[last - 1].end > middle.end) {
+		with[count] = open[last - 1];
 		with[count].start = middle.end;
-		with[count++].from = front->time;
+		with[count++].from = history->times;
 	}
-	for (size_t i = first; i < last; i++)
-		front_close(front, &front->open[i], front->time);
+	for (size_t i = first; i < last; i++) {
+		history->areas -= open[i].value != HOLE;
+		close_tile(history, &open[i], history->times);
+	}
 	for (size_t i = 0; i < count; i++)
-		front->areas += with[i].protection != HOLE;
-
-	front->open = array_reserve(front->open, &front->open_capacity, front->open_count + count,
-				    sizeof(*front->open));
-	memmove(front->open + first + count, front->open + last,
-		(front->open_count - last) * sizeof(*front->open));
-	memcpy(front->open + first, with, count * sizeof(*with));
-	front->open_count = front->open_count - (last - first) + count;
+		history->areas += with[i].value != HOLE;
+	put_open(history, first, last, with, count);
 }
 
-static void front_protect(struct front *front, const struct step *step)
+const struct tile *history_now(const struct history *history, uint64_t address)
 {
-	uint64_t at = step->start;
-
-	while (at < step->end) {
-		const struct tile *tile = &front->open[front_find(front, at)];
-		uint64_t end = tile->end < step->end ? tile->end : step->end;
-
-		if (tile->protection != HOLE)
-			front_set(front, at, end, step->protection);
-		at = end;
-	}
+	return &history->open[find_open(history, address)];
 }
 
-static void front_move(struct front *front, const struct step *step)
+void history_begin(struct history *history, uint64_t size)
 {
-	uint64_t at = step->start;
+	struct tile all = {0, size, HOLE, 0, 0};
 
-	while (at < step->end) {
-		const struct tile *tile = &front->open[front_find(front, at)];
-		uint64_t end = tile->end < step->end ? tile->end : step->end;
-		uint64_t to = step->to + (at - step->start);
-
-		front_set(front, to, to + (end - at), tile->protection);
-		at = end;
-	}
-	front_set(front, step->start, step->end, HOLE);
+	*history = (struct history){.size = size};
+	ARRAY_PUSH(history->open, all);
 }
 
-static void front_step(struct front *front, const struct areas *initial, const struct step *step)
+void history_tick(struct history *history)
 {
-	switch (step->kind) {
-	case STEP_BEGIN:
-		for (size_t i = 0; i < initial->at_count; i++) {
-			const struct area *area = &initial->at[i];
-
-			front_set(front, area->start, area->end, area->protection);
-		}
-		break;
-	case STEP_MAP:
-		front_set(front, step->start, step->end, step->protection);
-		break;
-	case STEP_UNMAP:
-		front_set(front, step->start, step->end, HOLE);
-		break;
-	case STEP_PROTECT:
-		front_protect(front, step);
-		break;
-	case STEP_MOVE:
-		front_move(front, step);
-		break;
-	case STEP_RESIZE:
-		if (step->to < step->end)
-			front_set(front, step->to, step->end, HOLE);
-		else
-			front_set(front, step->end, step->to, step->protection);
-		break;
-	default:
-		break;
-	}
+	history->times++;
 }
 
 static int compare_addresses(const void *a, const void *b)
@@ -241,35 +189,36 @@ static void make_index(struct history *history)
 	history->nodes[0] = 0;
 }
 
-void history_make(struct history *history, uint64_t size, const struct areas *initial,
-		  const struct step *steps, size_t count)
+void history_end(struct history *history)
 {
-	struct front front = {.history = history};
-	struct tile all = {0, size, HOLE, 0, 0};
-
-	*history = (struct history){.size = size};
-	ARRAY_PUSH(front.open, all);
-	for (size_t i = 0; i < count && steps[i].kind != STEP_END; i++) {
-		front.time++;
-		front_step(&front, initial, &steps[i]);
-		if (front.areas > history->most_areas)
-			history->most_areas = front.areas;
-	}
-	history->times = front.time;
-	history->last_areas = front.areas;
-	for (size_t i = 0; i < front.open_count; i++)
-		front_close(&front, &front.open[i], UINT32_MAX);
-	free(front.open);
+	for (size_t i = 0; i < history->open_count; i++)
+		close_tile(history, &history->open[i], UINT32_MAX);
 	make_cuts(history);
 	make_index(history);
 }
 
-void history_free(struct history *history)
+static void free_index(struct history *history)
 {
-	free(history->tiles);
-	free(history->cuts);
 	free(history->nodes);
 	free(history->entries);
+	history->nodes = history->entries = NULL;
+}
+
+void history_again(struct history *history)
+{
+	free_index(history);
+	history->tiles_count = history->cuts_count = 0;
+	history->times = 0;
+	for (size_t i = 0; i < history->open_count; i++)
+		history->open[i].from = 0;
+}
+
+void history_free(struct history *history)
+{
+	free_index(history);
+	free(history->tiles);
+	free(history->open);
+	free(history->cuts);
 	*history = (struct history){.tiles = NULL};
 }
 
@@ -320,8 +269,8 @@ static bool history_was(const struct history *history, uint64_t address, uint32_
 
 			if (tile->from > last)
 				break;
-			if (tile->protection == area->protection &&
-			    (area->protection == HOLE ||
+			if (tile->value == area->value &&
+			    (area->value == HOLE ||
 			     (tile->start == area->start && tile->end == area->end)))
 				return true;
 		}
@@ -330,17 +279,17 @@ static bool history_was(const struct history *history, uint64_t address, uint32_
 }
 
 bool history_was_area(const struct history *history, uint64_t address, uint32_t first,
-		      uint32_t last, uint64_t start, uint64_t end, uint32_t protection)
+		      uint32_t last, uint64_t start, uint64_t end, uint64_t value)
 {
-	struct tile area = {.start = start, .end = end, .protection = protection};
+	struct tile area = {.start = start, .end = end, .value = value};
 
-	return protection != HOLE && history_was(history, address, first, last, &area);
+	return value != HOLE && history_was(history, address, first, last, &area);
 }
 
 bool history_was_hole(const struct history *history, uint64_t address, uint32_t first,
 		      uint32_t last)
 {
-	struct tile hole = {.protection = HOLE};
+	struct tile hole = {.value = HOLE};
 
 	return history_was(history, address, first, last, &hole);
 }
@@ -352,7 +301,7 @@ static uint64_t highest_gap(const struct history *history, uint32_t time, uint64
 		const struct tile *tile = history_at(history, limit - 1, time);
 		uint64_t start = tile->start > from ? tile->start : from;
 
-		if (tile->protection == HOLE && limit - start >= length)
+		if (tile->value == HOLE && limit - start >= length)
 			return limit - length;
 		limit = tile->start;
 	}
@@ -368,7 +317,7 @@ uint64_t history_gap(const struct history *history, uint32_t time, uint64_t from
 		const struct tile *tile = history_at(history, from, time);
 		uint64_t end = tile->end < limit ? tile->end : limit;
 
-		if (tile->protection == HOLE && end - from >= length)
+		if (tile->value == HOLE && end - from >= length)
 			return from;
 		from = tile->end;
 	}

@@ -3,8 +3,8 @@
  * A line on the terminal that says how far it is; nothing where the standard
  * error is no terminal.
  */
-#ifndef REPLAY_PROGRESS_H
-#define REPLAY_PROGRESS_H
+#ifndef STRESS_PROGRESS_H
+#define STRESS_PROGRESS_H
 
 #include <stdbool.h>
 #include <stddef.h>
