@@ -19,7 +19,7 @@
 #
 # The first label is the kind of the test, and decides in which builds it is made:
 #   unit       short, about one module; every build
-#   threads, conformance, examples, replay
+#   threads, conformance, examples, replay, torture
 #              every build but valgrind
 #   model, fault, fuzz
 #              many operations in one thread: neither in builds that are there for
@@ -72,7 +72,7 @@ endif()
 
 # The kinds that this build leaves out.
 if(ASPACE_VALGRIND)
-	set(kinds_off tree bench threads conformance examples replay model fault fuzz)
+	set(kinds_off tree bench threads conformance examples replay torture model fault fuzz)
 elseif(ASPACE_SANITIZE MATCHES "thread" OR CMAKE_CROSSCOMPILING)
 	set(kinds_off tree bench model fault fuzz)
 elseif(ASPACE_SANITIZE OR ASPACE_COVERAGE)

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+#include "check.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static const char *const names[NOTE_KINDS] = {
+	"lookup",
+	"iteration upward",
+	"iteration downward",
+	"gap search upward",
+	"gap search downward",
+	"overlap",
+	"idle protect",
+	"version of a view",
+};
+
+const char *note_name(enum note_kind kind)
+{
+	return names[kind];
+}
+
+static bool is_void(const struct tile *tile)
+{
+	return tile->value == HOLE || tile->value == LEAVING;
+}
+
+/*
+ * What is right at one time, and until when it stays right at least: nothing that was
+ * looked at changes before.
+ */
+struct moment {
+	const struct history *history;
+	uint32_t time, until;
+};
+
+static const struct tile *tile_at(struct moment *moment, uint64_t address)
+{
+	const struct tile *tile = history_at(moment->history, address, moment->time);
+
+	if (tile->until < moment->until)
+		moment->until = tile->until;
+	return tile;
+}
+
+static bool is_like(const struct note *note, const struct tile *tile)
+{
+	if (!tile)
+		return !note->found;
+	return note->found && tile->start == note->start && tile->end == note->end &&
+	       tile->value == note->value;
+}
+
+static bool find_is_right(struct moment *moment, const struct note *note)
+{
+	const struct tile *tile = tile_at(moment, note->at);
+
+	return is_like(note, is_void(tile) ? NULL : tile);
+}
+
+static bool next_is_right(struct moment *moment, const struct note *note)
+{
+	const struct tile *tile = NULL;
+	uint64_t at = note->at;
+
+	while (at < moment->history->size) {
+		tile = tile_at(moment, at);
+		if (!is_void(tile))
+			return is_like(note, tile);
+		at = tile->end;
+	}
+	return is_like(note, NULL);
+}
+
+static bool prev_is_right(struct moment *moment, const struct note *note)
+{
+	const struct tile *tile;
+	uint64_t at = note->at;
+
+	while (at) {
+		tile = tile_at(moment, at - 1);
+		if (!is_void(tile))
+			return is_like(note, tile);
+		at = tile->start;
+	}
+	return is_like(note, NULL);
+}
+
+/* Both searches go through all tiles from the side where they begin. A leaving area is
+ * in the way. */
+static bool gap_is_right(struct moment *moment, const struct note *note)
+{
+	uint64_t at = note->at;
+
+	while (at < note->end && note->end - at >= note->value) {
+		const struct tile *tile = tile_at(moment, at);
+		uint64_t end = tile->end < note->end ? tile->end : note->end;
+
+		if (tile->value == HOLE && end - at >= note->value)
+			return note->found && note->start == at;
+		at = end;
+	}
+	return !note->found;
+}
+
+static bool gap_down_is_right(struct moment *moment, const struct note *note)
+{
+	uint64_t end = note->end;
+
+	while (note->at < end && end - note->at >= note->value) {
+		const struct tile *tile = tile_at(moment, end - 1);
+		uint64_t start = tile->start > note->at ? tile->start : note->at;
+
+		if (tile->value == HOLE && end - start >= note->value)
+			return note->found && note->start == end - note->value;
+		end = start;
+	}
+	return !note->found;
+}
+
+static bool overlap_is_right(struct moment *moment, const struct note *note)
+{
+	uint64_t at = note->at;
+
+	while (at < note->end) {
+		const struct tile *tile = tile_at(moment, at);
+
+		if (tile->value != HOLE)
+			return note->found;
+		at = tile->end;
+	}
+	return !note->found;
+}
+
+static bool same_is_right(struct moment *moment, const struct note *note)
+{
+	uint64_t at = note->at;
+
+	while (at < note->end) {
+		const struct tile *tile = tile_at(moment, at);
+
+		if (!is_void(tile) && value_with_flags(tile->value, note->value) != tile->value)
+			return false;
+		at = tile->end;
+	}
+	return true;
+}
+
+static bool is_right(struct moment *moment, const struct note *note)
+{
+	switch ((enum note_kind)note->kind) {
+	case NOTE_FIND:
+		return find_is_right(moment, note);
+	case NOTE_NEXT:
+		return next_is_right(moment, note);
+	case NOTE_PREV:
+		return prev_is_right(moment, note);
+	case NOTE_GAP:
+		return gap_is_right(moment, note);
+	case NOTE_GAP_DOWN:
+		return gap_down_is_right(moment, note);
+	case NOTE_OVERLAPS:
+		return overlap_is_right(moment, note);
+	case NOTE_SAME:
+		return same_is_right(moment, note);
+	default:
+		return false;
+	}
+}
+
+static bool refute(struct lie *lie, const struct note *note, const char *why)
+{
+	char answer[100] = "nothing";
+
+	if (note->kind == NOTE_VIEW)
+		snprintf(answer, sizeof(answer), "version %" PRIu64, note->value);
+	else if (note->kind == NOTE_OVERLAPS && note->found)
+		snprintf(answer, sizeof(answer), "something");
+	else if ((note->kind == NOTE_GAP || note->kind == NOTE_GAP_DOWN) && note->found)
+		snprintf(answer, sizeof(answer), "%#" PRIx64, note->start);
+	else if (note->found)
+		snprintf(answer, sizeof(answer), "[%#" PRIx64 ", %#" PRIx64 ") value %#" PRIx64,
+			 note->start, note->end, note->value);
+	snprintf(lie->reason, sizeof(lie->reason),
+		 "%s at %#" PRIx64 " between versions %" PRIu64 " and %" PRIu64 " answered %s: %s",
+		 note_name(note->kind), note->at, note->first, note->last, answer, why);
+	return false;
+}
+
+bool check_note(const struct ledger *ledger, const struct note *note, struct lie *lie)
+{
+	const struct history *history = &ledger->history;
+	struct moment moment = {.history = history};
+	uint64_t last = note->last - ledger->base;
+
+	if (note->first > note->last)
+		return refute(lie, note, "the versions ran backwards");
+	if (note->first < ledger->base || last > history->times)
+		return refute(lie, note, "there were no such versions in this round");
+	if (note->kind == NOTE_VIEW)
+		return (note->value >= note->first && note->value <= note->last) ||
+		       refute(lie, note, "it was not the newest at any moment of the call");
+	for (uint64_t time = note->first - ledger->base; time <= last; time = moment.until) {
+		moment.time = (uint32_t)time;
+		moment.until = UINT32_MAX;
+		if (is_right(&moment, note))
+			return true;
+	}
+	return refute(lie, note, "no version of these gives that answer");
+}

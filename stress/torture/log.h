@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What threads write down while they work: *notes* of what they have seen, *deeds* that
+ * they have done.
+ *
+ * Everything is dated in version numbers. A note says between which two versions the
+ * answer was given: `first` had been published, as far as the thread knew, before the
+ * call began; `last` was the newest after it had returned. The answer must be that of one
+ * version from first to last. A deed says the same of itself, and which version it has
+ * published (witness.h).
+ *
+ * Addresses are offsets from the beginning of the space. A value is what an area says
+ * beside its bounds: see value_of().
+ */
+#ifndef TORTURE_LOG_H
+#define TORTURE_LOG_H
+
+#include <aspace/aspace.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "history.h"
+
+/* The value of an area that is leaving: not found, but its range is not free. */
+#define LEAVING (HOLE - 1)
+
+enum {
+	FLAG_BITS = 8,
+};
+
+/* Flags and user object in one word. Objects may lie anywhere in 56 bits. */
+static inline uint64_t value_of(uint64_t flags, const void *user)
+{
+	return (uint64_t)(uintptr_t)user << FLAG_BITS | flags;
+}
+
+static inline uint64_t value_with_flags(uint64_t value, uint64_t flags)
+{
+	return (value & ~((UINT64_C(1) << FLAG_BITS) - 1)) | flags;
+}
+
+/* ---- Notes -------------------------------------------------------------------- */
+
+enum note_kind {
+	NOTE_FIND,     /* `at` lies in [start, end), or in no area */
+	NOTE_NEXT,     /* the first area that ends above `at`, or none */
+	NOTE_PREV,     /* the last area that starts below `at`, or none */
+	NOTE_GAP,      /* in [at, end), the lowest start of `value` bytes; or none */
+	NOTE_GAP_DOWN, /* the highest */
+	NOTE_OVERLAPS, /* is anything in [at, end)? */
+	NOTE_SAME,     /* all areas of [at, end) have the flags `value` already */
+	NOTE_VIEW,     /* a view or snapshot was of the version `value` */
+	NOTE_KINDS,
+};
+
+struct note {
+	uint8_t kind;
+	bool found;
+	uint64_t first, last;
+	uint64_t at;
+	uint64_t start, end, value;
+};
+
+struct notes {
+	struct note *at;
+	size_t at_count, at_capacity;
+};
+
+/* ---- Deeds -------------------------------------------------------------------- */
+
+enum deed_kind {
+	DEED_MAP,
+	DEED_REPLACE,
+	DEED_ANYWHERE, /* the lowest gap of [to, limit) that is long enough was mapped */
+	DEED_UNMAP,
+	DEED_LEAVE, /* the same in a grace-unmap space: marked as leaving */
+	DEED_FREED, /* what was leaving has left */
+	DEED_PROTECT,
+	DEED_MOVE,   /* [start, end) went to `to` */
+	DEED_RESIZE, /* the area at `start` ends at `end` now */
+	DEED_TXN,    /* the deeds that follow, as one */
+	/* A change of a backend that stands after ASPACE_BAD_STATE: */
+	DEED_TRUTH_MAP, /* whatever was there, an area without a user object is */
+	DEED_KINDS,
+};
+
+struct deed {
+	enum deed_kind kind;
+	/* It has published `version`. Not sure: if nobody else has, else nothing. */
+	bool sure;
+	uint32_t parts; /* the deeds behind this one that are parts of it */
+	uint64_t before, after, version;
+	uint64_t start, end, to, limit;
+	uint64_t value; /* PROTECT: flags */
+};
+
+struct deeds {
+	struct deed *at;
+	size_t at_count, at_capacity;
+};
+
+#endif

@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: MIT */
+#include "run.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "array.h"
+#include "hazards.h"
+#include "histogram.h"
+#include "progress.h"
+#include "random.h"
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
+enum {
+	COMPARE_EACH = 16,          /* rounds, then the backend's memory is compared */
+	GARBAGE_SLACK = 256 * 1024, /* what one operation may add beyond the bound */
+};
+
+_Atomic bool run_interrupted;
+
+struct run {
+	const struct options *options;
+	struct arena arena;
+	struct worker inspector; /* the coordinator, as it looks at the space; no thread */
+	struct progress progress;
+	uint64_t begun;
+	uint64_t rounds;
+	bool lied;
+};
+
+/* ---- Beginning and ending ---------------------------------------------------------- */
+
+static void on_stall(void *ctx, struct aspace *space, uint64_t waited_ms)
+{
+	struct arena *arena = ctx;
+
+	(void)space;
+	(void)waited_ms;
+	atomic_fetch_add(&arena->stalls, 1);
+}
+
+static void make_worker(struct run *run, struct worker *worker, unsigned number)
+{
+	*worker = (struct worker){
+		.arena = &run->arena,
+		.number = number,
+		.at = -1,
+		/* The version that the first round begins with. */
+		.seen = run->inspector.seen,
+		.handler_seen = run->inspector.seen,
+		.random = random_seeded(run->options->seed, 2 * number),
+		.handler_random = random_seeded(run->options->seed, 2 * number + 1),
+		.notes = {.at_capacity = NOTES_MOST},
+		.deeds = {.at_capacity = DEEDS_MOST},
+		.handler_notes = {.at_capacity = HANDLER_NOTES},
+	};
+	worker->notes.at = array_zeroed(NOTES_MOST, sizeof(*worker->notes.at));
+	worker->deeds.at = array_zeroed(DEEDS_MOST, sizeof(*worker->deeds.at));
+	worker->handler_notes.at = array_zeroed(HANDLER_NOTES, sizeof(*worker->handler_notes.at));
+	worker->doing.random = random_seeded(run->options->seed, 1000 + number);
+}
+
+static bool open_arena(struct run *run, const struct scenario *scenario)
+{
+	const struct options *options = run->options;
+	struct arena *arena = &run->arena;
+	struct aspace_options space = {
+		.mode = scenario->mode,
+		.garbage_max = scenario->garbage_max,
+		.stalled = on_stall,
+		.stall_ms = 1,
+		.ctx = arena,
+	};
+	char reason[200];
+
+	*arena = (struct arena){.scenario = scenario, .share = options->share};
+	for (int i = 0; i < ACTIONS; i++)
+		arena->weights[i] = options->weights[i] < 0 ? scenario->weights[i]
+							    : (unsigned)options->weights[i];
+	if (!witness_open(&arena->witness, options->backend, scenario->pages, scenario->objects,
+			  &space, reason)) {
+		fprintf(stderr, "torture: %s\n", reason);
+		return false;
+	}
+	atomic_store(&arena->witness.refuse_each, scenario->refuse_each);
+	pthread_mutex_init(&arena->voice, NULL);
+	make_worker(run, &run->inspector, 999);
+	ledger_begin(&arena->ledger, arena->witness.size, worker_now(&run->inspector));
+	return true;
+}
+
+static bool start_workers(struct run *run)
+{
+	const struct options *options = run->options;
+	struct arena *arena = &run->arena;
+	unsigned wanted = options->readers + options->writers + (arena->scenario->hazard != NULL);
+	sigset_t interrupt, old;
+	int error = 0;
+
+	arena->workers = aligned_alloc(_Alignof(struct worker), wanted * sizeof(struct worker));
+	if (!arena->workers)
+		return false;
+	gate_make(&arena->gate, wanted);
+	arena->readers = options->readers;
+	sigemptyset(&interrupt);
+	sigaddset(&interrupt, SIGINT); /* ^C is for the coordinator */
+	pthread_sigmask(SIG_BLOCK, &interrupt, &old);
+	for (unsigned i = 0; i < wanted; i++) {
+		struct worker *worker = &arena->workers[i];
+
+		make_worker(run, worker, i);
+		worker->act = i < options->readers                      ? worker_read
+			      : i < options->readers + options->writers ? worker_write
+									: arena->scenario->hazard;
+	}
+	arena->workers_count = wanted;
+	for (unsigned i = 0; i < wanted && !error; i++)
+		error = pthread_create(&arena->workers[i].thread, NULL, worker_main,
+				       &arena->workers[i]);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (error) {
+		/* Those that run wait at the gate, which never opens. */
+		fprintf(stderr, "torture: %u threads: %s\n", wanted, strerror(error));
+		exit(2);
+	}
+	return true;
+}
+
+static void stop_workers(struct run *run)
+{
+	struct arena *arena = &run->arena;
+
+	atomic_store(&arena->stop, true);
+	gate_open(&arena->gate);
+	for (unsigned i = 0; i < arena->workers_count; i++) {
+		pthread_join(arena->workers[i].thread, NULL);
+		hazards_end(&arena->workers[i]);
+	}
+}
+
+static void close_arena(struct run *run)
+{
+	struct arena *arena = &run->arena;
+	char reason[200];
+
+	if (!witness_close(&arena->witness, reason))
+		arena_say(arena, "%s", reason);
+	ledger_free(&arena->ledger);
+	for (unsigned i = 0; i < arena->workers_count; i++)
+		worker_free(&arena->workers[i]);
+	worker_free(&run->inspector);
+	free(arena->workers);
+	gate_free(&arena->gate);
+	pthread_mutex_destroy(&arena->voice);
+}
+
+/* ---- Figures ------------------------------------------------------------------------ */
+
+static void add_tally(struct tally *sum, const struct tally *tally)
+{
+	sum->lookups += tally->lookups;
+	sum->checked += tally->checked;
+	sum->overlapping += tally->overlapping;
+	sum->bad_states += tally->bad_states;
+	sum->aborted += tally->aborted;
+	sum->hazards += tally->hazards;
+	for (int i = 0; i < NOTE_KINDS; i++)
+		sum->notes[i] += tally->notes[i];
+	for (int i = 0; i < ACTIONS; i++) {
+		sum->actions[i] += tally->actions[i];
+		sum->done[i] += tally->done[i];
+		sum->refused[i] += tally->refused[i];
+	}
+}
+
+/* Between rounds. */
+static struct tally sum_tallies(const struct run *run)
+{
+	struct tally sum = run->inspector.tally;
+
+	for (unsigned i = 0; i < run->arena.workers_count; i++)
+		add_tally(&sum, &run->arena.workers[i].tally);
+	return sum;
+}
+
+static uint64_t sum_operations(const struct tally *tally)
+{
+	uint64_t sum = 0;
+
+	for (int i = ACTION_READS; i < ACTIONS; i++)
+		sum += tally->done[i];
+	return sum;
+}
+
+static double seconds_since(uint64_t then)
+{
+	return (double)(clock_now() - then) / 1e9;
+}
+
+/* ---- A round ------------------------------------------------------------------------ */
+
+/* A thread that never comes back is what a lost wakeup looks like. */
+static void say_hang(const struct run *run)
+{
+	fprintf(stderr, "torture: %s: a round does not end:\n", run->arena.scenario->name);
+	for (unsigned i = 0; i < run->arena.workers_count; i++) {
+		const struct worker *worker = &run->arena.workers[i];
+		int at = atomic_load(&worker->at);
+
+		fprintf(stderr, "    thread %u: %s\n", i,
+			at >= 0                       ? action_name((enum action)at)
+			: worker->act == worker_read  ? "between two reads"
+			: worker->act == worker_write ? "between two writes"
+						      : "at its hazard");
+	}
+	fflush(stdout);
+	_exit(1);
+}
+
+static bool time_is_up(const struct run *run)
+{
+	return seconds_since(run->begun) >= run->options->seconds;
+}
+
+/* Let all threads go on until they have arrived at the gate again. */
+static void let_go(struct run *run, bool working)
+{
+	struct arena *arena = &run->arena;
+	uint64_t since = clock_now();
+
+	atomic_store(&arena->round_over, false);
+	atomic_store(&arena->checking, !working);
+	gate_open(&arena->gate);
+	while (!gate_await(&arena->gate, 0.1)) {
+		if (atomic_load(&run_interrupted) || (time_is_up(run) && !run->options->operations))
+			atomic_store(&arena->round_over, true);
+		/* However few notes are made, such a round is long enough. */
+		if (seconds_since(since) > 2)
+			atomic_store(&arena->round_over, true);
+		if (seconds_since(since) > 2 + run->options->patience)
+			say_hang(run);
+	}
+}
+
+/* One false thing, if there is something to be false about. */
+static bool tell_lie(struct run *run)
+{
+	for (unsigned i = 0; i < run->arena.workers_count; i++) {
+		struct worker *worker = &run->arena.workers[i];
+
+		if (run->options->lie == LIE_NOTE && worker->notes.at_count) {
+			struct note *note = &worker->notes.at[worker->notes.at_count / 2];
+
+			note->found = true;
+			note->value ^= 1 << 7; /* no flag of any area */
+			note->start++;
+			return true;
+		}
+		if (run->options->lie == LIE_DEED && worker->deeds.at_count) {
+			worker->deeds.at[0].kind = DEED_FREED;
+			return true;
+		}
+		if (run->options->lie == LIE_VERSION && worker->deeds.at_count) {
+			worker->deeds.at[0].version++;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Everything stands still: is the space what the deeds have made of it? */
+static bool close_round(struct run *run)
+{
+	struct arena *arena = &run->arena;
+	const struct deeds **logs = array_zeroed(arena->workers_count + 1, sizeof(*logs));
+	struct aspace_violation violation;
+	enum aspace_status status;
+	struct aspace_view view;
+	char reason[200];
+	struct lie lie;
+	bool fine;
+
+	/* In a grace-unmap space the helper thread publishes, too. */
+	status = arena->witness.grace ? aspace_quiesce(arena->witness.space, 0) : ASPACE_OK;
+	if (status)
+		arena_say(arena, "aspace_quiesce: %s", aspace_status_string(status));
+	if (aspace_validate(arena->witness.space, &violation, 0))
+		arena_say(arena, "invariant %u at %#" PRIx64 ": %s", violation.invariant,
+			  violation.address.value, violation.what);
+	if (run->rounds % COMPARE_EACH == 0 && !witness_compare(&arena->witness, reason))
+		arena_say(arena, "%s", reason);
+
+	aspace_read_begin(arena->witness.space, &view);
+	worker_walk(&run->inspector, &run->inspector.notes, &view);
+	aspace_read_end(&view);
+	for (unsigned i = 0; i < arena->workers_count; i++) {
+		struct worker *worker = &arena->workers[i];
+
+		logs[i] = &worker->deeds;
+		/* The gate is behind them: whatever is published now they must see. */
+		worker->seen = worker->handler_seen = view.version;
+	}
+	logs[arena->workers_count] = &arena->witness.deferred;
+	if (run->options->lie && !run->lied)
+		run->lied = tell_lie(run);
+	fine = ledger_round(&arena->ledger, logs, arena->workers_count + 1, view.version, &lie);
+	if (!fine)
+		arena_say(arena, "%s", lie.reason);
+	arena->witness.deferred.at_count = arena->witness.deferred_last = 0;
+	free(logs);
+	return fine;
+}
+
+static void check_inspector(struct run *run)
+{
+	struct notes *notes = &run->inspector.notes;
+	struct lie lie;
+
+	for (size_t i = 0; i < notes->at_count; i++) {
+		if (!check_note(&run->arena.ledger, &notes->at[i], &lie))
+			arena_say(&run->arena, "at the end of a round: %s", lie.reason);
+	}
+	notes->at_count = 0;
+}
+
+static void show_progress(struct run *run)
+{
+	struct tally sum;
+	char text[160];
+
+	if (!progress_due(&run->progress, clock_now()))
+		return;
+	sum = sum_tallies(run);
+	snprintf(text, sizeof(text),
+		 "%s: %.0f s, round %" PRIu64 ", %" PRIu64 " operations, %" PRIu64
+		 " answers checked, %" PRIu64 " mismatches",
+		 run->arena.scenario->name, seconds_since(run->begun), run->rounds,
+		 sum_operations(&sum), sum.checked, atomic_load(&run->arena.mismatches));
+	progress_show(&run->progress, text);
+}
+
+static bool goes_on(struct run *run)
+{
+	struct tally sum;
+
+	if (atomic_load(&run_interrupted) || atomic_load(&run->arena.mismatches))
+		return false;
+	if (!time_is_up(run))
+		return true;
+	sum = sum_tallies(run);
+	return sum_operations(&sum) < run->options->operations;
+}
+
+static void play_rounds(struct run *run)
+{
+	gate_await(&run->arena.gate, run->options->patience);
+	do {
+		let_go(run, true);
+		run->rounds++;
+		if (!close_round(run))
+			return;
+		check_inspector(run);
+		let_go(run, false);
+		show_progress(run);
+	} while (goes_on(run));
+}
+
+/* ---- What came of it ----------------------------------------------------------------- */
+
+/* What was to be provoked must have happened: a run that has met nothing shows nothing. */
+static void check_provoked(struct run *run, const struct results *results)
+{
+	struct arena *arena = &run->arena;
+	const struct options *options = run->options;
+	bool some = options->readers && options->writers && results->operations >= 1000;
+
+	if (results->mismatches || results->interrupted)
+		return;
+	if (some && !results->tally.overlapping)
+		arena_say(arena, "no answer overlapped an operation: nothing was tested");
+	if (arena->scenario->hazard && !results->tally.hazards)
+		arena_say(arena, "none of: %s", arena->scenario->hazard_name);
+	if (some && arena->scenario->refuse_each && !results->refusals)
+		arena_say(arena, "no backend call was refused");
+	if (options->lie && !run->lied)
+		arena_say(arena, "there was nothing to lie about");
+	if (arena->scenario->garbage_max &&
+	    results->stats.bytes_retired_max > arena->scenario->garbage_max + GARBAGE_SLACK)
+		arena_say(arena, "%" PRIu64 " bytes of garbage", results->stats.bytes_retired_max);
+}
+
+static void take_results(struct run *run, struct results *results)
+{
+	struct arena *arena = &run->arena;
+
+	results->tally = sum_tallies(run);
+	results->operations = sum_operations(&results->tally);
+	results->rounds = run->rounds;
+	results->versions = arena->ledger.versions;
+	results->effectless = arena->ledger.effectless;
+	results->refusals = atomic_load(&arena->witness.refusals);
+	results->stalls = atomic_load(&arena->stalls);
+	results->seconds = seconds_since(run->begun);
+	results->interrupted = atomic_load(&run_interrupted);
+	results->mismatches = atomic_load(&arena->mismatches);
+	results->stats.size = sizeof(results->stats);
+	aspace_stats(arena->witness.space, &results->stats, 0);
+}
+
+bool run_scenario(const struct options *options, const struct scenario *scenario,
+		  struct results *results)
+{
+	/* Readers of a hung run may still be at it when the program ends: not on the stack. */
+	static struct run run;
+
+	*results = (struct results){.scenario = scenario};
+	if (scenario->forks && SANITIZED) {
+		results->skipped = "sanitizers do not survive fork beside threads";
+		return true;
+	}
+	if (scenario->forks && getenv("ASPACE_EMULATED")) {
+		results->skipped = "emulators do not survive fork beside threads";
+		return true;
+	}
+	memset(&run, 0, sizeof(run));
+	run.options = options;
+	if (!open_arena(&run, scenario) || !start_workers(&run))
+		return false;
+	run.begun = clock_now();
+	progress_begin(&run.progress, options->quiet);
+	play_rounds(&run);
+	progress_end(&run.progress);
+	stop_workers(&run);
+	take_results(&run, results);
+	check_provoked(&run, results);
+	close_arena(&run);
+	results->mismatches = atomic_load(&run.arena.mismatches);
+	return true;
+}

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: MIT */
+#include "witness.h"
+
+#include <aspace/backend/null.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "array.h"
+#include "random.h"
+
+_Thread_local struct act *witness_act;
+
+/* ---- User objects --------------------------------------------------------------- */
+
+#define ALIVE UINT64_C(0xa11fea11fe)
+#define DEAD  UINT64_C(0xdeaddeaddead)
+
+struct object {
+	uint64_t state;
+	/* Acquire and release: the last one frees what all others have done with. */
+	_Atomic uint32_t references;
+};
+
+struct object *object_make(struct witness *witness)
+{
+	struct object *object = array_zeroed(1, sizeof(*object));
+
+	object->state = ALIVE;
+	atomic_store_explicit(&object->references, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&witness->references, 1, memory_order_relaxed);
+	return object;
+}
+
+void object_put(struct witness *witness, struct object *object)
+{
+	atomic_fetch_sub_explicit(&witness->references, 1, memory_order_relaxed);
+	if (atomic_fetch_sub_explicit(&object->references, 1, memory_order_acq_rel) != 1)
+		return;
+	object->state = DEAD;
+	free(object);
+}
+
+bool object_is_alive(const struct object *object)
+{
+	return object->state == ALIVE;
+}
+
+static struct witness *witness_of(struct aspace_backend *backend)
+{
+	return (struct witness *)((char *)backend - offsetof(struct witness, backend));
+}
+
+static enum aspace_status clone_object(struct aspace_backend *backend, void *user, void **copy)
+{
+	struct witness *witness = witness_of(backend);
+	struct object *object = user;
+
+	atomic_fetch_add_explicit(&witness->references, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&object->references, 1, memory_order_relaxed);
+	*copy = object;
+	return ASPACE_OK;
+}
+
+static void release_object(struct aspace_backend *backend, void *user)
+{
+	object_put(witness_of(backend), user);
+}
+
+/* ---- Looking on ----------------------------------------------------------------- */
+
+static uint64_t coming_version(struct witness *witness)
+{
+	struct aspace_view view;
+	uint64_t version;
+
+	aspace_read_begin(witness->space, &view);
+	version = view.version + 1;
+	aspace_read_end(&view);
+	return version;
+}
+
+/* A deferred unmap, on whatever thread runs it. Several may be one version. */
+static void note_deferred(struct witness *witness, const struct aspace_change *change)
+{
+	struct deeds *log = &witness->deferred;
+	uint64_t version = coming_version(witness);
+	struct deed deed = {
+		.kind = DEED_FREED,
+		.sure = true,
+		.before = version - 1,
+		.after = version,
+		.version = version,
+		.start = change->range.start.value - witness->base,
+		.end = change->range.end.value - witness->base,
+	};
+
+	if (log->at_count && log->at[witness->deferred_last].version == version)
+		log->at[witness->deferred_last].parts++;
+	else
+		witness->deferred_last = log->at_count;
+	ARRAY_PUSH(log->at, deed);
+}
+
+static bool is_deferred(const struct witness *witness, const struct aspace_change *change)
+{
+	return witness->grace && change->kind == ASPACE_CHANGE_UNMAP && !change->undo;
+}
+
+static bool refuses(struct witness *witness, const struct aspace_change *change)
+{
+	uint64_t each = atomic_load_explicit(&witness->refuse_each, memory_order_relaxed);
+
+	if (!each || change->undo || !witness_act || is_deferred(witness, change) ||
+	    random_next(&witness_act->random) % each)
+		return false;
+	witness_act->refused = true;
+	atomic_fetch_add_explicit(&witness->refusals, 1, memory_order_relaxed);
+	return true;
+}
+
+/* Is `undo` what takes `change` back? */
+static bool takes_back(const struct aspace_change *undo, const struct aspace_change *change)
+{
+	if (undo->kind == ASPACE_CHANGE_MOVE)
+		return change->kind == ASPACE_CHANGE_MOVE &&
+		       change->destination.value == undo->range.start.value;
+	return change->range.start.value == undo->range.start.value &&
+	       change->range.end.value == undo->range.end.value &&
+	       (undo->kind == ASPACE_CHANGE_MAP     ? change->kind == ASPACE_CHANGE_UNMAP
+		: undo->kind == ASPACE_CHANGE_UNMAP ? change->kind == ASPACE_CHANGE_MAP
+						    : change->kind == undo->kind);
+}
+
+static void note_change(struct witness *witness, const struct aspace_change *change)
+{
+	struct act *act = witness_act;
+	unsigned i;
+
+	if (!act || is_deferred(witness, change))
+		return;
+	if (!change->undo) {
+		if (act->standing_count < STANDING_MOST)
+			act->standing[act->standing_count++] = *change;
+		return;
+	}
+	for (i = act->standing_count; i-- > 0;) {
+		if (!takes_back(change, &act->standing[i]))
+			continue;
+		memmove(&act->standing[i], &act->standing[i + 1],
+			(--act->standing_count - i) * sizeof(*change));
+		return;
+	}
+}
+
+static enum aspace_status prepare(struct aspace_backend *backend,
+				  const struct aspace_change *change)
+{
+	struct witness *witness = witness_of(backend);
+	struct aspace_backend *inner = witness->inner;
+
+	if (is_deferred(witness, change)) {
+		note_deferred(witness, change);
+	} else if (witness_act && witness_act->deed) {
+		witness_act->deed->version = coming_version(witness);
+		witness_act->deed->sure = true;
+	}
+	if (refuses(witness, change))
+		return ASPACE_NO_MEMORY;
+	return inner->ops->prepare ? inner->ops->prepare(inner, change) : ASPACE_OK;
+}
+
+typedef enum aspace_status change_fn(struct aspace_backend *, const struct aspace_change *);
+
+static enum aspace_status pass_on(struct aspace_backend *backend,
+				  const struct aspace_change *change, change_fn *call)
+{
+	struct witness *witness = witness_of(backend);
+	enum aspace_status status;
+
+	if (refuses(witness, change))
+		return ASPACE_NO_MEMORY;
+	status = call(witness->inner, change);
+	if (status == ASPACE_OK)
+		note_change(witness, change);
+	return status;
+}
+
+#define PASS_ON(name)                                                                              \
+	static enum aspace_status name(struct aspace_backend *backend,                             \
+				       const struct aspace_change *change)                         \
+	{                                                                                          \
+		return pass_on(backend, change, witness_of(backend)->inner->ops->name);            \
+	}
+
+PASS_ON(map)
+PASS_ON(unmap)
+PASS_ON(protect)
+PASS_ON(replace)
+PASS_ON(move)
+
+static void flush(struct aspace_backend *backend)
+{
+	struct aspace_backend *inner = witness_of(backend)->inner;
+
+	if (inner->ops->flush)
+		inner->ops->flush(inner);
+}
+
+#define CHANGES                                                                                    \
+	.size = sizeof(struct aspace_backend_ops), .map = map, .unmap = unmap, .protect = protect, \
+	.prepare = prepare, .replace = replace, .move = move, .flush = flush
+
+static const struct aspace_backend_ops plain_ops = {CHANGES};
+static const struct aspace_backend_ops object_ops = {
+	CHANGES,
+	.clone = clone_object,
+	.release = release_object,
+};
+
+/* ---- Opening, comparing, closing ------------------------------------------------- */
+
+static enum aspace_status open_mock(struct witness *witness)
+{
+	struct aspace_mock_options options = {
+		.size = sizeof(options),
+		.granule = WITNESS_PAGE,
+		/* Not REMAP_RESTORES: what cannot be undone is to be met, too. */
+		.mode = ASPACE_MOCK_CHECK_ORDER,
+	};
+	enum aspace_status status = aspace_mock_create(&options, &witness->mock);
+
+	if (!status)
+		witness->inner = aspace_mock_backend(witness->mock);
+	return status;
+}
+
+static enum aspace_status open_host(struct witness *witness, uint64_t pages)
+{
+	struct aspace_host_options options = {
+		.size = sizeof(options),
+		.window = pages * (uint64_t)sysconf(_SC_PAGESIZE),
+	};
+	enum aspace_status status = aspace_host_create(&options, &witness->host);
+
+	if (status)
+		return status;
+	witness->inner = aspace_host_backend(witness->host);
+	witness->page = (uint64_t)sysconf(_SC_PAGESIZE);
+	witness->base = aspace_host_window(witness->host).start.value;
+	return ASPACE_OK;
+}
+
+static void free_parts(struct witness *witness)
+{
+	if (witness->mock)
+		aspace_mock_destroy(witness->mock);
+	aspace_host_destroy(witness->host);
+	free(witness->deferred.at);
+}
+
+bool witness_open(struct witness *witness, enum backend_kind kind, uint64_t pages, bool objects,
+		  struct aspace_options *options, char reason[200])
+{
+	enum aspace_status status = ASPACE_OK;
+
+	*witness = (struct witness){
+		.kind = kind,
+		.inner = aspace_null_backend(),
+		.base = UINT64_C(1) << 32,
+		.page = WITNESS_PAGE,
+		.grace = options->mode & ASPACE_GRACE_UNMAP,
+	};
+	if (kind == BACKEND_MOCK)
+		status = open_mock(witness);
+	else if (kind == BACKEND_HOST)
+		status = open_host(witness, pages);
+	if (status) {
+		snprintf(reason, 200, "no backend: %s", aspace_status_string(status));
+		return false;
+	}
+	witness->size = pages * witness->page;
+	witness->backend = (struct aspace_backend){
+		.ops = objects ? &object_ops : &plain_ops,
+		.flags_mask = witness->inner->flags_mask,
+		.granule = witness->page,
+		.remap_restores = witness->inner->remap_restores,
+	};
+	options->size = sizeof(*options);
+	options->granule = witness->page;
+	options->limits = aspace_range_of(witness->base, witness->base + witness->size);
+	status = aspace_create(options, &witness->space);
+	if (status) {
+		snprintf(reason, 200, "no space: %s", aspace_status_string(status));
+		free_parts(witness);
+		return false;
+	}
+	return true;
+}
+
+/* Areas of the space without what the backend does not know. */
+struct runs {
+	struct aspace_view view;
+	struct aspace_iter iter;
+	struct aspace_area next;
+	bool more, fine;
+};
+
+static void next_run(struct runs *runs)
+{
+	runs->more = aspace_iter_next(&runs->iter, &runs->next);
+}
+
+static bool take_run(void *ctx, struct aspace_range range, uint64_t flags)
+{
+	struct runs *runs = ctx;
+	uint64_t at = range.start.value;
+
+	while (at < range.end.value) {
+		if (!runs->more || runs->next.start.value != at || runs->next.flags != flags ||
+		    runs->next.end.value > range.end.value)
+			return runs->fine = false;
+		at = runs->next.end.value;
+		next_run(runs);
+	}
+	return true;
+}
+
+bool witness_compare(struct witness *witness, char reason[200])
+{
+	struct runs runs = {.fine = true};
+	const char *what = NULL;
+
+	if (!witness->mock)
+		return true;
+	aspace_read_begin(witness->space, &runs.view);
+	aspace_iter_begin(&runs.view, aspace_va(0), &runs.iter);
+	next_run(&runs);
+	aspace_mock_visit(witness->mock, aspace_limits(witness->space), take_run, &runs);
+	aspace_read_end(&runs.view);
+	if (aspace_mock_violations(witness->mock, &what)) {
+		snprintf(reason, 200, "the mock was told nonsense: %s", what);
+		return false;
+	}
+	if (!runs.fine || runs.more) {
+		snprintf(reason, 200, "the mock holds something else than the space shows");
+		return false;
+	}
+	return true;
+}
+
+bool witness_close(struct witness *witness, char reason[200])
+{
+	enum aspace_status status = aspace_destroy(witness->space, 0);
+	int64_t references = atomic_load(&witness->references);
+
+	if (status) {
+		/* Everything is left as it is: someone may want to look. */
+		snprintf(reason, 200, "aspace_destroy: %s", aspace_status_string(status));
+		return false;
+	}
+	if (references)
+		snprintf(reason, 200, "%" PRId64 " references to user objects are left",
+			 references);
+	else if (witness->mock && aspace_mock_pages(witness->mock))
+		snprintf(reason, 200, "%" PRIu64 " pages are mapped after the end of the space",
+			 aspace_mock_pages(witness->mock));
+	else
+		reason[0] = '\0';
+	free_parts(witness);
+	return !reason[0];
+}

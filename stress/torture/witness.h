@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A backend that looks on: it passes every call on to a null, mock or host backend, and
+ * notes which version the operation at hand is going to publish.
+ *
+ * How it knows: backends are called under the writer lock, before publication, and may
+ * read. The version that a view shows then is the one before; the operation's own is one
+ * more. An operation that calls no backend publishes nothing, but for transactions and
+ * unmaps in a grace-unmap space; for those see deed.sure.
+ *
+ * It also refuses calls at random, if asked to, and gives areas user objects that it can
+ * tell alive from released.
+ */
+#ifndef TORTURE_WITNESS_H
+#define TORTURE_WITNESS_H
+
+#include <aspace/backend/host.h>
+#include <aspace/backend/mock.h>
+#include <stdatomic.h>
+
+#include "log.h"
+
+enum backend_kind {
+	BACKEND_NULL,
+	BACKEND_MOCK,
+	BACKEND_HOST,
+	BACKEND_KINDS,
+};
+
+enum {
+	WITNESS_PAGE = 4096, /* of null and mock; the host's may be larger */
+	STANDING_MOST = 256,
+};
+
+/* What a thread is doing; the witness fills it in. */
+struct act {
+	struct deed *deed;
+	uint64_t random; /* for refusals; 0: none */
+	bool refused;
+	/* Changes that were made and not taken back. */
+	struct aspace_change standing[STANDING_MOST];
+	unsigned standing_count;
+};
+
+struct witness {
+	struct aspace_backend backend;
+	struct aspace_backend *inner;
+	enum backend_kind kind;
+	struct aspace_mock *mock;
+	struct aspace_host *host;
+	struct aspace *space;
+	uint64_t base, size, page;
+	bool grace;
+	/* Of so many calls that may be refused, one is; 0: none. Not undo. */
+	_Atomic uint64_t refuse_each;
+	_Atomic uint64_t refusals;
+	/* Deferred unmaps; written under the writer lock of the space. */
+	struct deeds deferred;
+	size_t deferred_last;       /* the first deed of the newest version among them */
+	_Atomic int64_t references; /* to objects; 0 in the end */
+};
+
+/* The act of this thread, NULL outside operations. */
+extern _Thread_local struct act *witness_act;
+
+/* A space over `pages` pages with the backend `kind`. `options` may have mode, garbage_max
+ * and hooks set. False: `reason` says why. */
+bool witness_open(struct witness *witness, enum backend_kind kind, uint64_t pages, bool objects,
+		  struct aspace_options *options, char reason[200]);
+/* Compare the backend's memory with the areas of the space; nobody else is at it. */
+bool witness_compare(struct witness *witness, char reason[200]);
+/* End the space. False: something is left, or the backend was told nonsense. */
+bool witness_close(struct witness *witness, char reason[200]);
+
+/* ---- User objects ---------------------------------------------------------------
+ *
+ * On the heap and with plain words, so that sanitizers see who touches one too late.
+ */
+struct object;
+
+struct object *object_make(struct witness *witness);
+void object_put(struct witness *witness, struct object *object);
+/* In a section, or holding a snapshot: has the object of an area been released? */
+bool object_is_alive(const struct object *object);
+
+#endif
