@@ -10,6 +10,12 @@
 # ends in "!" (tsan:lookups!) must report whatever the others do, and gets more attempts: it
 # is there for this very fault. The library as
 # it is must pass the same programs. A patch that does not apply is a failure: bring it up to date.
+#
+# A pair is TOOL:PROGRAM[:SECONDS]. The tools are tsan, asan and plain (none: the program
+# itself must say what is wrong). The programs are those of tests/threads and of this directory, and
+# torture+SCENARIO, torture+BACKEND+SCENARIO.
+#
+# The table of who catches what is left in WORK_DIR/table.
 set -euo pipefail
 
 source=$(cd "$1" && pwd)
@@ -26,15 +32,15 @@ flags=(-std=gnu11 -g -O1 -fno-omit-frame-pointer -DCK_USE_CC_BUILTINS)
 read -ra includes < <(pkg-config --cflags liburcu-bp ck)
 read -ra libraries < <(pkg-config --libs liburcu-bp ck)
 libraries+=(-lpthread)
-declare -A sanitize=([tsan]=-fsanitize=thread [asan]=-fsanitize=address)
+declare -A sanitize=([tsan]=-fsanitize=thread [asan]=-fsanitize=address [plain]=-fno-sanitize=all)
 TSAN_OPTIONS="suppressions=$source/src/platform/tsan.supp:exitcode=66"
 export TSAN_OPTIONS+=":halt_on_error=1:history_size=7"
 export ASAN_OPTIONS="detect_leaks=0:detect_stack_use_after_return=1"
 
 # One state of the sources, even if somebody is at work on them.
-rm -rf "$work"/{tsan,asan,variant,clean}
+rm -rf "$work"/{tsan,asan,plain,variant,clean,table}
 mkdir -p "$work/clean"
-cp -r "$source/src" "$source/include" "$source/tests" "$work/clean"
+cp -r "$source/src" "$source/include" "$source/tests" "$source/stress" "$work/clean"
 source=$work/clean
 
 # compile TOOL TREE OUT FILE...: objects of TREE/src/FILE into OUT.
@@ -61,24 +67,41 @@ base() {
 	ar rc "$work/$tool/base.a" "$work/$tool"/base/*.o
 }
 
+# program TOOL NAME: its objects, in the directory of its name.
 program() {
-	local tool=$1 name=$2 file=$source/tests/threads/$2.c
-	[[ -e $work/$tool/$name.o ]] && return
-	[[ -e $file ]] || file=$here/$name.c
-	clang "${flags[@]}" "${sanitize[$tool]}" -I"$source/include" -I"$source/src" \
-		"${includes[@]}" -c "$file" -o "$work/$tool/$name.o"
+	local tool=$1 name=$2 file files=("$source/tests/threads/$2.c") out=$work/$1/$2
+	[[ -d $out ]] && return
+	if [[ $name == torture ]]; then
+		files=("$source"/stress/torture.c "$source"/stress/{torture,common}/*.c)
+	elif [[ ! -e ${files[0]} ]]; then
+		files=("$here/$name.c")
+	fi
+	mkdir -p "$out"
+	for file in "${files[@]}"; do
+		clang "${flags[@]}" "${sanitize[$tool]}" -I"$source/include" -I"$source/src" \
+			-I"$source/stress" -I"$source/stress/common" "${includes[@]}" \
+			-c "$file" -o "$out/$(basename "$file" .c).o"
+	done
+}
+
+# arguments_of PROGRAM[+BACKEND]+SCENARIO: what the program is started with.
+arguments_of() {
+	local scenario=${1##*+} backend=mock
+	[[ $1 == *+* ]] || return 0
+	[[ $1 != *+*+* ]] || backend=$(cut -d+ -f2 <<<"$1")
+	echo --quiet --seconds=4 --patience=20 "--backend=$backend" "$scenario"
 }
 
 # link_program TOOL NAME OUT [OBJECT...]: objects before the archive take its place.
 link_program() {
 	local tool=$1 name=$2 out=$3
 	shift 3
-	clang "${sanitize[$tool]}" -o "$out" "$work/$tool/$name.o" "$@" "$work/$tool/base.a" \
+	clang "${sanitize[$tool]}" -o "$out" "$work/$tool/$name"/*.o "$@" "$work/$tool/base.a" \
 		"${libraries[@]}"
 }
 
 row() {
-	printf '%-28s %-16s %s\n' "$@"
+	printf '%-20s %-24s %s\n' "$@" | tee -a "$work/table"
 }
 
 # How did it end? In words.
@@ -88,6 +111,14 @@ verdict() {
 		echo "does not end"
 	elif grep -q 'WARNING: ThreadSanitizer' "$log"; then
 		grep -m1 -o 'ThreadSanitizer: [a-z ,-]*' "$log"
+	elif ((status > 128)); then
+		echo "signal $((status - 128))"
+	elif grep -q 'torture: .*: mismatch: ' "$log"; then
+		# Without its place: what answered, and why that is no truth.
+		sed -nE 's/^torture: [a-z]+: mismatch: //p' "$log" | head -n1 |
+			sed -E 's/ (at|of) [^:]*: /: /' | cut -c1-90
+	elif grep -q 'torture: .*: a round does not end' "$log"; then
+		echo "a round does not end"
 	elif grep -q 'ERROR: [A-Za-z]*Sanitizer' "$log"; then
 		grep -m1 -oE '(Address|Thread)Sanitizer:? ?[A-Za-z-]*' "$log"
 	else
@@ -95,10 +126,11 @@ verdict() {
 	fi
 }
 
-# run PROGRAM LOG: its exit status.
+# run FILE PROGRAM: its exit status; its output in FILE.log.
 run() {
-	local status=0
-	timeout "${limit:-100}" "$1" >"$2" 2>&1 || status=$?
+	local status=0 arguments
+	read -ra arguments <<<"$(arguments_of "$2")"
+	timeout "${limit:-100}" "$1" "${arguments[@]}" >"$1.log" 2>&1 || status=$?
 	return "$status"
 }
 
@@ -131,14 +163,15 @@ for patch in "$here"/*.patch; do
 		tries=$attempts
 		[[ $pair != *! ]] || tries=$attempts_must
 		base "$tool"
-		program "$tool" "$program"
+		name_of=${program%%+*}
+		program "$tool" "$name_of"
 		if [[ -z ${controlled[$tool:$program]:-} ]]; then
 			# The control of the control.
 			controlled[$tool:$program]=1
-			clean=$work/$tool/$program
-			link_program "$tool" "$program" "$clean"
+			clean=$work/$tool/clean-$program
+			link_program "$tool" "$name_of" "$clean"
 			status=0
-			limit=300 run "$clean" "$clean.log" || status=$?
+			limit=300 run "$clean" "$program" || status=$?
 			if ((status)); then
 				row "(none)" "$tool $program" \
 					"FALSE ALARM: $(verdict "$status" "$clean.log")"
@@ -146,13 +179,13 @@ for patch in "$here"/*.patch; do
 				failures=$((failures + 1))
 			fi
 		fi
-		compile "$tool" "$tree" "$tree/$tool" "${changed[@]}"
+		[[ -d $tree/$tool ]] || compile "$tool" "$tree" "$tree/$tool" "${changed[@]}"
 		faulty=$tree/$tool/$program
-		link_program "$tool" "$program" "$faulty" "$tree/$tool"/*.o
+		link_program "$tool" "$name_of" "$faulty" "$tree/$tool"/*.o
 		how="nothing, $tries times"
 		for ((i = 0; i < tries; i++)); do
 			status=0
-			run "$faulty" "$faulty.log" || status=$?
+			run "$faulty" "$program" || status=$?
 			((status == 0)) && continue
 			how=$(verdict "$status" "$faulty.log")
 			break
@@ -177,7 +210,7 @@ for patch in "$here"/*.patch; do
 		failures=$((failures + 1))
 	fi
 done
-echo "$found of $variants variants caught"
+row "$found of $variants" "variants caught" ""
 for pair in "${!controlled[@]}"; do
 	echo "the library as it is passes $pair"
 done | sort
