@@ -4,6 +4,8 @@
 #
 #   find_package(aspace)                     aspace::aspace, the shared library
 #   find_package(aspace COMPONENTS static)   aspace::aspace, the static one
+#   find_package(aspace COMPONENTS tsan)     aspace::aspace, instrumented for ThreadSanitizer,
+#                                            if built with ASPACE_TSAN
 #   find_package(aspace COMPONENTS mock)     aspace::mock, to be linked beside it
 #   find_package(aspace COMPONENTS bare)     aspace::bare, if built with ASPACE_BARE_METAL
 #
@@ -21,6 +23,12 @@ install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 set(components static mock)
 if(ASPACE_SHARED)
 	list(APPEND components shared)
+endif()
+set(pc_names aspace aspace-mock)
+if(ASPACE_TSAN)
+	list(APPEND components tsan)
+	list(APPEND pc_names aspace-tsan)
+	install(FILES src/platform/tsan.supp DESTINATION ${CMAKE_INSTALL_DATADIR}/aspace)
 endif()
 if(ASPACE_BARE_METAL)
 	list(APPEND components bare)
@@ -62,7 +70,7 @@ set(pc_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 cmake_path(RELATIVE_PATH CMAKE_INSTALL_PREFIX
 	BASE_DIRECTORY ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig OUTPUT_VARIABLE pc_up)
 set(pc_prefix "\${pcfiledir}/${pc_up}")
-foreach(name aspace aspace-mock)
+foreach(name IN LISTS pc_names)
 	configure_file(cmake/${name}.pc.in ${name}.pc @ONLY)
 	install(FILES ${CMAKE_CURRENT_BINARY_DIR}/${name}.pc DESTINATION ${pc_dir})
 endforeach()

@@ -41,7 +41,7 @@ pkg_check_modules(URCU_MB REQUIRED IMPORTED_TARGET liburcu-mb)
 
 # A finding of any tool is a failure of the test.
 set(ASPACE_TEST_ENV
-	"TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/src/platform/tsan.supp:exitcode=66:history_size=7:second_deadlock_stack=1"
+	"TSAN_OPTIONS=exitcode=66:history_size=7:second_deadlock_stack=1"
 	"ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1:allocator_may_return_null=1"
 	"UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1"
 	"LSAN_OPTIONS=exitcode=23"

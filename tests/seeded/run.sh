@@ -33,8 +33,7 @@ read -ra includes < <(pkg-config --cflags liburcu-bp ck)
 read -ra libraries < <(pkg-config --libs liburcu-bp ck)
 libraries+=(-lpthread)
 declare -A sanitize=([tsan]=-fsanitize=thread [asan]=-fsanitize=address [plain]=-fno-sanitize=all)
-TSAN_OPTIONS="suppressions=$source/src/platform/tsan.supp:exitcode=66"
-export TSAN_OPTIONS+=":halt_on_error=1:history_size=7"
+export TSAN_OPTIONS=exitcode=66:halt_on_error=1:history_size=7
 export ASAN_OPTIONS="detect_leaks=0:detect_stack_use_after_return=1"
 
 # One state of the sources, even if somebody is at work on them.
