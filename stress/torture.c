@@ -41,21 +41,67 @@ static void catch_interrupt(void)
 	sigaction(SIGINT, &action, NULL);
 }
 
-static int play(const struct options *options, const struct scenario *scenario, FILE *text,
-		FILE *json, bool first)
+/* Where the summaries go. */
+struct output {
+	FILE *text, *json;
+	unsigned reports;
+	struct totals totals;
+};
+
+static bool open_output(const struct options *options, struct output *output)
+{
+	*output = (struct output){.text = options->quiet ? NULL : stdout};
+	if (!options->json)
+		return true;
+	if (!strcmp(options->json, "-")) {
+		output->json = stdout;
+		output->text = NULL;
+	} else {
+		output->json = fopen(options->json, "we");
+		if (!output->json) {
+			fprintf(stderr, "torture: %s: %s\n", options->json, strerror(errno));
+			return false;
+		}
+	}
+	fputs("[\n", output->json);
+	return true;
+}
+
+static bool close_output(const struct options *options, struct output *output)
+{
+	bool fine = true;
+
+	if (output->text)
+		report_totals(output->text, &output->totals);
+	if (output->json) {
+		fputs("\n]\n", output->json);
+		fine = !ferror(output->json) && !fflush(output->json);
+		if (output->json != stdout)
+			fine = !fclose(output->json) && fine;
+		if (!fine)
+			fprintf(stderr, "torture: %s: not written\n", options->json);
+	}
+	return !fflush(stdout) && fine;
+}
+
+static int play(const struct options *options, const struct scenario *scenario,
+		struct output *output)
 {
 	struct results results;
 
 	if (!run_scenario(options, scenario, &results))
 		return EXIT_BAD;
-	if (text) {
-		report_text(text, options, &results);
-		fflush(text);
+	report_add(&output->totals, &results);
+	if (output->text) {
+		report_text(output->text, options, &results);
+		fflush(output->text);
 	}
-	if (json) {
-		fputs(first ? "[\n" : ",\n", json);
-		report_json(json, options, &results);
+	if (output->json) {
+		if (output->reports)
+			fputs(",\n", output->json);
+		report_json(output->json, options, &results);
 	}
+	output->reports++;
 	if (results.mismatches)
 		return EXIT_MISMATCH;
 	return results.interrupted ? EXIT_INTERRUPTED : EXIT_FINE;
@@ -64,7 +110,7 @@ static int play(const struct options *options, const struct scenario *scenario, 
 int main(int argc, char **argv)
 {
 	struct options options;
-	FILE *text, *json = NULL;
+	struct output output;
 	int result = EXIT_FINE;
 
 	switch (options_parse(&options, argc, argv)) {
@@ -75,29 +121,13 @@ int main(int argc, char **argv)
 	case OPTIONS_RUN:
 		break;
 	}
-	text = options.quiet ? NULL : stdout;
-	if (options.json && !strcmp(options.json, "-")) {
-		json = stdout;
-		text = NULL;
-	} else if (options.json) {
-		json = fopen(options.json, "we");
-		if (!json) {
-			fprintf(stderr, "torture: %s: %s\n", options.json, strerror(errno));
-			return EXIT_BAD;
-		}
-	}
+	if (!open_output(&options, &output))
+		return EXIT_BAD;
 	catch_interrupt();
 	hazards_begin();
 	for (size_t i = 0; options.chosen[i] && result == EXIT_FINE; i++)
-		result = play(&options, options.chosen[i], text, json, i == 0);
-	if (json) {
-		fputs("\n]\n", json);
-		if (fflush(json) || ferror(json)) {
-			fprintf(stderr, "torture: %s: not written\n", options.json);
-			result = result == EXIT_FINE ? EXIT_BAD : result;
-		}
-	}
-	if (fflush(stdout) && result == EXIT_FINE)
+		result = play(&options, options.chosen[i], &output);
+	if (!close_output(&options, &output) && result == EXIT_FINE)
 		result = EXIT_BAD;
 	return result;
 }

@@ -58,6 +58,25 @@ void report_text(FILE *out, const struct options *options, const struct results 
 	fprintf(out, "  mismatches  %" PRIu64 "\n", results->mismatches);
 }
 
+void report_add(struct totals *totals, const struct results *results)
+{
+	totals->scenarios += !results->skipped;
+	totals->lookups += results->tally.notes[NOTE_FIND];
+	totals->answers += results->tally.checked;
+	totals->operations += results->operations;
+	totals->versions += results->versions;
+	totals->seconds += results->seconds;
+}
+
+void report_totals(FILE *out, const struct totals *totals)
+{
+	fprintf(out,
+		"total: %" PRIu64 " scenarios, %.1f s: %" PRIu64 " lookups and %" PRIu64
+		" other answers checked against %" PRIu64 " operations (%" PRIu64 " versions)\n",
+		totals->scenarios, totals->seconds, totals->lookups,
+		totals->answers - totals->lookups, totals->operations, totals->versions);
+}
+
 void report_json(FILE *out, const struct options *options, const struct results *results)
 {
 	const struct scenario *scenario = results->scenario;

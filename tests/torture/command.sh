@@ -54,6 +54,9 @@ if command -v python3 >/dev/null && ! python3 -m json.tool "$work/json" >/dev/nu
 	failures=$((failures + 1))
 fi
 
+expect 0 '^total: 2 scenarios, .* lookups and .* checked against .* operations' --seconds=0.2 \
+	mixed storm
+
 echo "controls"
 expect 1 'mismatch: .* no version of these gives that answer' --seconds=1 --quiet --lie=note mixed
 expect 1 'mismatch: .* the range was not leaving' --seconds=1 --quiet --lie=deed mixed
