@@ -22,6 +22,7 @@ static const char help[] =
 	"  -w, --writers=N       threads that write; default 2\n"
 	"  -s, --seconds=T       time for each scenario; default 5\n"
 	"  -n, --operations=N    operations for each scenario, at least; default 0\n"
+	"      --hazards=N       where a scenario has a hazard, at least N times that; default 0\n"
 	"  -S, --seed=N          choose by N; default 1. Not what the scheduler does\n"
 	"      --share=N         note one of N lookups; default 1, all\n"
 	"      --weight=ACTION=N,... how often a thread does what, in place of the scenario's\n"
@@ -39,6 +40,7 @@ static const char help[] =
 
 enum {
 	OPTION_SHARE = 256,
+	OPTION_HAZARDS,
 	OPTION_WEIGHT,
 	OPTION_PATIENCE,
 	OPTION_LIE,
@@ -50,6 +52,7 @@ static const struct option long_options[] = {
 	{"writers", required_argument, NULL, 'w'},
 	{"seconds", required_argument, NULL, 's'},
 	{"operations", required_argument, NULL, 'n'},
+	{"hazards", required_argument, NULL, OPTION_HAZARDS},
 	{"seed", required_argument, NULL, 'S'},
 	{"share", required_argument, NULL, OPTION_SHARE},
 	{"weight", required_argument, NULL, OPTION_WEIGHT},
@@ -135,6 +138,8 @@ static bool take_option(struct options *options, int key)
 		return argument_seconds("seconds", optarg, &options->seconds);
 	case 'n':
 		return argument_number("operations", optarg, 0, UINT64_MAX, &options->operations);
+	case OPTION_HAZARDS:
+		return argument_number("hazards", optarg, 0, UINT64_MAX, &options->hazards);
 	case 'S':
 		return argument_number("seed", optarg, 0, UINT64_MAX, &options->seed);
 	case OPTION_SHARE:

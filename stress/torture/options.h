@@ -29,6 +29,7 @@ struct options {
 	unsigned readers, writers;
 	double seconds;      /* for each scenario, at least */
 	uint64_t operations; /* and so many of these */
+	uint64_t hazards;    /* and, where there is one, so often the hazard */
 	uint64_t seed;
 	unsigned share;
 	int weights[ACTIONS]; /* -1: the scenario's */

@@ -247,7 +247,8 @@ static void let_go(struct run *run, bool working)
 	atomic_store(&arena->checking, !working);
 	gate_open(&arena->gate);
 	while (!gate_await(&arena->gate, 0.1)) {
-		if (atomic_load(&run_interrupted) || (time_is_up(run) && !run->options->operations))
+		if (atomic_load(&run_interrupted) ||
+		    (time_is_up(run) && !run->options->operations && !run->options->hazards))
 			atomic_store(&arena->round_over, true);
 		/* However few notes are made, such a round is long enough. */
 		if (seconds_since(since) > 2)
@@ -363,7 +364,8 @@ static bool goes_on(struct run *run)
 	if (!time_is_up(run))
 		return true;
 	sum = sum_tallies(run);
-	return sum_operations(&sum) < run->options->operations;
+	return sum_operations(&sum) < run->options->operations ||
+	       (run->arena.scenario->hazard && sum.hazards < run->options->hazards);
 }
 
 static void play_rounds(struct run *run)
