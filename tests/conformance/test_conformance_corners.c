@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Corners of the contract that no other test asked about, as the coverage of branches
+ * showed: arguments that are refused for the second of two reasons, and a writer that gives up
+ * at each of its calls.
+ */
+#include "support.h"
+
+#include <aspace/backend/null.h>
+
+/* ---- aspace_dump, stopped --------------------------------------------------------- */
+
+struct reluctant {
+	size_t allowed, calls;
+};
+
+static bool write_some(void *ctx, const char *text, size_t length)
+{
+	struct reluctant *reluctant = ctx;
+
+	(void)text;
+	(void)length;
+	return reluctant->calls++ < reluctant->allowed;
+}
+
+static void a_dump_stops_at_any_call(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_open(&w, &(struct world_options){.granule = 1});
+	for (uint64_t i = 0; i < 60; i++) /* more than one level */
+		assert_ok(map(&w, i * 4, i * 4 + 2, 0, NULL));
+	for (int format = ASPACE_DUMP_MAPS; format <= ASPACE_DUMP_DOT; format++) {
+		struct reluctant all = {.allowed = SIZE_MAX};
+
+		assert_ok(aspace_dump(w.space, (enum aspace_dump_format)format, write_some, &all));
+		assert_true(all.calls > 1);
+		for (size_t k = 0; k < all.calls; k++) {
+			struct reluctant some = {.allowed = k};
+
+			assert_status(ASPACE_BAD_STATE,
+				      aspace_dump(w.space, (enum aspace_dump_format)format,
+						  write_some, &some));
+			assert_int_equal(some.calls, k + 1); /* not asked again */
+		}
+	}
+	world_close(&w);
+}
+
+/* ---- Gaps ------------------------------------------------------------------------- */
+
+static void odd_gaps(void **state)
+{
+	struct world_options pages = {.space = {.granule = 16}, .granule = 16};
+	struct aspace_gap gap = {.size = 16, .reserved = {0, 1}};
+	struct aspace_vaddr start;
+	struct world w;
+
+	(void)state;
+	world_open(&w, &pages);
+	assert_ok(map(&w, 0, 16, 0, NULL));
+	assert_ok(map(&w, 64, 80, 0, NULL));
+	assert_status(ASPACE_INVALID_PARAM, aspace_find_free(w.space, &gap, &start));
+	gap.reserved[0] = 1;
+	gap.reserved[1] = 0;
+	assert_status(ASPACE_INVALID_PARAM, aspace_find_free(w.space, &gap, &start));
+	gap.reserved[0] = 0;
+	/* An alignment below the granule is the granule's. */
+	gap.align = 4;
+	assert_ok(aspace_find_free(w.space, &gap, &start));
+	assert_int_equal(start.value, 16);
+	gap.align = 0;
+	assert_status(
+		ASPACE_INVALID_PARAM,
+		aspace_find_free(w.space, &(struct aspace_gap){.size = 16, .align = 48}, &start));
+	/* Twice the guard, and twice the guard with the size, do not fit into 64 bits: no gap
+	 * between two areas can do, but the open end above can. */
+	gap.guard = UINT64_C(1) << 63;
+	assert_ok(aspace_find_free(w.space, &gap, &start));
+	assert_int_equal(start.value, 80 + gap.guard);
+	gap.guard = (UINT64_C(1) << 63) - 16;
+	gap.size = 64;
+	assert_ok(aspace_find_free(w.space, &gap, &start));
+	assert_int_equal(start.value, 80 + gap.guard);
+	gap.downward = true;
+	assert_ok(aspace_find_free(w.space, &gap, &start));
+	assert_int_equal(start.value, UINT64_MAX - 15 - gap.size);
+	/* The only aligned start lies below the range, or the search is too short for one. */
+	gap = (struct aspace_gap){
+		.size = 16,
+		.align = 64,
+		.limits = range(16, 48),
+		.downward = true,
+	};
+	assert_status(ASPACE_NO_SPACE, aspace_find_free(w.space, &gap, &start));
+	world_close(&w);
+}
+
+static void a_coarse_backend_decides_the_granule(void **state)
+{
+	struct world_options options = {.granule = 16};
+	struct aspace_gap gap = {.size = 32, .hint = at(3)};
+	struct aspace_vaddr start;
+	struct world w;
+
+	(void)state;
+	/* The space has bytes, the backend has sixteens. */
+	options.space.granule = 1;
+	world_open(&w, &options);
+	assert_ok(aspace_map_anywhere(w.space, &gap, 0, w.backend, NULL, 0, &start));
+	assert_int_equal(start.value, 16);
+	assert_areas(&w, "10-30:0");
+	gap.size = 8;
+	assert_status(ASPACE_INVALID_PARAM,
+		      aspace_map_anywhere(w.space, &gap, 0, w.backend, NULL, 0, &start));
+	world_close(&w);
+}
+
+/* ---- Arguments -------------------------------------------------------------------- */
+
+static void incomplete_backends(void **state)
+{
+	const struct aspace_backend_ops *whole = aspace_null_backend()->ops;
+	struct aspace_backend_ops ops[4] = {*whole, *whole, *whole, *whole};
+	struct world w;
+
+	(void)state;
+	world_open(&w, &(struct world_options){.granule = 1});
+	ops[0].size--;
+	ops[1].map = NULL;
+	ops[2].unmap = NULL;
+	ops[3].protect = NULL;
+	for (int i = 0; i < 4; i++) {
+		struct aspace_backend backend = {.ops = &ops[i]};
+
+		assert_status(ASPACE_INVALID_PARAM,
+			      aspace_map(w.space, range(0, 1), 0, &backend, NULL, 0));
+	}
+	world_close(&w);
+}
+
+static void nothing_to_put_the_answer_in(void **state)
+{
+	struct aspace_txn *txn;
+	struct world w;
+
+	(void)state;
+	world_open(&w, &(struct world_options){.granule = 1});
+	assert_status(ASPACE_INVALID_PARAM, aspace_snapshot_take(w.space, NULL));
+	assert_status(ASPACE_INVALID_PARAM, aspace_txn_begin(w.space, 0, NULL));
+	assert_status(ASPACE_INVALID_PARAM, aspace_txn_begin(w.space, 1u << 20, &txn));
+	/* Neither holds the lock now. */
+	assert_ok(map(&w, 0, 1, 0, NULL));
+	world_close(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_dump_stops_at_any_call),
+		cmocka_unit_test(odd_gaps),
+		cmocka_unit_test(a_coarse_backend_decides_the_granule),
+		cmocka_unit_test(incomplete_backends),
+		cmocka_unit_test(nothing_to_put_the_answer_in),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
