@@ -58,7 +58,6 @@ static void make_worker(struct run *run, struct worker *worker, unsigned number)
 {
 	*worker = (struct worker){
 		.arena = &run->arena,
-		.number = number,
 		.at = -1,
 		/* The version that the first round begins with. */
 		.seen = run->inspector.seen,
@@ -116,7 +115,6 @@ static bool start_workers(struct run *run)
 	if (!arena->workers)
 		return false;
 	gate_make(&arena->gate, wanted);
-	arena->readers = options->readers;
 	sigemptyset(&interrupt);
 	sigaddset(&interrupt, SIGINT); /* ^C is for the coordinator */
 	pthread_sigmask(SIG_BLOCK, &interrupt, &old);
@@ -355,8 +353,31 @@ static void show_progress(struct run *run)
 	progress_show(&run->progress, text);
 }
 
+/* What was to be provoked must happen at least once: a run that has met nothing shows
+ * nothing. Not where somebody has changed the mixture. */
+static const char *not_provoked(const struct run *run, const struct tally *sum)
+{
+	const struct options *options = run->options;
+	const struct scenario *scenario = run->arena.scenario;
+
+	if (!options->readers || !options->writers)
+		return NULL;
+	for (int i = 0; i < ACTIONS; i++) {
+		if (options->weights[i] >= 0)
+			return NULL;
+	}
+	if (!sum->overlapping)
+		return "answers that overlapped an operation";
+	if (scenario->hazard && !sum->hazards)
+		return scenario->hazard_name;
+	if (scenario->refuse_each && !atomic_load(&run->arena.witness.refusals))
+		return "refused backend calls";
+	return NULL;
+}
+
 static bool goes_on(struct run *run)
 {
+	const struct options *options = run->options;
 	struct tally sum;
 
 	if (atomic_load(&run_interrupted) || atomic_load(&run->arena.mismatches))
@@ -364,8 +385,11 @@ static bool goes_on(struct run *run)
 	if (!time_is_up(run))
 		return true;
 	sum = sum_tallies(run);
-	return sum_operations(&sum) < run->options->operations ||
-	       (run->arena.scenario->hazard && sum.hazards < run->options->hazards);
+	if (sum_operations(&sum) < options->operations ||
+	    (run->arena.scenario->hazard && sum.hazards < options->hazards))
+		return true;
+	return not_provoked(run, &sum) &&
+	       seconds_since(run->begun) < options->seconds + options->patience;
 }
 
 static void play_rounds(struct run *run)
@@ -384,22 +408,16 @@ static void play_rounds(struct run *run)
 
 /* ---- What came of it ----------------------------------------------------------------- */
 
-/* What was to be provoked must have happened: a run that has met nothing shows nothing. */
 static void check_provoked(struct run *run, const struct results *results)
 {
 	struct arena *arena = &run->arena;
-	const struct options *options = run->options;
-	bool some = options->readers && options->writers && results->operations >= 1000;
+	const char *what = not_provoked(run, &results->tally);
 
 	if (results->mismatches || results->interrupted)
 		return;
-	if (some && !results->tally.overlapping)
-		arena_say(arena, "no answer overlapped an operation: nothing was tested");
-	if (arena->scenario->hazard && !results->tally.hazards)
-		arena_say(arena, "none of: %s", arena->scenario->hazard_name);
-	if (some && arena->scenario->refuse_each && !results->refusals)
-		arena_say(arena, "no backend call was refused");
-	if (options->lie && !run->lied)
+	if (what)
+		arena_say(arena, "nothing was tested: none of: %s", what);
+	if (run->options->lie && !run->lied)
 		arena_say(arena, "there was nothing to lie about");
 	if (arena->scenario->garbage_max &&
 	    results->stats.bytes_retired_max > arena->scenario->garbage_max + GARBAGE_SLACK)

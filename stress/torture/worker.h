@@ -39,7 +39,6 @@ struct arena {
 	_Atomic uint64_t stalls;
 	struct worker *workers;
 	unsigned workers_count;
-	unsigned readers;
 	pthread_mutex_t voice; /* one message at a time */
 	_Atomic uint64_t mismatches;
 	bool quiet; /* about mismatches: a test of the checker counts them only */
@@ -67,7 +66,6 @@ struct worker {
 	_Atomic uint64_t handled;
 	/* For messages of a watchdog: enum action, or -1. */
 	_Atomic int at;
-	unsigned number;
 	pthread_t thread;
 	void *extra; /* of the hazard */
 };
