@@ -188,13 +188,17 @@ static void test_interrupted_waits(void)
 {
 	struct aspace_txn *txn;
 	pthread_t reader, thread;
+	unsigned before;
 
 	reader = spawn(stuck_reader, NULL);
 	until(atomic_load(&inside));
 	/* Waits of the test before may have been told of. */
 	atomic_store(&stalls, 0);
 	thread = spawn(quiescer, NULL);
-	until(atomic_load(&stalls) >= 2);
+	/* Other waits have been reported before. */
+	until(relaxed_load(&where) == IN_WAIT);
+	before = atomic_load(&stalls);
+	until(atomic_load(&stalls) >= before + 2);
 	shoot_waiting(thread);
 	atomic_store(&leave, true);
 	join(thread);
