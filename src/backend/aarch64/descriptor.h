@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Descriptors: the 64 bits of a translation table entry (D8.3), and what areas' flags
+ * become in them.
+ *
+ * The processor ignores all of an invalid descriptor but bit 0. We use three kinds:
+ *
+ *     0                   nothing is mapped
+ *     a leaf, bit 0 off   *broken*: between the two halves of break-before-make; the rest
+ *                         of the descriptor is kept in its place
+ *     a table, bit 0 off  *pending*: a table that is linked as soon as its contents are
+ *                         ordered. In place of a leaf, or, with ASP_A64_FRESH, of nothing
+ *
+ * So neither break-before-make nor the linking of many tables at once needs memory to
+ * remember what comes next.
+ *
+ * Invariants:
+ *  1. A valid descriptor has ASP_A64_FRESH clear.
+ *  2. Outside of a call of the backend no descriptor is broken or pending.
+ *  3. asp_a64_flags() of what asp_a64_attributes() made is flags & KEPT_MASK.
+ */
+#ifndef ASPACE_AARCH64_DESCRIPTOR_H
+#define ASPACE_AARCH64_DESCRIPTOR_H
+
+#include "geometry.h"
+
+#define ASP_A64_VALID      UINT64_C(1)
+#define ASP_A64_TABLE      UINT64_C(2) /* at level 3: a page */
+#define ASP_A64_AP_USER    (UINT64_C(1) << 6)
+#define ASP_A64_AP_RO      (UINT64_C(1) << 7)
+#define ASP_A64_S2AP_READ  (UINT64_C(1) << 6)
+#define ASP_A64_S2AP_WRITE (UINT64_C(1) << 7)
+#define ASP_A64_SH_SHIFT   8
+#define ASP_A64_AF         (UINT64_C(1) << 10)
+#define ASP_A64_NG         (UINT64_C(1) << 11)
+#define ASP_A64_GP         (UINT64_C(1) << 50)
+#define ASP_A64_DBM        (UINT64_C(1) << 51)
+#define ASP_A64_CONTIGUOUS (UINT64_C(1) << 52)
+#define ASP_A64_PXN        (UINT64_C(1) << 53)
+#define ASP_A64_XN         (UINT64_C(1) << 54) /* UXN where there are two */
+#define ASP_A64_SW_SHIFT   55
+#define ASP_A64_SW_MASK    (UINT64_C(7) << ASP_A64_SW_SHIFT)
+/* Was written before it lost the bits by which the processor would say so. */
+#define ASP_A64_SW_DIRTY (UINT64_C(1) << 58)
+/* Of a pending table: nothing was mapped before. */
+#define ASP_A64_FRESH (UINT64_C(1) << 59)
+
+static inline bool asp_a64_is_valid(uint64_t descriptor)
+{
+	return descriptor & ASP_A64_VALID;
+}
+
+static inline bool asp_a64_is_table(int level, uint64_t descriptor)
+{
+	return (descriptor & (ASP_A64_VALID | ASP_A64_TABLE)) == (ASP_A64_VALID | ASP_A64_TABLE) &&
+	       level < ASP_A64_LAST_LEVEL;
+}
+
+static inline bool asp_a64_is_leaf(int level, uint64_t descriptor)
+{
+	return asp_a64_is_valid(descriptor) && !asp_a64_is_table(level, descriptor);
+}
+
+static inline bool asp_a64_is_pending(int level, uint64_t descriptor)
+{
+	return (descriptor & (ASP_A64_VALID | ASP_A64_TABLE)) == ASP_A64_TABLE &&
+	       level < ASP_A64_LAST_LEVEL;
+}
+
+static inline bool asp_a64_is_broken(int level, uint64_t descriptor)
+{
+	return descriptor && !asp_a64_is_valid(descriptor) &&
+	       !asp_a64_is_pending(level, descriptor);
+}
+
+/* The bits of a descriptor that hold an output or a next-level address. */
+uint64_t asp_a64_output_mask(const struct aspace_aarch64_config *config);
+uint64_t asp_a64_encode_output(const struct aspace_aarch64_config *config, uint64_t output);
+uint64_t asp_a64_decode_output(const struct aspace_aarch64_config *config, uint64_t descriptor);
+
+/* The bits of a leaf, but for its address, its type and whether it is contiguous. False:
+ * no descriptor says this. */
+bool asp_a64_attributes(const struct aspace_aarch64_config *config, uint64_t flags,
+			uint64_t *attributes);
+/* The flags that a leaf says. */
+uint64_t asp_a64_flags(const struct aspace_aarch64_config *config, uint64_t descriptor);
+/* The flags that areas may have. */
+uint64_t asp_a64_flags_mask(const struct aspace_aarch64_config *config);
+
+/* A leaf with other attributes: address, size, access flag and dirty state stay. */
+uint64_t asp_a64_with_attributes(const struct aspace_aarch64_config *config, uint64_t descriptor,
+				 uint64_t attributes);
+bool asp_a64_is_dirty(const struct aspace_aarch64_config *config, uint64_t descriptor);
+
+static inline bool asp_a64_has_asids(const struct aspace_aarch64_config *config)
+{
+	return config->regime != ASPACE_AARCH64_EL2 && config->regime != ASPACE_AARCH64_STAGE2;
+}
+
+static inline bool asp_a64_is_global(const struct aspace_aarch64_config *config,
+				     uint64_t descriptor)
+{
+	return asp_a64_has_asids(config) && !(descriptor & ASP_A64_NG);
+}
+
+#endif

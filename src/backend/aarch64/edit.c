@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Changing and clearing what is mapped in a range.
+ *
+ * A leaf, or a contiguous group, that lies in the range is changed where it is. One that
+ * reaches beyond must first become smaller, which takes break-before-make of all of it
+ * (D8.16). So there are up to three passes, and each descriptor carries in itself what
+ * the next one needs:
+ *
+ *     1. change what can be changed; break what cannot
+ *        barrier, invalidation, barrier
+ *     2. make again what was broken: changed inside the range, as before outside of it;
+ *        where only a part of a leaf is inside, a pending table takes its place
+ *        barrier
+ *     3. link the pending tables: at most two, at the edges of the range
+ *
+ * Where FEAT_BBM permits, a group is taken apart and a leaf exchanged for a table without a
+ * break, in pass 1: first with equal translations, for only that is permitted, and then
+ * what is inside the range is changed like any other leaf.
+ *
+ * Invariants:
+ *  1. A live leaf is changed only by an exchange (swap) of what was read: the processor may
+ *     set its access flag or dirty state at any time.
+ *  2. All leaves of a contiguous group change in one operation, or the group is taken apart.
+ *  3. Whatever bits the processor had set in a broken leaf are in what is made of it.
+ */
+#include "tables.h"
+
+struct span {
+	int level;
+	uint64_t table;
+	uint64_t start, end;
+};
+
+static uint64_t slot_start(const struct aspace_aarch64 *t, int level, uint64_t at)
+{
+	return aspace_align_down(at, asp_a64_size(&t->geometry, level));
+}
+
+/* What `old` at `level` said for all of its slot. */
+static void gather_slot(struct aspace_aarch64 *t, int level, uint64_t at, uint64_t old)
+{
+	uint64_t start = slot_start(t, level, at);
+
+	asp_a64_gather(t, level, start, asp_a64_slot_end(&t->geometry, level, start, UINT64_MAX),
+		       old);
+}
+
+/* Does a piece of `size` bytes around `at` lie in the range of the edit? */
+static bool is_inside(const struct asp_a64_edit *edit, uint64_t at, uint64_t size)
+{
+	uint64_t start = aspace_align_down(at, size);
+
+	/* end - start, for start + size may be 2^64. */
+	return start >= edit->start && start < edit->end && edit->end - start >= size;
+}
+
+/* Does a piece that is not inside share an address with the range? */
+static bool is_cut(const struct asp_a64_edit *edit, uint64_t start, uint64_t size)
+{
+	return start < edit->end && start + (size - 1) >= edit->start;
+}
+
+static uint64_t group_size(const struct aspace_aarch64 *t, int level, uint64_t descriptor)
+{
+	uint64_t size = asp_a64_size(&t->geometry, level);
+
+	return descriptor & ASP_A64_CONTIGUOUS ? size * asp_a64_group(&t->config, level) : size;
+}
+
+static uint64_t apply(const struct aspace_aarch64 *t, const struct asp_a64_edit *edit,
+		      uint64_t descriptor)
+{
+	if (edit->clear)
+		return 0;
+	return asp_a64_with_attributes(&t->config, descriptor, edit->attributes);
+}
+
+/* ---- What would it take? ------------------------------------------------------------- */
+
+/* How many tables does it take to cut the leaf around `edge` there? */
+static size_t tables_for_cut(const struct aspace_aarch64 *t, int level, uint64_t edge)
+{
+	size_t count = 0;
+
+	while (!aspace_is_aligned(edge, asp_a64_size(&t->geometry, level))) {
+		level++;
+		count++;
+	}
+	return count;
+}
+
+static void survey_leaf(const struct aspace_aarch64 *t, const struct asp_a64_edit *edit, int level,
+			uint64_t at, uint64_t entry, struct asp_a64_survey *survey)
+{
+	uint64_t start = slot_start(t, level, at);
+	uint64_t size = asp_a64_size(&t->geometry, level);
+
+	survey->mapped = true;
+	if (asp_a64_classify(&t->config, level, entry, apply(t, edit, entry)) == ASP_A64_BREAK)
+		survey->breaks = true;
+	if (is_inside(edit, at, group_size(t, level, entry)))
+		return;
+	/* To take a group apart, or to put a table in a leaf's place: one rule for both. */
+	if (asp_a64_classify(&t->config, level, entry, entry ^ ASP_A64_CONTIGUOUS) == ASP_A64_BREAK)
+		survey->breaks = true;
+	if (is_inside(edit, at, size))
+		return;
+	if (edit->start > start)
+		survey->tables += tables_for_cut(t, level, edit->start);
+	if (edit->end - start < size)
+		survey->tables += tables_for_cut(t, level, edit->end);
+}
+
+static void survey_table(const struct aspace_aarch64 *t, const struct asp_a64_edit *edit,
+			 const struct span *span, struct asp_a64_survey *survey)
+{
+	const uint64_t *entries = asp_a64_pointer(t, span->table);
+	uint64_t next;
+
+	for (uint64_t at = span->start; at < span->end; at = next) {
+		uint64_t entry =
+			asp_a64_load(t, &entries[asp_a64_index(&t->geometry, span->level, at)]);
+
+		next = asp_a64_slot_end(&t->geometry, span->level, at, span->end);
+		if (asp_a64_is_table(span->level, entry)) {
+			struct span below = {span->level + 1, asp_a64_next_table(t, entry), at,
+					     next};
+
+			survey_table(t, edit, &below, survey);
+		} else if (asp_a64_is_valid(entry)) {
+			survey_leaf(t, edit, span->level, at, entry, survey);
+		} else {
+			survey->hole = true;
+		}
+	}
+}
+
+void asp_a64_survey_edit(const struct aspace_aarch64 *t, const struct asp_a64_edit *edit,
+			 struct asp_a64_survey *survey)
+{
+	struct span root = {t->geometry.start, t->root, edit->start, edit->end};
+
+	survey_table(t, edit, &root, survey);
+}
+
+/* ---- Pass 1: change, or break ------------------------------------------------------------ */
+
+/* What the passes share. */
+struct work {
+	struct aspace_aarch64 *t;
+	const struct asp_a64_edit *edit;
+	bool broken;  /* pass 1 broke something */
+	bool pending; /* pass 2 made a table */
+	bool as_is;   /* tables that are made say what the leaf said, inside the range too */
+};
+
+/* Exchange a live leaf's valid bit for nothing; the rest stays for pass 2. */
+static void break_leaf(struct work *w, int level, uint64_t *entry, uint64_t at)
+{
+	uint64_t old;
+
+	do
+		old = asp_a64_load(w->t, entry);
+	while (!asp_a64_swap(w->t, entry, old, old & ~ASP_A64_VALID));
+	gather_slot(w->t, level, at, old);
+	w->broken = true;
+}
+
+/* The whole group of a leaf that is to change only in part. */
+static void break_group(struct work *w, int level, uint64_t *entries, uint64_t at, uint64_t old)
+{
+	uint64_t size = asp_a64_size(&w->t->geometry, level);
+	uint64_t group = group_size(w->t, level, old);
+	uint64_t first = aspace_align_down(at, group);
+
+	for (uint64_t offset = 0; offset < group; offset += size)
+		break_leaf(w, level,
+			   &entries[asp_a64_index(&w->t->geometry, level, first + offset)],
+			   first + offset);
+}
+
+static void change_leaf(struct work *w, int level, uint64_t *entry, uint64_t at)
+{
+	for (;;) {
+		uint64_t old = asp_a64_load(w->t, entry);
+		uint64_t changed = apply(w->t, w->edit, old);
+
+		switch (asp_a64_classify(&w->t->config, level, old, changed)) {
+		case ASP_A64_NOTHING:
+			return;
+		case ASP_A64_STORE:
+			if (asp_a64_swap(w->t, entry, old, changed))
+				return;
+			break;
+		case ASP_A64_STORE_INVALIDATE:
+			if (!asp_a64_swap(w->t, entry, old, changed))
+				break;
+			gather_slot(w->t, level, at, old);
+			return;
+		case ASP_A64_BREAK:
+			break_leaf(w, level, entry, at);
+			return;
+		}
+	}
+}
+
+static void fill_table(struct work *w, uint64_t table, uint64_t leaf, int level, uint64_t at);
+
+/* Without a break: take the group apart; where the leaf around `at` is cut by the range, put a
+ * table in its place. */
+static void split_live(struct work *w, int level, uint64_t *entries, uint64_t at, uint64_t old)
+{
+	uint64_t size = asp_a64_size(&w->t->geometry, level);
+	uint64_t group = group_size(w->t, level, old);
+	uint64_t first = aspace_align_down(at, group), table;
+	uint64_t *entry = &entries[asp_a64_index(&w->t->geometry, level, at)];
+
+	if (group > size) {
+		for (uint64_t offset = 0; offset < group; offset += size) {
+			uint64_t *one =
+				&entries[asp_a64_index(&w->t->geometry, level, first + offset)];
+
+			do
+				old = asp_a64_load(w->t, one);
+			while (!asp_a64_swap(w->t, one, old, old & ~ASP_A64_CONTIGUOUS));
+			gather_slot(w->t, level, first + offset, old);
+		}
+		return;
+	}
+	table = asp_a64_take(w->t);
+	w->as_is = true;
+	do {
+		old = asp_a64_load(w->t, entry);
+		fill_table(w, table, old, level, at);
+		asp_a64_order_stores(w->t);
+	} while (!asp_a64_swap(w->t, entry, old, asp_a64_table_descriptor(w->t, table)));
+	w->as_is = false;
+	gather_slot(w->t, level, at, old);
+}
+
+static void change_table(struct work *w, const struct span *span)
+{
+	uint64_t *entries = asp_a64_pointer(w->t, span->table);
+	uint64_t next;
+
+	for (uint64_t at = span->start; at < span->end; at = next) {
+		uint64_t *entry = &entries[asp_a64_index(&w->t->geometry, span->level, at)];
+		uint64_t old = asp_a64_load(w->t, entry);
+
+		next = asp_a64_slot_end(&w->t->geometry, span->level, at, span->end);
+		if (asp_a64_is_table(span->level, old)) {
+			struct span below = {span->level + 1, asp_a64_next_table(w->t, old), at,
+					     next};
+
+			change_table(w, &below);
+		} else if (!asp_a64_is_valid(old)) {
+			continue; /* a hole, or broken with its group */
+		} else if (is_inside(w->edit, at, group_size(w->t, span->level, old))) {
+			change_leaf(w, span->level, entry, at);
+		} else if (asp_a64_classify(&w->t->config, span->level, old,
+					    old ^ ASP_A64_CONTIGUOUS) == ASP_A64_BREAK) {
+			break_group(w, span->level, entries, at, old);
+		} else {
+			split_live(w, span->level, entries, at, old);
+			next = at; /* and look again */
+		}
+	}
+}
+
+/* ---- Pass 2: make ------------------------------------------------------------------------------ */
+
+/* The entry for `at`, at level + 1, of a table that says what `leaf` said at `level`. */
+static uint64_t child_of(const struct aspace_aarch64 *t, uint64_t leaf, int level, uint64_t at)
+{
+	uint64_t output = asp_a64_decode_output(&t->config, leaf) + (at - slot_start(t, level, at));
+	uint64_t child = (leaf & ~asp_a64_output_mask(&t->config)) |
+			 asp_a64_encode_output(&t->config, output);
+
+	return level + 1 == ASP_A64_LAST_LEVEL ? child | ASP_A64_TABLE : child;
+}
+
+/* May the leaves around `at` of a new table be a group? All or none of it is in the range, and
+ * all is in the table. */
+static bool may_group(const struct aspace_aarch64 *t, const struct asp_a64_edit *edit, int level,
+		      uint64_t at)
+{
+	unsigned count = asp_a64_group(&t->config, level);
+	uint64_t size = asp_a64_size(&t->geometry, level) * count;
+	uint64_t start = aspace_align_down(at, size);
+
+	if (count == 1 || !edit->contiguous || !asp_a64_leaf_allowed(&t->config, level))
+		return false;
+	return is_inside(edit, at, size) || start >= edit->end ||
+	       (start < edit->start && edit->start - start >= size);
+}
+
+/* Fill a table in place of `leaf` at `level`, which is cut by the range: inside as edited,
+ * outside as before. Not yet linked; perhaps filled before, from an older `leaf`. */
+static void fill_table(struct work *w, uint64_t table, uint64_t leaf, int level, uint64_t at)
+{
+	uint64_t *entries = asp_a64_pointer(w->t, table);
+	uint64_t size = asp_a64_size(&w->t->geometry, level + 1);
+	uint64_t start = slot_start(w->t, level, at);
+	size_t count = asp_a64_entries(&w->t->geometry, level + 1);
+
+	leaf &= ~ASP_A64_CONTIGUOUS;
+	for (size_t i = 0; i < count; i++) {
+		uint64_t address = start + i * size;
+		uint64_t child = child_of(w->t, leaf, level, address);
+
+		if (may_group(w->t, w->edit, level + 1, address))
+			child |= ASP_A64_CONTIGUOUS;
+		if (is_inside(w->edit, address, size)) {
+			child = w->as_is ? child : apply(w->t, w->edit, child);
+		} else if (is_cut(w->edit, address, size)) {
+			uint64_t old = asp_a64_load(w->t, &entries[i]);
+			uint64_t below = asp_a64_is_table(level + 1, old)
+						 ? asp_a64_next_table(w->t, old)
+						 : asp_a64_take(w->t);
+
+			fill_table(w, below, child, level + 1, address);
+			child = asp_a64_table_descriptor(w->t, below);
+		}
+		asp_a64_store(w->t, &entries[i], child);
+	}
+}
+
+static void make_leaf(struct work *w, int level, uint64_t *entry, uint64_t at)
+{
+	uint64_t old = asp_a64_load(w->t, entry) | ASP_A64_VALID;
+	uint64_t size = asp_a64_size(&w->t->geometry, level);
+	uint64_t made = old;
+
+	if (!is_inside(w->edit, at, group_size(w->t, level, old)))
+		made &= ~ASP_A64_CONTIGUOUS;
+	if (is_inside(w->edit, at, size)) {
+		made = apply(w->t, w->edit, made);
+	} else if (is_cut(w->edit, at, size)) {
+		uint64_t table = asp_a64_take(w->t);
+
+		fill_table(w, table, made, level, at);
+		made = asp_a64_table_descriptor(w->t, table) & ~ASP_A64_VALID;
+		w->pending = true;
+	}
+	asp_a64_store(w->t, entry, made);
+}
+
+static void make_table_again(struct work *w, const struct span *span)
+{
+	uint64_t *entries = asp_a64_pointer(w->t, span->table);
+	uint64_t size = asp_a64_size(&w->t->geometry, span->level);
+	uint64_t next;
+
+	for (uint64_t at = span->start; at < span->end; at = next) {
+		uint64_t old = asp_a64_load(
+			w->t, &entries[asp_a64_index(&w->t->geometry, span->level, at)]);
+
+		next = asp_a64_slot_end(&w->t->geometry, span->level, at, span->end);
+		if (asp_a64_is_table(span->level, old)) {
+			struct span below = {span->level + 1, asp_a64_next_table(w->t, old), at,
+					     next};
+
+			make_table_again(w, &below);
+		} else if (asp_a64_is_broken(span->level, old)) {
+			/* All of the group, of which a part may be outside of the range. */
+			uint64_t group = group_size(w->t, span->level, old);
+			uint64_t first = aspace_align_down(at, group);
+
+			for (uint64_t offset = 0; offset < group; offset += size) {
+				uint64_t address = first + offset;
+
+				make_leaf(w, span->level,
+					  &entries[asp_a64_index(&w->t->geometry, span->level,
+								 address)],
+					  address);
+			}
+		}
+	}
+}
+
+void asp_a64_edit(struct aspace_aarch64 *t, const struct asp_a64_edit *edit)
+{
+	struct span root = {t->geometry.start, t->root, edit->start, edit->end};
+	struct work work = {.t = t, .edit = edit};
+
+	change_table(&work, &root);
+	if (!work.broken)
+		return;
+	asp_a64_invalidate(t);
+	make_table_again(&work, &root);
+	if (!work.pending)
+		return;
+	asp_a64_order_stores(t);
+	asp_a64_link_pending(t, edit->start, edit->end);
+}
+
+/* ---- Empty tables --------------------------------------------------------------------------------- */
+
+/* Is nothing in the table? Looked for from `first` on, round about: what was cleared last is likely
+ * to have a neighbour. */
+static bool is_empty(const struct aspace_aarch64 *t, int level, uint64_t table, size_t first)
+{
+	const uint64_t *entries = asp_a64_pointer(t, table);
+	size_t count = asp_a64_entries(&t->geometry, level);
+
+	for (size_t i = 0; i < count; i++) {
+		if (asp_a64_load(t, &entries[(first + i) & (count - 1)]))
+			return false;
+	}
+	return true;
+}
+
+/* Answers whether it has gathered a table of this span: that invalidation takes the pointers
+ * above it too, which all are on the way to one of its addresses (D8.17). */
+static bool prune_table(struct aspace_aarch64 *t, const struct span *span)
+{
+	uint64_t *entries = asp_a64_pointer(t, span->table);
+	bool gathered = false;
+	uint64_t next;
+
+	for (uint64_t at = span->start; at < span->end; at = next) {
+		uint64_t *entry = &entries[asp_a64_index(&t->geometry, span->level, at)];
+		uint64_t old = asp_a64_load(t, entry);
+		struct span below = {span->level + 1, 0, at, 0};
+		bool way_gathered = false;
+
+		next = asp_a64_slot_end(&t->geometry, span->level, at, span->end);
+		if (!asp_a64_is_table(span->level, old))
+			continue;
+		below.table = asp_a64_next_table(t, old);
+		below.end = next;
+		if (below.level < ASP_A64_LAST_LEVEL)
+			way_gathered = prune_table(t, &below);
+		gathered = gathered || way_gathered;
+		if (!is_empty(t, below.level, below.table,
+			      asp_a64_index(&t->geometry, below.level, next - 1)))
+			continue;
+		asp_a64_store(t, entry, 0);
+		if (!way_gathered)
+			gather_slot(t, span->level, at, old);
+		gathered = true;
+		asp_a64_unlink(t, below.table);
+	}
+	return gathered;
+}
+
+void asp_a64_prune(struct aspace_aarch64 *t)
+{
+	for (unsigned i = 0; i < t->touched_count; i++) {
+		struct span root = {t->geometry.start, t->root, t->touched[i].start.value,
+				    t->touched[i].end.value};
+
+		prune_table(t, &root);
+	}
+	t->touched_count = 0;
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Filling a range, with the largest leaves that fit.
+ *
+ * A leaf goes where a descriptor's whole slot lies in the range, address and frame
+ * are aligned to it, and no table is there already; else a table does, and its entries
+ * are filled. Adjacent leaves become a contiguous group under the same conditions for
+ * the group (D8.7.1).
+ *
+ * Tables that hang on a live one are linked last: they stay pending until all are
+ * filled, one barrier orders them, and a second pass links them. A table below a pending
+ * one is linked at once, since no walk gets there.
+ *
+ * Invariants:
+ *  1. Survey and map visit the same slots and decide alike: the survey's count is what
+ *     map takes.
+ *  2. No descriptor of the range is valid before, but those of tables.
+ */
+#include "tables.h"
+
+/* A stretch of the range within one table. */
+struct span {
+	int level;
+	uint64_t table;
+	uint64_t start, end;
+};
+
+static bool fits(const struct aspace_aarch64 *t, const struct asp_a64_map *map, int level,
+		 uint64_t at, uint64_t end, unsigned count)
+{
+	uint64_t size = asp_a64_size(&t->geometry, level) * count;
+
+	/* The subtraction cannot wrap; at + size could. */
+	return end - at >= size && aspace_is_aligned(at, size) &&
+	       aspace_is_aligned(at + map->offset, size);
+}
+
+static bool leaf_fits(const struct aspace_aarch64 *t, const struct asp_a64_map *map, int level,
+		      uint64_t at, uint64_t end)
+{
+	return level >= map->highest && asp_a64_leaf_allowed(&t->config, level) &&
+	       fits(t, map, level, at, end, 1);
+}
+
+/* How many tables does a slot without one take? */
+static size_t tables_below(const struct aspace_aarch64 *t, const struct asp_a64_map *map, int level,
+			   uint64_t start, uint64_t end)
+{
+	size_t count = 0;
+	uint64_t next;
+
+	for (uint64_t at = start; at < end; at = next) {
+		next = asp_a64_slot_end(&t->geometry, level, at, end);
+		if (leaf_fits(t, map, level, at, next))
+			continue;
+		if (level + 1 == ASP_A64_LAST_LEVEL)
+			count++; /* its entries are pages, which always fit */
+		else
+			count += 1 + tables_below(t, map, level + 1, at, next);
+	}
+	return count;
+}
+
+static void survey_table(const struct aspace_aarch64 *t, const struct asp_a64_map *map,
+			 const struct span *span, struct asp_a64_survey *survey)
+{
+	const uint64_t *entries = asp_a64_pointer(t, span->table);
+	uint64_t next;
+
+	for (uint64_t at = span->start; at < span->end; at = next) {
+		uint64_t entry =
+			asp_a64_load(t, &entries[asp_a64_index(&t->geometry, span->level, at)]);
+
+		next = asp_a64_slot_end(&t->geometry, span->level, at, span->end);
+		if (asp_a64_is_table(span->level, entry)) {
+			struct span below = {span->level + 1, asp_a64_next_table(t, entry), at,
+					     next};
+
+			survey_table(t, map, &below, survey);
+			continue;
+		}
+		/* What is mapped now may be gone when map comes: count as if it were. */
+		survey->mapped = survey->mapped || entry;
+		survey->tables += leaf_fits(t, map, span->level, at, next)
+					  ? 0
+					  : tables_below(t, map, span->level, at, next);
+	}
+}
+
+void asp_a64_survey_map(const struct aspace_aarch64 *t, const struct asp_a64_map *map,
+			struct asp_a64_survey *survey)
+{
+	struct span root = {t->geometry.start, t->root, map->start, map->end};
+
+	survey_table(t, map, &root, survey);
+}
+
+/* How many leaves from `at` on form a group, if any: the size of the group, else 0. */
+static unsigned group_at(const struct aspace_aarch64 *t, const struct asp_a64_map *map,
+			 const struct span *span, uint64_t at)
+{
+	const uint64_t *entries = asp_a64_pointer(t, span->table);
+	unsigned count = asp_a64_group(&t->config, span->level);
+	size_t index = asp_a64_index(&t->geometry, span->level, at);
+
+	if (!map->contiguous || count == 1 || !fits(t, map, span->level, at, span->end, count))
+		return 0;
+	for (unsigned i = 0; i < count; i++) {
+		if (asp_a64_load(t, &entries[index + i])) /* a table, perhaps an empty one */
+			return 0;
+	}
+	return count;
+}
+
+static void map_table(struct aspace_aarch64 *t, const struct asp_a64_map *map,
+		      const struct span *span, bool live);
+
+static void map_slot_with_table(struct aspace_aarch64 *t, const struct asp_a64_map *map, int level,
+				uint64_t *entry, uint64_t at, uint64_t next, bool live)
+{
+	struct span below = {level + 1, asp_a64_take(t), at, next};
+	uint64_t descriptor = asp_a64_table_descriptor(t, below.table);
+
+	map_table(t, map, &below, false);
+	if (live)
+		descriptor = (descriptor & ~ASP_A64_VALID) | ASP_A64_FRESH;
+	asp_a64_store(t, entry, descriptor);
+}
+
+static void map_table(struct aspace_aarch64 *t, const struct asp_a64_map *map,
+		      const struct span *span, bool live)
+{
+	uint64_t *entries = asp_a64_pointer(t, span->table);
+	uint64_t type =
+		span->level == ASP_A64_LAST_LEVEL ? ASP_A64_TABLE | ASP_A64_VALID : ASP_A64_VALID;
+	unsigned group = 0; /* leaves left of a contiguous group */
+	uint64_t next;
+
+	for (uint64_t at = span->start; at < span->end; at = next) {
+		uint64_t *entry = &entries[asp_a64_index(&t->geometry, span->level, at)];
+		uint64_t old = asp_a64_load(t, entry);
+
+		next = asp_a64_slot_end(&t->geometry, span->level, at, span->end);
+		if (asp_a64_is_table(span->level, old)) {
+			struct span below = {span->level + 1, asp_a64_next_table(t, old), at, next};
+
+			map_table(t, map, &below, live);
+			continue;
+		}
+		if (!leaf_fits(t, map, span->level, at, next)) {
+			map_slot_with_table(t, map, span->level, entry, at, next, live);
+			continue;
+		}
+		if (!group)
+			group = group_at(t, map, span, at);
+		asp_a64_store(t, entry,
+			      asp_a64_encode_output(&t->config, at + map->offset) |
+				      map->attributes | type | (group ? ASP_A64_CONTIGUOUS : 0));
+		if (group)
+			group--;
+	}
+}
+
+static void link_table(struct aspace_aarch64 *t, const struct span *span)
+{
+	uint64_t *entries = asp_a64_pointer(t, span->table);
+	uint64_t next;
+
+	if (span->level == ASP_A64_LAST_LEVEL)
+		return;
+	for (uint64_t at = span->start; at < span->end; at = next) {
+		uint64_t *entry = &entries[asp_a64_index(&t->geometry, span->level, at)];
+		uint64_t old = asp_a64_load(t, entry);
+
+		next = asp_a64_slot_end(&t->geometry, span->level, at, span->end);
+		if (asp_a64_is_pending(span->level, old)) {
+			asp_a64_store(t, entry, (old & ~ASP_A64_FRESH) | ASP_A64_VALID);
+		} else if (asp_a64_is_table(span->level, old)) {
+			struct span below = {span->level + 1, asp_a64_next_table(t, old), at, next};
+
+			link_table(t, &below);
+		}
+	}
+}
+
+void asp_a64_link_pending(struct aspace_aarch64 *t, uint64_t start, uint64_t end)
+{
+	struct span root = {t->geometry.start, t->root, start, end};
+
+	link_table(t, &root);
+}
+
+void asp_a64_map(struct aspace_aarch64 *t, const struct asp_a64_map *map)
+{
+	struct span root = {t->geometry.start, t->root, map->start, map->end};
+	size_t tables = atomic_load_explicit(&t->table_count, memory_order_relaxed);
+
+	map_table(t, map, &root, true);
+	if (atomic_load_explicit(&t->table_count, memory_order_relaxed) == tables)
+		return;
+	asp_a64_order_stores(t);
+	asp_a64_link_pending(t, map->start, map->end);
+}

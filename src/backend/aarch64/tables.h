@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A tree from the inside: what the files of this directory share.
+ *
+ *   config.c      configurations, register values
+ *   descriptor.c  flags to descriptors and back
+ *   classify.c    what a change of one descriptor takes
+ *   invalidate.c  invalidations, gathered and carried out
+ *   memory.c      table pages: reserve, live, unlinked
+ *   map.c         filling a range
+ *   edit.c        changing and clearing a range; empty tables
+ *   walk.c        reading, without a lock
+ *   linear.c      the backend: linear frames
+ *   create.c      making and unmaking
+ *
+ * An operation on a tree: it asks first what it would take (tables, breaks), and refuses
+ * before it has changed anything; then it stores. Invalidations wait for the end of the
+ * batch, `flush`, unless something must come after them.
+ *
+ * Invariants:
+ *  1. Only the space's writer, or who creates and destroys, changes anything here.
+ *  2. A table that a valid descriptor points to is live: its contents were ordered before
+ *     the link (D8.16.1), and it is neither in the reserve nor unlinked.
+ *  3. A table is retired only after it was unlinked, all its walks were invalidated
+ *     (non-leaf) and that had completed.
+ *  4. Between two batches: nothing gathered, nothing promised, reserve and unlinked lists
+ *     empty, no store that a barrier has not ordered, and no table empty but the root.
+ */
+#ifndef ASPACE_AARCH64_TABLES_H
+#define ASPACE_AARCH64_TABLES_H
+
+#include <stdatomic.h>
+
+#include "classify.h"
+#include "descriptor.h"
+
+/* No table: its address is never 0 within a list. */
+#define ASP_A64_NO_TABLE UINT64_MAX
+
+#define ASP_A64_GATHERED_MAX 32
+#define ASP_A64_TOUCHED_MAX  16
+
+/* Addresses whose TLB entries have to go. */
+struct asp_a64_gathered {
+	uint64_t start, end;
+	int level; /* of the descriptors that changed: one invalidation for each, or a range */
+	bool leaf; /* they were leaves: TTL is known, walk caches need not be asked */
+};
+
+struct aspace_aarch64 {
+	struct aspace_aarch64_config config;
+	struct asp_a64_geometry geometry;
+	const struct aspace_aarch64_ops *ops;
+	void *ctx;
+	struct aspace_paddr self; /* the page that this structure is in */
+	uint64_t root;
+	/* Live tables. Relaxed: a number for statistics, it orders nothing. */
+	_Atomic size_t table_count;
+
+	/* Tables that have been allocated and not yet used; a list through their first
+	 * entries, which are zeroed again when they are taken. */
+	uint64_t reserve;
+	size_t reserve_count;
+	size_t promised; /* how many prepare has promised in this batch */
+
+	/* Unlinked, not yet invalidated; a list through their first entries. A table's address
+	 * has bit 0 clear: for walkers that are still inside, an invalid descriptor. */
+	uint64_t unlinked;
+
+	struct asp_a64_gathered gathered[ASP_A64_GATHERED_MAX];
+	unsigned gathered_count;
+	bool gathered_all;    /* the list was too short */
+	bool gathered_global; /* a global leaf is among them: an ASID is not enough */
+	bool stored;          /* since the last barrier */
+
+	/* Ranges in which unmapping may have left tables empty. */
+	struct aspace_range touched[ASP_A64_TOUCHED_MAX];
+	unsigned touched_count;
+};
+
+/* ---- Access to descriptors (memory.c) ------------------------------------------------ */
+
+uint64_t *asp_a64_pointer(const struct aspace_aarch64 *tables, uint64_t table);
+uint64_t asp_a64_load(const struct aspace_aarch64 *tables, const uint64_t *entry);
+void asp_a64_store(struct aspace_aarch64 *tables, uint64_t *entry, uint64_t value);
+bool asp_a64_swap(struct aspace_aarch64 *tables, uint64_t *entry, uint64_t expected,
+		  uint64_t value);
+
+static inline uint64_t asp_a64_table_descriptor(const struct aspace_aarch64 *tables, uint64_t table)
+{
+	return asp_a64_encode_output(&tables->config, table) | ASP_A64_TABLE | ASP_A64_VALID;
+}
+
+static inline uint64_t asp_a64_next_table(const struct aspace_aarch64 *tables, uint64_t descriptor)
+{
+	return asp_a64_decode_output(&tables->config, descriptor);
+}
+
+/* ---- Table pages (memory.c) ------------------------------------------------------------ */
+
+/* Bring the reserve to at least this many tables. False: there is not the memory; what
+ * has been got stays in reserve. */
+bool asp_a64_reserve(struct aspace_aarch64 *tables, size_t count);
+/* One of the reserve, zeroed. */
+uint64_t asp_a64_take(struct aspace_aarch64 *tables);
+/* Put a table that has just been unlinked on the list. */
+void asp_a64_unlink(struct aspace_aarch64 *tables, uint64_t table);
+/* After the invalidation: retire what was unlinked. */
+void asp_a64_retire_unlinked(struct aspace_aarch64 *tables);
+void asp_a64_drop_reserve(struct aspace_aarch64 *tables);
+
+/* ---- Invalidation (invalidate.c) --------------------------------------------------------- */
+
+/* The descriptor `old` at `level`, for [start, end), is no more. */
+void asp_a64_gather(struct aspace_aarch64 *tables, int level, uint64_t start, uint64_t end,
+		    uint64_t old);
+/* Is anything gathered in [start, end)? */
+bool asp_a64_is_gathered(const struct aspace_aarch64 *tables, uint64_t start, uint64_t end);
+/* Order the stores so far before the next ones, for walkers. */
+void asp_a64_order_stores(struct aspace_aarch64 *tables);
+/* Order the stores, and carry out what is gathered: on return it has completed. */
+void asp_a64_invalidate(struct aspace_aarch64 *tables);
+/* The same at the end of a batch: this processor, too, goes by what was stored. */
+void asp_a64_synchronize(struct aspace_aarch64 *tables);
+
+/* ---- Operations ------------------------------------------------------------------------------ */
+
+/* What an operation on [start, end) would take. */
+struct asp_a64_survey {
+	size_t tables; /* at most */
+	bool mapped;   /* some of it is mapped */
+	bool hole;     /* some of it is not */
+	bool breaks;   /* break-before-make is needed */
+};
+
+/* map.c: map [start, end) to the frames at `offset` from it. */
+struct asp_a64_map {
+	uint64_t start, end;
+	uint64_t offset; /* modulo 2^64 */
+	uint64_t attributes;
+	int highest; /* no leaf above this level */
+	bool contiguous;
+};
+
+void asp_a64_survey_map(const struct aspace_aarch64 *tables, const struct asp_a64_map *map,
+			struct asp_a64_survey *survey);
+/* After a survey that found nothing mapped, with as many tables in reserve. */
+void asp_a64_map(struct aspace_aarch64 *tables, const struct asp_a64_map *map);
+/* Link the pending tables of [start, end), whose contents are ordered. */
+void asp_a64_link_pending(struct aspace_aarch64 *tables, uint64_t start, uint64_t end);
+
+/* edit.c: give what is mapped in [start, end) other attributes, or clear it. */
+struct asp_a64_edit {
+	uint64_t start, end;
+	bool clear;
+	uint64_t attributes;
+	bool contiguous; /* tables that must be made may have groups */
+};
+
+void asp_a64_survey_edit(const struct aspace_aarch64 *tables, const struct asp_a64_edit *edit,
+			 struct asp_a64_survey *survey);
+void asp_a64_edit(struct aspace_aarch64 *tables, const struct asp_a64_edit *edit);
+/* Unlink the tables of the touched ranges that are empty. */
+void asp_a64_prune(struct aspace_aarch64 *tables);
+
+/* linear.c */
+extern const struct aspace_backend_ops asp_a64_linear_ops;
+
+#endif

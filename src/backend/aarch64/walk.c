@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reading the tables, beside a writer and without a lock.
+ *
+ * A walk loads each descriptor once and goes by what it loaded. Tables that it may be in are
+ * not freed before its read section ends. A descriptor that is broken or pending belongs to
+ * something that is mapped, but cannot be told now: the answer is ASPACE_BUSY, and the
+ * caller tries again. So is the first entry of a table that has just been unlinked.
+ *
+ * Invariants:
+ *  1. Nothing is written, and no descriptor is loaded twice.
+ */
+#include "tables.h"
+
+static void enter(const struct aspace_aarch64 *t)
+{
+	if (t->ops->read_enter)
+		t->ops->read_enter(t->ctx);
+}
+
+static void leave(const struct aspace_aarch64 *t)
+{
+	if (t->ops->read_leave)
+		t->ops->read_leave(t->ctx);
+}
+
+/* Why is an invalid descriptor invalid? */
+static enum aspace_status absence(uint64_t descriptor)
+{
+	return !descriptor || (descriptor & ASP_A64_FRESH) ? ASPACE_NOT_MAPPED : ASPACE_BUSY;
+}
+
+static void describe(const struct aspace_aarch64 *t, int level, uint64_t at, uint64_t descriptor,
+		     struct aspace_aarch64_mapping *mapping)
+{
+	uint64_t size = asp_a64_size(&t->geometry, level);
+	uint64_t start = aspace_align_down(at, size);
+
+	*mapping = (struct aspace_aarch64_mapping){
+		.range = aspace_range_of(start,
+					 asp_a64_slot_end(&t->geometry, level, start, UINT64_MAX)),
+		.output = aspace_pa(asp_a64_decode_output(&t->config, descriptor)),
+		.flags = asp_a64_flags(&t->config, descriptor),
+		.descriptor = descriptor,
+		.level = level,
+		.contiguous = descriptor & ASP_A64_CONTIGUOUS,
+		.accessed = descriptor & ASP_A64_AF,
+		.dirty = asp_a64_is_dirty(&t->config, descriptor),
+	};
+}
+
+static enum aspace_status query(const struct aspace_aarch64 *t, uint64_t address,
+				struct aspace_aarch64_mapping *mapping)
+{
+	uint64_t table = t->root;
+
+	for (int level = t->geometry.start;; level++) {
+		uint64_t entry = asp_a64_load(
+			t, &asp_a64_pointer(t, table)[asp_a64_index(&t->geometry, level, address)]);
+
+		if (asp_a64_is_table(level, entry)) {
+			table = asp_a64_next_table(t, entry);
+			continue;
+		}
+		if (!asp_a64_is_valid(entry))
+			return absence(entry);
+		describe(t, level, address, entry, mapping);
+		return ASPACE_OK;
+	}
+}
+
+static bool covers(const struct aspace_aarch64 *t, uint64_t address)
+{
+	return address >= t->geometry.base &&
+	       address - t->geometry.base < UINT64_C(1) << t->geometry.input_bits;
+}
+
+enum aspace_status aspace_aarch64_query(const struct aspace_aarch64 *t, struct aspace_vaddr address,
+					struct aspace_aarch64_mapping *mapping)
+{
+	enum aspace_status status;
+
+	if (!covers(t, address.value))
+		return ASPACE_INVALID_PARAM;
+	enter(t);
+	status = query(t, address.value, mapping);
+	leave(t);
+	if (status == ASPACE_OK)
+		mapping->output.value += address.value - mapping->range.start.value;
+	return status;
+}
+
+struct visit {
+	aspace_aarch64_visit_fn *fn;
+	void *ctx;
+	bool stop;
+};
+
+static enum aspace_status walk(const struct aspace_aarch64 *t, int level, uint64_t table,
+			       uint64_t start, uint64_t end, struct visit *visit)
+{
+	const uint64_t *entries = asp_a64_pointer(t, table);
+	enum aspace_status status = ASPACE_OK;
+	uint64_t next;
+
+	for (uint64_t at = start; at < end && status == ASPACE_OK && !visit->stop; at = next) {
+		uint64_t entry = asp_a64_load(t, &entries[asp_a64_index(&t->geometry, level, at)]);
+		struct aspace_aarch64_mapping mapping;
+
+		next = asp_a64_slot_end(&t->geometry, level, at, end);
+		if (asp_a64_is_table(level, entry)) {
+			status = walk(t, level + 1, asp_a64_next_table(t, entry), at, next, visit);
+		} else if (asp_a64_is_valid(entry)) {
+			describe(t, level, at, entry, &mapping);
+			visit->stop = !visit->fn(visit->ctx, &mapping);
+		} else if (absence(entry) == ASPACE_BUSY) {
+			status = ASPACE_BUSY;
+		}
+	}
+	return status;
+}
+
+enum aspace_status aspace_aarch64_walk(const struct aspace_aarch64 *t, struct aspace_range range,
+				       aspace_aarch64_visit_fn *fn, void *ctx)
+{
+	struct visit visit = {fn, ctx, false};
+	enum aspace_status status;
+
+	if (range.start.value >= range.end.value || !covers(t, range.start.value) ||
+	    !covers(t, range.end.value - 1))
+		return ASPACE_INVALID_PARAM;
+	enter(t);
+	status = walk(t, t->geometry.start, t->root, range.start.value, range.end.value, &visit);
+	leave(t);
+	return status;
+}

@@ -1,0 +1,1093 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The adversarial machine; machine.h says what it does.
+ *
+ * The code below the operations is written from the manual's pseudocode, from register values
+ * and descriptor bits, and shares nothing with the library.
+ */
+#include "machine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PAGES      768 /* granules of table memory; address space, mostly never touched */
+#define PROBES_MAX 64
+#define OLDS_MAX   3
+#define PATH_MAX_  24
+#define RUBBISH    UINT64_C(0x0badbadbadbadbad)
+#define KEEP_MAX   1024 /* entries that may live into the next operation */
+
+/* What an entry of a table may still be seen as. */
+struct meta {
+	uint64_t olds[OLDS_MAX];
+	uint32_t generation; /* the olds are from this one */
+	uint8_t count;
+	bool watched; /* some probe's walk has been here */
+};
+
+struct page {
+	uint64_t *entries;
+	struct meta *meta;
+	size_t size;        /* 0: not the first granule of a block in use */
+	uint32_t allocated; /* the generation */
+	bool linked;        /* a table descriptor has pointed here */
+	bool retired;
+};
+
+enum kind { POINTER, LEAF, COMBINED };
+
+struct entry {
+	enum kind kind;
+	int level;
+	uint64_t start, last;
+	uint64_t output; /* of start; POINTER: the next table */
+	uint64_t descriptor;
+	const uint64_t *source;
+	uint16_t id;
+	bool global, contiguous;
+	uint8_t cpus, dying; /* bit by bit */
+};
+
+struct probe {
+	uint64_t address;
+	const uint64_t *path[PATH_MAX_]; /* what its walks have read */
+	size_t path_count;
+	uint64_t *leaf; /* the last leaf that a walk found in memory */
+	struct expectation before, after;
+	bool faulted;
+};
+
+/* What the registers say. */
+struct mmu {
+	bool stage2, ids, ds, ha, hd, upper;
+	unsigned granule, stride, input, output;
+	int start;
+	unsigned shareability;
+	uint64_t root, mair;
+	uint16_t id;
+};
+
+struct machine {
+	struct aspace_aarch64_config config;
+	struct mmu mmu;
+	struct aspace_aarch64 *tables;
+	machine_expect_fn *expect;
+	void *ctx;
+
+	struct page pages[PAGES];
+	uint64_t memory_base;
+	size_t granule;
+	size_t refuse;
+	size_t in_use;
+
+	uint32_t generation;  /* counts barriers that order stores */
+	uint32_t stored;      /* the generation of the last store */
+	bool outstanding;     /* invalidations since the last full barrier */
+	bool outstanding_ipa; /* some of them by IPA */
+	bool unsynchronized;  /* a barrier since the last ISB */
+	uint16_t vmid;
+
+	struct entry *entries;
+	size_t count, capacity;
+	struct probe probes[PROBES_MAX];
+	size_t probe_count;
+	bool running;
+
+	uint64_t *written; /* pages that hardware has dirtied */
+	size_t written_count, written_capacity;
+
+	uint64_t random;
+	struct machine_tally tally;
+	const char *violation;
+};
+
+static void violate(struct machine *m, const char *what)
+{
+	if (!m->violation)
+		m->violation = what;
+}
+
+static uint32_t draw(struct machine *m, uint32_t n)
+{
+	m->random = m->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (uint32_t)(m->random >> 33) % n;
+}
+
+static uint64_t field(uint64_t value, unsigned high, unsigned low)
+{
+	return (value >> low) & ((UINT64_C(2) << (high - low)) - 1);
+}
+
+/* ---- Memory ------------------------------------------------------------------------- */
+
+static struct page *page_of(struct machine *m, uint64_t address)
+{
+	uint64_t offset = address - m->memory_base;
+	struct page *page;
+
+	if (address < m->memory_base || offset / m->granule >= PAGES)
+		return NULL;
+	page = &m->pages[offset / m->granule];
+	return page->size ? page : NULL;
+}
+
+/* The page that an entry is in. */
+static struct page *page_with(struct machine *m, const uint64_t *entry)
+{
+	for (size_t i = 0; i < PAGES; i++) {
+		struct page *page = &m->pages[i];
+
+		if (page->size && entry >= page->entries && entry < page->entries + page->size / 8)
+			return page;
+	}
+	return NULL;
+}
+
+static struct meta *meta_of(struct machine *m, const uint64_t *entry)
+{
+	/* Entries are asked for in runs. */
+	static _Thread_local struct page *last;
+	struct page *page = last;
+
+	if (!page || page < m->pages || page >= m->pages + PAGES || !page->size ||
+	    entry < page->entries || entry >= page->entries + page->size / 8)
+		page = page_with(m, entry);
+	last = page;
+	return page ? &page->meta[entry - page->entries] : NULL;
+}
+
+static bool is_pending(struct machine *m, const uint64_t *entry)
+{
+	struct meta *meta = meta_of(m, entry);
+
+	return meta && meta->count && meta->generation == m->generation;
+}
+
+static bool page_alloc(void *ctx, size_t size, struct aspace_paddr *table)
+{
+	struct machine *m = ctx;
+	size_t granules = size / m->granule;
+
+	if (m->refuse && --m->refuse == 0) {
+		m->refuse = 1;
+		return false;
+	}
+	for (size_t i = 0; i + granules <= PAGES; i += granules) {
+		struct page *page = &m->pages[i];
+		size_t taken = 0;
+
+		for (size_t j = 0; j < granules; j++)
+			taken += m->pages[i + j].size != 0;
+		/* Not always the first: reuse shall come sooner or later. */
+		if (taken || (granules == 1 && i < PAGES / 2 && draw(m, 4) == 0))
+			continue;
+		page->entries = calloc(1, size);
+		page->meta = calloc(size / 8, sizeof(*page->meta));
+		if (!page->entries || !page->meta)
+			abort();
+		page->size = size;
+		page->allocated = m->generation;
+		page->linked = page->retired = false;
+		for (size_t j = 1; j < granules; j++)
+			m->pages[i + j].size = 1; /* taken, and nobody's address */
+		m->in_use++;
+		*table = aspace_pa(m->memory_base + i * m->granule);
+		return true;
+	}
+	fprintf(stderr, "the machine is out of memory\n");
+	abort();
+}
+
+/* Can a walk still get there? */
+static void check_unreachable(struct machine *m, struct page *page, uint64_t address)
+{
+	if (!page->linked)
+		return;
+	if (m->stored == m->generation)
+		violate(m, "a table is freed before the store that unlinked it is ordered");
+	for (size_t i = 0; i < m->count; i++) {
+		if (m->entries[i].kind == POINTER && m->entries[i].output == address)
+			violate(m, "a table is freed that a walk can still reach");
+	}
+}
+
+static void page_free(void *ctx, struct aspace_paddr table, size_t size)
+{
+	struct machine *m = ctx;
+	struct page *page = page_of(m, table.value);
+
+	if (!page || page->size != size) {
+		violate(m, "a table is freed that was not allocated");
+		return;
+	}
+	if (m->running)
+		check_unreachable(m, page, table.value);
+	free(page->entries);
+	free(page->meta);
+	for (size_t j = 0; j < size / m->granule; j++)
+		page[j].size = 0;
+	m->in_use--;
+}
+
+static void page_retire(void *ctx, struct aspace_paddr table, size_t size)
+{
+	struct machine *m = ctx;
+
+	m->tally.retired++;
+	page_free(ctx, table, size);
+}
+
+static uint64_t *page_pointer(void *ctx, struct aspace_paddr table)
+{
+	struct page *page = page_of(ctx, table.value);
+
+	if (!page || page->size == 1)
+		abort();
+	return page->entries;
+}
+
+/* ---- Descriptors, as the manual's pseudocode reads them ------------------------------ */
+
+static void read_registers(struct machine *m)
+{
+	uint64_t mask, tcr = aspace_aarch64_tcr(&m->config, &mask);
+	uint64_t ttbr = aspace_aarch64_ttbr(m->tables);
+	static const unsigned outputs[] = {32, 36, 40, 42, 44, 48, 52};
+	enum aspace_aarch64_regime regime = m->config.regime;
+	struct mmu *u = &m->mmu;
+	bool halves = regime != ASPACE_AARCH64_EL2 && regime != ASPACE_AARCH64_STAGE2;
+	unsigned tg;
+
+	u->upper = regime == ASPACE_AARCH64_EL1_UPPER || regime == ASPACE_AARCH64_EL2_UPPER;
+	u->stage2 = regime == ASPACE_AARCH64_STAGE2;
+	u->ids = halves;
+	u->input = 64 - (unsigned)(u->upper ? field(tcr, 21, 16) : field(tcr, 5, 0));
+	u->shareability = (unsigned)(u->upper ? field(tcr, 29, 28) : field(tcr, 13, 12));
+	tg = (unsigned)(u->upper ? field(tcr, 31, 30) : field(tcr, 15, 14));
+	if (u->upper)
+		u->granule = tg == 1 ? 14 : tg == 2 ? 12 : 16;
+	else
+		u->granule = tg == 0 ? 12 : tg == 1 ? 16 : 14;
+	u->stride = u->granule - 3;
+	u->output = outputs[halves ? field(tcr, 34, 32) : field(tcr, 18, 16)];
+	u->ha = field(tcr, halves ? 39 : 21, halves ? 39 : 21);
+	u->hd = field(tcr, halves ? 40 : 22, halves ? 40 : 22);
+	u->ds = field(tcr, halves ? 59 : 32, halves ? 59 : 32);
+	if (u->stage2) {
+		unsigned sl = (unsigned)(field(tcr, 33, 33) << 2 | field(tcr, 7, 6));
+
+		if (u->granule == 12)
+			u->start = sl == 4 ? -1 : sl == 3 ? 3 : 2 - (int)sl;
+		else
+			u->start = 3 - (int)sl;
+	} else {
+		u->start = 3 - (int)((u->input - 1 - u->granule) / u->stride);
+	}
+	u->root = ttbr & UINT64_C(0xfffffffffffe);
+	if (u->output == 52)
+		u->root = (u->root & ~UINT64_C(0x3f)) | field(ttbr, 5, 2) << 48;
+	u->id = (uint16_t)(ttbr >> 48);
+	u->mair = aspace_aarch64_mair(&m->config);
+}
+
+static unsigned shift_of(const struct mmu *u, int level)
+{
+	return u->granule + (unsigned)(3 - level) * u->stride;
+}
+
+static uint64_t size_of(const struct mmu *u, int level)
+{
+	return UINT64_C(1) << shift_of(u, level);
+}
+
+static uint64_t address_in(const struct mmu *u, uint64_t d)
+{
+	if (u->granule == 16)
+		return (d & UINT64_C(0xffffffff0000)) |
+		       (u->output == 52 ? field(d, 15, 12) << 48 : 0);
+	if (u->ds)
+		return (d & UINT64_C(0x3fffffffff000) & (0 - (UINT64_C(1) << u->granule))) |
+		       field(d, 9, 8) << 50;
+	return d & UINT64_C(0xfffffffff000) & (0 - (UINT64_C(1) << u->granule));
+}
+
+static bool block_supported(const struct mmu *u, int level)
+{
+	switch (u->granule) {
+	case 12:
+		return level == 2 || level == 1 || (level == 0 && u->ds);
+	case 14:
+		return level == 2 || (level == 1 && u->ds);
+	default:
+		return level == 2 || (level == 1 && u->output == 52);
+	}
+}
+
+static unsigned contiguous_count(const struct mmu *u, int level)
+{
+	if (u->granule == 12)
+		return level >= 1 ? 16 : 0;
+	if (u->granule == 14)
+		return level == 3 ? 128 : level == 2 ? 32 : 0;
+	return level >= 2 ? 32 : 0;
+}
+
+static struct rights rights_of(struct machine *m, uint64_t d)
+{
+	const struct mmu *u = &m->mmu;
+	struct rights r = {0};
+	bool dbm = u->hd && field(d, 51, 51);
+
+	r.shareability = (uint8_t)(u->ds ? u->shareability : field(d, 9, 8));
+	if (u->stage2) {
+		unsigned xn = (unsigned)field(d, 54, 53);
+
+		r.read = r.user_read = field(d, 6, 6);
+		r.write = r.user_write = field(d, 7, 7) || dbm;
+		if (m->config.xnx) {
+			r.execute = xn == 0 || xn == 3;
+			r.user_execute = xn == 0 || xn == 1;
+		} else {
+			r.execute = r.user_execute = !(xn & 2);
+		}
+		r.memory = (uint8_t)field(d, 5, 2);
+		return r;
+	}
+	r.read = true;
+	r.write = !field(d, 7, 7) || dbm;
+	r.memory = (uint8_t)(u->mair >> (8 * field(d, 4, 2)));
+	r.guarded = field(d, 50, 50);
+	r.nonsecure = field(d, 5, 5);
+	r.execute = !field(d, 54, 54);
+	if (!u->ids)
+		return r;
+	r.user_read = field(d, 6, 6);
+	r.user_write = r.user_read && r.write;
+	r.user_execute = !field(d, 54, 54);
+	r.execute = !field(d, 53, 53) && !r.user_write;
+	r.global = !field(d, 11, 11);
+	return r;
+}
+
+static bool rights_equal(const struct rights *a, const struct rights *b)
+{
+	return a->read == b->read && a->write == b->write && a->execute == b->execute &&
+	       a->user_read == b->user_read && a->user_write == b->user_write &&
+	       a->user_execute == b->user_execute && a->memory == b->memory &&
+	       a->shareability == b->shareability && a->global == b->global &&
+	       a->guarded == b->guarded && a->nonsecure == b->nonsecure;
+}
+
+static bool is_expected(const struct expectation *e, uint64_t output, const struct rights *rights)
+{
+	return e->mapped && e->output == output && rights_equal(&e->rights, rights);
+}
+
+/* ---- The TLBs -------------------------------------------------------------------------- */
+
+static bool same_translation(struct machine *m, const struct entry *a, const struct entry *b)
+{
+	bool sizes = m->config.bbm_level == 2 && m->config.conflicts_tolerated;
+	struct rights ra = rights_of(m, a->descriptor), rb = rights_of(m, b->descriptor);
+
+	if (a->output - a->start != b->output - b->start || ra.memory != rb.memory ||
+	    ra.shareability != rb.shareability || ra.global != rb.global ||
+	    ra.nonsecure != rb.nonsecure)
+		return false;
+	return sizes || (a->level == b->level && a->contiguous == b->contiguous);
+}
+
+static void check_conflict(struct machine *m, const struct entry *new)
+{
+	for (size_t i = 0; i < m->count; i++) {
+		const struct entry *old = &m->entries[i];
+
+		if (old->kind != new->kind || old->kind == POINTER || old->last < new->start ||
+		    new->last < old->start || !(old->cpus & new->cpus))
+			continue;
+		if (old->id != new->id && !old->global && !new->global)
+			continue;
+		if (!same_translation(m, old, new))
+			violate(m, "two TLB entries for one address: a break is missing");
+	}
+}
+
+static void insert(struct machine *m, const struct entry *new)
+{
+	for (size_t i = 0; i < m->count; i++) {
+		struct entry *old = &m->entries[i];
+
+		if (old->kind == new->kind && old->level == new->level &&
+		    old->start == new->start && old->last == new->last &&
+		    old->descriptor == new->descriptor && old->output == new->output &&
+		    old->id == new->id && old->source == new->source) {
+			old->cpus |= new->cpus;
+			old->dying = 0; /* fetched once more */
+			return;
+		}
+	}
+	if (new->kind != POINTER)
+		check_conflict(m, new);
+	if (m->count == m->capacity) {
+		m->capacity = m->capacity ? 2 * m->capacity : 256;
+		m->entries = realloc(m->entries, m->capacity * sizeof(*m->entries));
+		if (!m->entries)
+			abort();
+	}
+	m->entries[m->count++] = *new;
+	m->tally.entries++;
+}
+
+/* ---- Hardware updates --------------------------------------------------------------------- */
+
+static void remember_write(struct machine *m, uint64_t address)
+{
+	if (machine_wrote(m, address))
+		return;
+	if (m->written_count == m->written_capacity) {
+		m->written_capacity = m->written_capacity ? 2 * m->written_capacity : 64;
+		m->written = realloc(m->written, m->written_capacity * sizeof(*m->written));
+		if (!m->written)
+			abort();
+	}
+	m->written[m->written_count++] = address & ~(m->granule - 1);
+}
+
+bool machine_wrote(const struct machine *m, uint64_t address)
+{
+	for (size_t i = 0; i < m->written_count; i++) {
+		if (m->written[i] == (address & ~(m->granule - 1)))
+			return true;
+	}
+	return false;
+}
+
+void machine_forget_writes(struct machine *m, uint64_t start, uint64_t end)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < m->written_count; i++) {
+		if (m->written[i] < start || m->written[i] >= end)
+			m->written[kept++] = m->written[i];
+	}
+	m->written_count = kept;
+}
+
+/* An access to the probe through the leaf that memory holds: what the processor does to it. */
+static void access_leaf(struct machine *m, struct probe *probe, uint64_t *entry)
+{
+	const struct mmu *u = &m->mmu;
+	uint64_t old = *entry, new = old;
+
+	if (!(old & 1) || !u->ha)
+		return;
+	new |= UINT64_C(1) << 10;
+	if (u->hd && field(old, 51, 51) && draw(m, 2)) {
+		new = u->stage2 ? new | UINT64_C(1) << 7 : new & ~(UINT64_C(1) << 7);
+		remember_write(m, probe->address);
+	}
+	*entry = new;
+	m->tally.hardware_updates += old != new;
+}
+
+/* ---- Walks ---------------------------------------------------------------------------------- */
+
+static void walk(struct machine *m, struct probe *probe, uint16_t id, int level, uint64_t table);
+
+static void note(struct probe *probe, const uint64_t *entry)
+{
+	for (size_t i = 0; i < probe->path_count; i++) {
+		if (probe->path[i] == entry)
+			return;
+	}
+	if (probe->path_count < PATH_MAX_)
+		probe->path[probe->path_count++] = entry;
+}
+
+static void insert_leaf(struct machine *m, struct probe *probe, uint16_t id, int level,
+			const uint64_t *source, uint64_t d)
+{
+	const struct mmu *u = &m->mmu;
+	uint64_t size = size_of(u, level), start = probe->address & ~(size - 1);
+	uint64_t output = address_in(u, d);
+	struct rights rights = rights_of(m, d);
+	unsigned group = field(d, 52, 52) ? contiguous_count(u, level) : 0;
+	struct entry e = {
+		.kind = LEAF,
+		.level = level,
+		.start = start,
+		.last = start + (size - 1),
+		.output = output,
+		.descriptor = d,
+		.source = source,
+		.id = id,
+		.global = u->ids && rights.global,
+		.contiguous = group,
+		.cpus = 3,
+	};
+
+	if (field(d, 52, 52) && !group)
+		violate(m, "a contiguous bit at a level that has no groups");
+	if (output & (size - 1))
+		violate(m, "a leaf whose address is not aligned to it");
+	if (output >> u->output)
+		violate(m, "an output address that is too large");
+	if (!is_expected(&probe->before, output + (probe->address - start), &rights) &&
+	    !is_expected(&probe->after, output + (probe->address - start), &rights))
+		violate(m, "a translation that holds neither before nor after");
+	insert(m, &e);
+	if (group) { /* what one of them says may be taken for all */
+		e.start &= ~(size * group - 1);
+		e.last = e.start + (size * group - 1);
+		e.output = output - (start - e.start);
+		if (e.output & (size * group - 1))
+			violate(m, "a contiguous group whose address is not aligned to it");
+		insert(m, &e);
+	}
+	if (u->stage2) {
+		e.kind = COMBINED;
+		insert(m, &e);
+	}
+}
+
+static void see_leaf(struct machine *m, struct probe *probe, uint16_t id, int level,
+		     uint64_t *source, uint64_t d)
+{
+	const struct mmu *u = &m->mmu;
+
+	if (level < 3 && !block_supported(u, level)) {
+		violate(m, "a block at a level that has none");
+		return;
+	}
+	if (*source == d) {
+		probe->leaf = source;
+		if (draw(m, 3) == 0) {
+			access_leaf(m, probe, source);
+			d = *source;
+		}
+	}
+	if (field(d, 10, 10))
+		insert_leaf(m, probe, id, level, source, d);
+	else if (!u->ha)
+		probe->faulted = true; /* no access flag, and nobody to set it */
+}
+
+static void see(struct machine *m, struct probe *probe, uint16_t id, int level, uint64_t *source,
+		uint64_t d)
+{
+	uint64_t size = size_of(&m->mmu, level);
+	struct entry e = {
+		.kind = POINTER,
+		.level = level,
+		.start = probe->address & ~(size - 1),
+		.output = address_in(&m->mmu, d),
+		.descriptor = d,
+		.source = source,
+		.id = id,
+		.cpus = 3,
+	};
+
+	e.last = e.start + (size - 1);
+	if (d == RUBBISH) {
+		violate(m, "a walk reads a table before its contents are ordered");
+		return;
+	}
+	if (!(d & 1)) {
+		probe->faulted = true;
+		return;
+	}
+	if (level == 3 && !(d & 2)) {
+		violate(m, "a reserved descriptor at level 3");
+		return;
+	}
+	if (level == 3 || !(d & 2)) {
+		see_leaf(m, probe, id, level, source, d);
+		return;
+	}
+	insert(m, &e);
+	walk(m, probe, id, level + 1, e.output);
+}
+
+/* Every value that the walker may read there. */
+static void walk(struct machine *m, struct probe *probe, uint16_t id, int level, uint64_t table)
+{
+	const struct mmu *u = &m->mmu;
+	struct page *page = page_of(m, table);
+	unsigned bits = level == u->start ? u->input - shift_of(u, level) : u->stride;
+	size_t index = (size_t)(probe->address >> shift_of(u, level)) & (((size_t)1 << bits) - 1);
+	struct meta *meta;
+
+	if (!page || page->size == 1) {
+		violate(m, "a walk goes into memory that holds no table");
+		return;
+	}
+	meta = &page->meta[index];
+	meta->watched = true;
+	note(probe, &page->entries[index]);
+	if (page->allocated == m->generation)
+		see(m, probe, id, level, &page->entries[index], RUBBISH);
+	for (uint8_t i = 0; meta->generation == m->generation && i < meta->count; i++)
+		see(m, probe, id, level, &page->entries[index], meta->olds[i]);
+	see(m, probe, id, level, &page->entries[index], page->entries[index]);
+}
+
+static void walk_probe(struct machine *m, struct probe *probe)
+{
+	size_t kept = m->count;
+
+	probe->path_count = 0;
+	probe->faulted = false;
+	m->tally.walks++;
+	for (uint16_t other = 0; other <= m->config.all_asids; other++) {
+		uint16_t id = (uint16_t)(m->mmu.id + other);
+
+		for (size_t i = 0; i < kept; i++) {
+			struct entry e = m->entries[i];
+
+			if (e.kind == POINTER && e.id == id && e.start <= probe->address &&
+			    probe->address <= e.last)
+				walk(m, probe, id, e.level + 1, e.output);
+		}
+		walk(m, probe, id, m->mmu.start, m->mmu.root);
+	}
+	if (!probe->faulted || !m->running || !probe->before.mapped || !probe->after.mapped)
+		return;
+	m->tally.transients++;
+	if (m->config.no_transient_faults)
+		violate(m, "a fault where none is allowed");
+}
+
+static void walk_all(struct machine *m)
+{
+	for (size_t i = 0; m->running && i < m->probe_count; i++)
+		walk_probe(m, &m->probes[i]);
+}
+
+/* ---- Access to descriptors -------------------------------------------------------------------- */
+
+static uint64_t load(void *ctx, const uint64_t *entry)
+{
+	struct machine *m = ctx;
+	uint64_t value = *entry;
+
+	/* The processor gets in between the load and the exchange that follows it. */
+	for (size_t i = 0; m->running && m->mmu.ha && i < m->probe_count; i++) {
+		if (m->probes[i].leaf == entry && draw(m, 4) == 0)
+			access_leaf(m, &m->probes[i], m->probes[i].leaf);
+	}
+	return value;
+}
+
+static void mark_linked(struct machine *m, uint64_t value)
+{
+	struct page *page = (value & 3) == 3 ? page_of(m, address_in(&m->mmu, value)) : NULL;
+
+	if (page)
+		page->linked = true;
+}
+
+static void put(struct machine *m, uint64_t *entry, uint64_t value)
+{
+	struct meta *meta = meta_of(m, entry);
+
+	if (!meta) {
+		violate(m, "a store outside of all tables");
+		return;
+	}
+	if (meta->generation != m->generation)
+		meta->count = 0;
+	meta->generation = m->generation;
+	if (meta->count < OLDS_MAX)
+		meta->olds[meta->count++] = *entry;
+	m->stored = m->generation;
+	m->tally.stores++;
+	*entry = value;
+	mark_linked(m, value);
+	for (size_t i = 0; meta->watched && m->running && i < m->probe_count; i++) {
+		struct probe *probe = &m->probes[i];
+
+		for (size_t j = 0; j < probe->path_count; j++) {
+			if (probe->path[j] == entry) {
+				walk_probe(m, probe);
+				break;
+			}
+		}
+	}
+}
+
+static void store(void *ctx, uint64_t *entry, uint64_t value)
+{
+	struct machine *m = ctx;
+
+	/* What the processor may change at any time is not to be overwritten. */
+	if (m->running && (*entry & 1) && m->mmu.ha) {
+		for (size_t i = 0; i < m->probe_count; i++) {
+			if (m->probes[i].leaf == entry &&
+			    field(*entry, 10, 10) > field(value, 10, 10) && (value & 1))
+				violate(m, "a store takes back the access flag");
+		}
+	}
+	put(m, entry, value);
+}
+
+static bool swap(void *ctx, uint64_t *entry, uint64_t expected, uint64_t value)
+{
+	if (*entry != expected)
+		return false;
+	put(ctx, entry, value);
+	return true;
+}
+
+/* ---- Barriers and invalidations ---------------------------------------------------------------- */
+
+static void dsb(void *ctx, enum aspace_aarch64_barrier barrier,
+		enum aspace_aarch64_shareability shareability)
+{
+	struct machine *m = ctx;
+	size_t kept = 0;
+
+	m->tally.barriers++;
+	if (shareability == ASPACE_AARCH64_NON_SHAREABLE &&
+	    m->config.shareability != ASPACE_AARCH64_NON_SHAREABLE)
+		return; /* the other processor has not taken part */
+	m->generation++;
+	m->unsynchronized = true;
+	if (barrier == ASPACE_AARCH64_BARRIER_STORES || !m->outstanding)
+		return;
+	for (size_t i = 0; i < m->count; i++) {
+		struct entry *e = &m->entries[i];
+
+		e->cpus &= (uint8_t)~e->dying;
+		e->dying = 0;
+		if (e->cpus)
+			m->entries[kept++] = *e;
+	}
+	m->tally.invalidated += m->count - kept;
+	m->count = kept;
+	m->outstanding = m->outstanding_ipa = false;
+	walk_all(m);
+}
+
+static void isb(void *ctx)
+{
+	struct machine *m = ctx;
+
+	m->tally.isbs++;
+	m->unsynchronized = false;
+}
+
+static uint64_t extend(uint64_t value, unsigned top)
+{
+	return field(value, top, top) ? value | UINT64_MAX << top : value;
+}
+
+/* The addresses that an operand names; false: none, since its hint is not of this granule. */
+struct target {
+	uint64_t start, last;
+	unsigned ttl; /* the level; 0: any */
+	uint16_t id;
+};
+
+static bool decode_address(const struct mmu *u, uint64_t operand, struct target *target)
+{
+	unsigned ttl = (unsigned)field(operand, 47, 44), code = (u->granule - 12) / 2 + 1;
+
+	target->start = extend(field(operand, 43, 0) << 12, 55);
+	target->start &= ~((UINT64_C(1) << u->granule) - 1);
+	target->last = target->start;
+	target->id = (uint16_t)(operand >> 48);
+	target->ttl = ttl & 3;
+	return !ttl || ttl >> 2 == code;
+}
+
+static bool decode_range(const struct mmu *u, uint64_t operand, struct target *target)
+{
+	unsigned code = (u->granule - 12) / 2 + 1, scale = (unsigned)field(operand, 45, 44);
+	unsigned shift = u->ds ? 16 : u->granule;
+	uint64_t pages = (field(operand, 43, 39) + 1) << (5 * scale + 1);
+
+	target->start = extend(field(operand, 36, 0) << shift, 36 + shift);
+	target->last = target->start + (pages << u->granule) - 1;
+	target->id = (uint16_t)(operand >> 48);
+	target->ttl = (unsigned)field(operand, 38, 37);
+	return field(operand, 47, 46) == code;
+}
+
+static bool hits(struct machine *m, const struct aspace_aarch64_tlbi *tlbi,
+		 const struct target *target, const struct entry *e)
+{
+	bool all_ids = tlbi->kind == ASPACE_AARCH64_TLBI_VA_ALL_IDS ||
+		       tlbi->kind == ASPACE_AARCH64_TLBI_RANGE_ALL_IDS;
+
+	switch (tlbi->kind) {
+	case ASPACE_AARCH64_TLBI_ALL:
+		/* After stage 2: only what combines both stages, and only if no stage-2 entry
+		 * is left that it could be made of again. */
+		if (m->mmu.stage2)
+			return e->kind == COMBINED && m->vmid == m->mmu.id && !m->outstanding_ipa;
+		return true;
+	case ASPACE_AARCH64_TLBI_VMID:
+		return m->vmid == m->mmu.id;
+	case ASPACE_AARCH64_TLBI_ID:
+		return !e->global && e->id == tlbi->operand >> 48;
+	default:
+		break;
+	}
+	if (e->kind == COMBINED || e->last < target->start || target->last < e->start)
+		return false;
+	if (e->kind == POINTER && (tlbi->leaf || target->ttl))
+		return false;
+	if (e->kind == LEAF && target->ttl && (int)target->ttl != e->level)
+		return false;
+	if (m->mmu.stage2)
+		return m->vmid == m->mmu.id;
+	return !m->mmu.ids || all_ids || e->global || e->id == target->id;
+}
+
+static bool kind_fits(const struct mmu *u, enum aspace_aarch64_tlbi_kind kind)
+{
+	bool ipa = kind == ASPACE_AARCH64_TLBI_IPA || kind == ASPACE_AARCH64_TLBI_IPA_RANGE;
+	bool id = kind == ASPACE_AARCH64_TLBI_ID || kind == ASPACE_AARCH64_TLBI_VA_ALL_IDS ||
+		  kind == ASPACE_AARCH64_TLBI_RANGE_ALL_IDS;
+
+	if (u->stage2)
+		return ipa || kind == ASPACE_AARCH64_TLBI_VMID || kind == ASPACE_AARCH64_TLBI_ALL;
+	return !ipa && kind != ASPACE_AARCH64_TLBI_VMID && (u->ids || !id);
+}
+
+static void tlbi_issue(void *ctx, const struct aspace_aarch64_tlbi *tlbi)
+{
+	struct machine *m = ctx;
+	struct target target = {0};
+	bool range = tlbi->kind == ASPACE_AARCH64_TLBI_RANGE ||
+		     tlbi->kind == ASPACE_AARCH64_TLBI_RANGE_ALL_IDS ||
+		     tlbi->kind == ASPACE_AARCH64_TLBI_IPA_RANGE;
+	bool single = tlbi->kind == ASPACE_AARCH64_TLBI_VA ||
+		      tlbi->kind == ASPACE_AARCH64_TLBI_VA_ALL_IDS ||
+		      tlbi->kind == ASPACE_AARCH64_TLBI_IPA;
+	uint8_t cpus = tlbi->shareability == ASPACE_AARCH64_NON_SHAREABLE ? 1 : 3;
+
+	m->tally.tlbis++;
+	m->tally.ranges += range;
+	m->tally.alls += !range && !single;
+	m->outstanding = true;
+	if (!kind_fits(&m->mmu, tlbi->kind))
+		violate(m, "an invalidation that is not of the regime");
+	if (range && !m->config.range_tlbi)
+		violate(m, "a range invalidation that the processor lacks");
+	if (single && field(tlbi->operand, 47, 44) && !m->config.ttl)
+		violate(m, "a TTL that the processor lacks");
+	if ((range && !decode_range(&m->mmu, tlbi->operand, &target)) ||
+	    (single && !decode_address(&m->mmu, tlbi->operand, &target)))
+		return;
+	if (tlbi->kind == ASPACE_AARCH64_TLBI_IPA || tlbi->kind == ASPACE_AARCH64_TLBI_IPA_RANGE)
+		m->outstanding_ipa = true;
+	for (size_t i = 0; i < m->count; i++) {
+		struct entry *e = &m->entries[i];
+
+		/* A store that is not ordered before us may be seen old after us. */
+		if (hits(m, tlbi, &target, e) && !is_pending(m, e->source))
+			e->dying |= e->cpus & cpus;
+	}
+}
+
+static void vmid_enter(void *ctx, uint16_t vmid)
+{
+	((struct machine *)ctx)->vmid = vmid;
+}
+
+static void vmid_leave(void *ctx)
+{
+	struct machine *m = ctx;
+
+	if (m->outstanding)
+		violate(m, "the VMID changes before the invalidations are complete");
+	m->vmid = UINT16_MAX;
+}
+
+static const struct aspace_aarch64_ops ops = {
+	.size = sizeof(ops),
+	.table_alloc = page_alloc,
+	.table_free = page_free,
+	.table_retire = page_retire,
+	.table_pointer = page_pointer,
+	.load = load,
+	.store = store,
+	.swap = swap,
+	.dsb = dsb,
+	.isb = isb,
+	.tlbi = tlbi_issue,
+	.vmid_enter = vmid_enter,
+	.vmid_leave = vmid_leave,
+};
+
+const struct aspace_aarch64_ops *machine_ops(void)
+{
+	return &ops;
+}
+
+/* ---- Operations ---------------------------------------------------------------------------------- */
+
+/* Some of what earlier operations left; the more recent the likelier. */
+static void forget_some(struct machine *m)
+{
+	while (m->count > KEEP_MAX) {
+		m->count--;
+		m->entries[draw(m, (uint32_t)(m->count / 2))] = m->entries[m->count];
+	}
+}
+
+void machine_begin(struct machine *m, const uint64_t *probes, size_t count)
+{
+	if (count > PROBES_MAX)
+		abort();
+	forget_some(m);
+	m->probe_count = count;
+	for (size_t i = 0; i < count; i++) {
+		struct probe *probe = &m->probes[i];
+
+		memset(probe, 0, sizeof(*probe));
+		probe->address = probes[i];
+		m->expect(m->ctx, probes[i], false, &probe->before);
+		m->expect(m->ctx, probes[i], true, &probe->after);
+	}
+	m->running = true;
+	walk_all(m);
+}
+
+void machine_turn_back(struct machine *m)
+{
+	for (size_t i = 0; i < m->probe_count; i++) {
+		m->probes[i].before = m->probes[i].after;
+		m->expect(m->ctx, m->probes[i].address, true, &m->probes[i].after);
+	}
+}
+
+static void check_probe(struct machine *m, struct probe *probe)
+{
+	probe->before = probe->after;
+	walk_probe(m, probe);
+	if (probe->faulted && probe->after.mapped)
+		violate(m, "a mapped address faults");
+	for (size_t i = 0; i < m->count; i++) {
+		const struct entry *e = &m->entries[i];
+		struct rights rights;
+
+		if (e->kind == POINTER || probe->address < e->start || e->last < probe->address)
+			continue;
+		rights = rights_of(m, e->descriptor);
+		if (!is_expected(&probe->after, e->output + (probe->address - e->start), &rights))
+			violate(m, e->kind == COMBINED ? "a combined TLB entry is stale"
+						       : "a TLB entry is stale");
+	}
+}
+
+void machine_end(struct machine *m)
+{
+	if (m->stored == m->generation)
+		violate(m, "a store is not ordered at the end");
+	if (m->outstanding)
+		violate(m, "an invalidation is not complete at the end");
+	if (m->unsynchronized)
+		violate(m, "no ISB at the end");
+	for (size_t i = 0; i < m->probe_count; i++)
+		check_probe(m, &m->probes[i]);
+	m->running = false;
+}
+
+void machine_refuse(struct machine *m, size_t nth)
+{
+	m->refuse = nth;
+}
+
+size_t machine_tables_in_use(const struct machine *m)
+{
+	return m->in_use;
+}
+
+const char *machine_violation(const struct machine *m)
+{
+	return m->violation;
+}
+
+const struct machine_tally *machine_tally(const struct machine *m)
+{
+	return &m->tally;
+}
+
+struct aspace_aarch64 *machine_tables(struct machine *m)
+{
+	return m->tables;
+}
+
+bool machine_translate(struct machine *m, uint64_t address, uint64_t *output, struct rights *rights)
+{
+	const struct mmu *u = &m->mmu;
+	uint64_t table = u->root;
+
+	for (int level = u->start; level <= 3; level++) {
+		struct page *page = page_of(m, table);
+		unsigned bits = level == u->start ? u->input - shift_of(u, level) : u->stride;
+		uint64_t d = page->entries[(address >> shift_of(u, level)) &
+					   ((UINT64_C(1) << bits) - 1)];
+
+		if (!(d & 1))
+			return false;
+		table = address_in(u, d);
+		if (level < 3 && (d & 2))
+			continue;
+		*output = table + (address & (size_of(u, level) - 1));
+		*rights = rights_of(m, d);
+		return true;
+	}
+	return false;
+}
+
+struct machine *machine_create(const struct aspace_aarch64_config *config, uint64_t seed,
+			       machine_expect_fn *expect, void *ctx)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+	struct aspace_aarch64_options options = {
+		.size = sizeof(options),
+		.config = *config,
+		.ops = &ops,
+		.ctx = m,
+	};
+
+	if (!m)
+		abort();
+	m->config = *config;
+	m->expect = expect;
+	m->ctx = ctx;
+	m->random = seed;
+	m->generation = 2; /* what was never stored is from 0 */
+	m->granule = (size_t)1 << config->granule_shift;
+	m->vmid = UINT16_MAX;
+	/* At the top of what a descriptor can say: its highest bits are in use. */
+	m->memory_base = (UINT64_C(1) << config->output_bits) - (uint64_t)PAGES * m->granule;
+	if (aspace_aarch64_create(&options, &m->tables) != ASPACE_OK) {
+		fprintf(stderr, "no tables for this configuration\n");
+		abort();
+	}
+	read_registers(m);
+	return m;
+}
+
+size_t machine_destroy(struct machine *m)
+{
+	size_t left;
+
+	aspace_aarch64_destroy(m->tables);
+	left = m->in_use;
+	for (size_t i = 0; i < PAGES; i++) {
+		if (m->pages[i].size > 1) {
+			free(m->pages[i].entries);
+			free(m->pages[i].meta);
+		}
+	}
+	free(m->entries);
+	free(m->written);
+	free(m);
+	return left;
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An adversarial machine: the memory, the walker and the TLBs that AArch64 tables are tested
+ * on.
+ *
+ * It does whatever the architecture permits, as early or as late as is worst for the tables:
+ *  - A store is seen old or new by walks until a barrier orders it. The memory of a new table
+ *    holds rubbish until then, whatever its allocator has written.
+ *  - Each of two processors walks all the time, and keeps every entry of every level that it
+ *    could have: leaves, pointers to tables, and at stage 2 entries that combine both
+ *    stages. None is ever evicted but by an invalidation, and only at the barrier
+ *    after it. An invalidation takes away what its operand's bits say, and nothing that a
+ *    store that was not ordered before it could bring back.
+ *  - The walker goes on from any pointer that it has kept, into memory as it is now.
+ *  - It sets access flags and dirty state where the registers say so, at any time.
+ *
+ * What it walks for, a test says: the probes. It reads nothing of the library's but the
+ * register values (TCR, TTBR, MAIR) and the tables' memory.
+ *
+ * Whatever breaks a rule is a violation: two entries for one address that differ in more than
+ * permissions, a translation that holds neither before nor after the operation, a fault where
+ * none is allowed, a table freed that a walk can still reach, an entry that should be gone.
+ */
+#ifndef TESTS_AARCH64_MACHINE_H
+#define TESTS_AARCH64_MACHINE_H
+
+#include <aspace/backend/aarch64.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Who may do what with which memory: the architecture's answer, in its own words. */
+struct rights {
+	bool read, write, execute; /* EL1, or EL2 */
+	bool user_read, user_write, user_execute;
+	uint8_t memory; /* the MAIR byte; at stage 2 MemAttr */
+	uint8_t shareability;
+	bool global, guarded, nonsecure;
+};
+
+/* What an address should translate to. */
+struct expectation {
+	bool mapped;
+	uint64_t output;
+	struct rights rights;
+};
+
+/* Before or after the operation in progress? */
+typedef void machine_expect_fn(void *ctx, uint64_t address, bool after,
+			       struct expectation *expectation);
+
+/* How often things happened: a test that provokes something asserts that it did. */
+struct machine_tally {
+	uint64_t walks, entries, stores, barriers, isbs, tlbis, invalidated;
+	uint64_t ranges, alls, retired, transients, hardware_updates;
+};
+
+struct machine;
+
+/* A machine whose tables have this configuration. Aborts if it cannot be. */
+struct machine *machine_create(const struct aspace_aarch64_config *config, uint64_t seed,
+			       machine_expect_fn *expect, void *ctx);
+/* Frees it; answers the number of table pages that were never freed. */
+size_t machine_destroy(struct machine *machine);
+
+struct aspace_aarch64 *machine_tables(struct machine *machine);
+const struct aspace_aarch64_ops *machine_ops(void);
+
+/* An operation begins: everybody walks for the probes from here on. The operation and the flush
+ * are what the test then calls; afterwards all must be as expected. */
+void machine_begin(struct machine *machine, const uint64_t *probes, size_t count);
+void machine_end(struct machine *machine);
+/* The operation in progress is being undone: what comes after is what was before; ask again. */
+void machine_turn_back(struct machine *machine);
+
+/* The nth table from now on, and all later ones, are refused; 0: none. */
+void machine_refuse(struct machine *machine, size_t nth);
+size_t machine_tables_in_use(const struct machine *machine);
+
+/* The first violation, or NULL. */
+const char *machine_violation(const struct machine *machine);
+const struct machine_tally *machine_tally(const struct machine *machine);
+
+/* Has a hardware write dirtied the page of `address`, and it has not been forgotten since? */
+bool machine_wrote(const struct machine *machine, uint64_t address);
+void machine_forget_writes(struct machine *machine, uint64_t start, uint64_t end);
+
+/* What the architecture makes of a walk from memory as it is: no TLB, nothing pending. */
+bool machine_translate(struct machine *machine, uint64_t address, uint64_t *output,
+		       struct rights *rights);
+
+#endif

@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The backend through its vtable and under a space, on the adversarial machine: memory that
+ * runs out, changes that are refused, what a reader meets in the middle.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <aspace/aspace.h>
+
+#include "backend/aarch64/tables.h"
+#include "machine.h"
+
+#include <string.h>
+
+#define PAGE   UINT64_C(0x1000)
+#define BLOCK  UINT64_C(0x200000)
+#define GIGA   UINT64_C(0x40000000)
+#define OFFSET UINT64_C(0x80000000)
+
+#define R  ((uint64_t)ASPACE_AARCH64_READ)
+#define RW (R | ASPACE_AARCH64_WRITE)
+
+static struct aspace_aarch64_config config_4k(void)
+{
+	return (struct aspace_aarch64_config){
+		.size = sizeof(struct aspace_aarch64_config),
+		.regime = ASPACE_AARCH64_EL1_LOWER,
+		.granule_shift = 12,
+		.input_bits = 39,
+		.output_bits = 48,
+		.start_level = ASPACE_AARCH64_START_ANY,
+		.shareability = ASPACE_AARCH64_INNER_SHAREABLE,
+		.id = 1,
+	};
+}
+
+/* What is mapped is what the library's walk says: enough where the machine only watches. */
+static void expect_anything(void *ctx, uint64_t address, bool after, struct expectation *e)
+{
+	(void)ctx;
+	(void)address;
+	(void)after;
+	memset(e, 0, sizeof(*e));
+}
+
+struct world {
+	struct machine *machine;
+	struct aspace_aarch64 *tables;
+	struct aspace_aarch64_linear source;
+};
+
+static void make(struct world *w, const struct aspace_aarch64_config *config)
+{
+	w->machine = machine_create(config, 1, expect_anything, NULL);
+	w->tables = machine_tables(w->machine);
+	assert_int_equal(aspace_aarch64_linear_init(&w->source, w->tables, OFFSET), ASPACE_OK);
+}
+
+static void unmake(struct world *w)
+{
+	if (machine_violation(w->machine))
+		fail_msg("%s", machine_violation(w->machine));
+	assert_int_equal(machine_destroy(w->machine), 0);
+}
+
+static enum aspace_status call(struct world *w, enum aspace_change_kind kind, uint64_t start,
+			       uint64_t end, uint64_t old_flags, uint64_t new_flags, bool prepare)
+{
+	const struct aspace_change change = {
+		.kind = kind,
+		.range = aspace_range_of(start, end),
+		.old_flags = old_flags,
+		.new_flags = new_flags,
+	};
+	struct aspace_backend *backend = &w->source.backend;
+	enum aspace_status status = ASPACE_OK;
+
+	if (prepare)
+		status = backend->ops->prepare(backend, &change);
+	if (status == ASPACE_OK)
+		status = kind == ASPACE_CHANGE_MAP     ? backend->ops->map(backend, &change)
+			 : kind == ASPACE_CHANGE_UNMAP ? backend->ops->unmap(backend, &change)
+						       : backend->ops->protect(backend, &change);
+	backend->ops->flush(backend);
+	return status;
+}
+
+static enum aspace_status map(struct world *w, uint64_t start, uint64_t end, uint64_t flags)
+{
+	return call(w, ASPACE_CHANGE_MAP, start, end, 0, flags, true);
+}
+
+static enum aspace_status unmap(struct world *w, uint64_t start, uint64_t end)
+{
+	return call(w, ASPACE_CHANGE_UNMAP, start, end, 0, 0, true);
+}
+
+static enum aspace_status protect(struct world *w, uint64_t start, uint64_t end, uint64_t flags)
+{
+	return call(w, ASPACE_CHANGE_PROTECT, start, end, 0, flags, true);
+}
+
+static struct aspace_aarch64_mapping query(struct world *w, uint64_t address)
+{
+	struct aspace_aarch64_mapping mapping;
+
+	assert_int_equal(aspace_aarch64_query(w->tables, aspace_va(address), &mapping), ASPACE_OK);
+	return mapping;
+}
+
+/* ---- Sizes ----------------------------------------------------------------------------- */
+
+static void test_largest_fit(void **state)
+{
+	struct aspace_aarch64_config config = config_4k();
+	struct world w;
+
+	(void)state;
+	make(&w, &config);
+	/* A page before a gigabyte, and one after it. */
+	assert_int_equal(map(&w, GIGA - PAGE, 2 * GIGA + PAGE, RW), ASPACE_OK);
+	assert_int_equal(query(&w, GIGA - PAGE).level, 3);
+	assert_int_equal(query(&w, GIGA).level, 1);
+	assert_int_equal(query(&w, 2 * GIGA).level, 3);
+	/* Root; two tables at level 2 and two at level 3. */
+	assert_int_equal(aspace_aarch64_table_count(w.tables), 5);
+	assert_int_equal(unmap(&w, GIGA - PAGE, 2 * GIGA + PAGE), ASPACE_OK);
+	assert_int_equal(aspace_aarch64_table_count(w.tables), 1);
+
+	/* Sixteen pages are a group, one less is none; and so are sixteen blocks. */
+	assert_int_equal(map(&w, 0x10000, 0x20000, RW), ASPACE_OK);
+	assert_true(query(&w, 0x1f000).contiguous);
+	assert_int_equal(map(&w, 0x30000, 0x3f000, RW), ASPACE_OK);
+	assert_false(query(&w, 0x30000).contiguous);
+	assert_int_equal(map(&w, 16 * BLOCK, 32 * BLOCK, RW), ASPACE_OK);
+	assert_int_equal(query(&w, 17 * BLOCK).level, 2);
+	assert_true(query(&w, 17 * BLOCK).contiguous);
+
+	/* Caps. */
+	assert_int_equal(map(&w, 4 * GIGA, 5 * GIGA, RW | ASPACE_AARCH64_LEVEL_2), ASPACE_OK);
+	assert_int_equal(query(&w, 4 * GIGA).level, 2);
+	assert_int_equal(map(&w, 48 * BLOCK, 49 * BLOCK, RW | ASPACE_AARCH64_LEVEL_3), ASPACE_OK);
+	assert_int_equal(query(&w, 48 * BLOCK).level, 3);
+	assert_true(query(&w, 48 * BLOCK).contiguous);
+	assert_int_equal(map(&w, 50 * BLOCK, 51 * BLOCK,
+			     RW | ASPACE_AARCH64_LEVEL_3 | ASPACE_AARCH64_NO_CONTIGUOUS),
+			 ASPACE_OK);
+	assert_false(query(&w, 50 * BLOCK).contiguous);
+	unmake(&w);
+}
+
+static void test_split_keeps_the_rest_large(void **state)
+{
+	struct aspace_aarch64_config config = config_4k();
+	struct world w;
+
+	(void)state;
+	make(&w, &config);
+	assert_int_equal(map(&w, GIGA, 2 * GIGA, RW), ASPACE_OK);
+	assert_int_equal(protect(&w, GIGA + BLOCK + PAGE, GIGA + BLOCK + 2 * PAGE, R), ASPACE_OK);
+	assert_int_equal(query(&w, GIGA + BLOCK).level, 3);
+	assert_int_equal(query(&w, GIGA).level, 2);
+	assert_false(query(&w, GIGA).contiguous);
+	/* The next sixteen blocks, and the next sixteen pages, are groups again. */
+	assert_true(query(&w, GIGA + 16 * BLOCK).contiguous);
+	assert_true(query(&w, GIGA + BLOCK + 16 * PAGE).contiguous);
+	assert_int_equal(query(&w, GIGA + BLOCK + PAGE).flags & RW, R);
+	assert_int_equal(query(&w, GIGA + BLOCK + 2 * PAGE).flags & RW, RW);
+	assert_int_equal(aspace_aarch64_table_count(w.tables), 3);
+	unmake(&w);
+}
+
+/* ---- Refusals -------------------------------------------------------------------------------- */
+
+static void test_bad_changes(void **state)
+{
+	struct aspace_aarch64_config config = config_4k();
+	struct world w;
+
+	(void)state;
+	make(&w, &config);
+	assert_int_equal(map(&w, 0x1000, 0x1000, RW), ASPACE_INVALID_PARAM);
+	assert_int_equal(map(&w, 0x1800, 0x3000, RW), ASPACE_INVALID_PARAM);
+	assert_int_equal(map(&w, 0x1000, 0x2800, RW), ASPACE_INVALID_PARAM);
+	assert_int_equal(map(&w, 0, (UINT64_C(1) << 39) + PAGE, RW), ASPACE_INVALID_PARAM);
+	assert_int_equal(map(&w, 0x1000, 0x2000, 0), ASPACE_INVALID_PARAM);
+	assert_int_equal(map(&w, 0x1000, 0x2000, UINT64_C(1) << 40), ASPACE_INVALID_PARAM);
+	/* Frames beyond what can be said. */
+	w.source.offset = (UINT64_C(1) << 48) - PAGE;
+	assert_int_equal(map(&w, 0, PAGE, RW), ASPACE_OK);
+	assert_int_equal(map(&w, PAGE, 2 * PAGE, RW), ASPACE_INVALID_PARAM);
+	assert_int_equal(unmap(&w, 0, PAGE), ASPACE_OK);
+	w.source.offset = OFFSET;
+	/* What is not as the change says. Without prepare: that surveys as well. */
+	assert_int_equal(map(&w, 0x1000, 0x3000, RW), ASPACE_OK);
+	assert_int_equal(call(&w, ASPACE_CHANGE_MAP, 0, 0x2000, 0, RW, false),
+			 ASPACE_ALREADY_EXISTS);
+	assert_int_equal(call(&w, ASPACE_CHANGE_UNMAP, 0x2000, 0x4000, RW, 0, false),
+			 ASPACE_NOT_MAPPED);
+	assert_int_equal(call(&w, ASPACE_CHANGE_PROTECT, 0, 0x2000, RW, R, false),
+			 ASPACE_NOT_MAPPED);
+	assert_int_equal(query(&w, 0x1000).flags & RW, RW);
+	assert_int_equal(query(&w, 0x2000).flags & RW, RW);
+	unmake(&w);
+}
+
+static void test_no_transient_faults(void **state)
+{
+	struct aspace_aarch64_config config = config_4k();
+	uint64_t device = R | ASPACE_AARCH64_TYPE(ASPACE_AARCH64_DEVICE_nGnRE);
+	struct world w;
+
+	(void)state;
+	config.no_transient_faults = true;
+	make(&w, &config);
+	assert_int_equal(map(&w, 0, BLOCK, RW), ASPACE_OK);
+	assert_int_equal(protect(&w, 0, PAGE, R), ASPACE_NOT_SUPPORTED);
+	assert_int_equal(unmap(&w, 0, PAGE), ASPACE_NOT_SUPPORTED);
+	assert_int_equal(protect(&w, 0, BLOCK, device), ASPACE_NOT_SUPPORTED);
+	assert_int_equal(query(&w, 0).level, 2);
+	assert_int_equal(protect(&w, 0, BLOCK, R), ASPACE_OK);
+	assert_int_equal(unmap(&w, 0, BLOCK), ASPACE_OK);
+	unmake(&w);
+
+	/* Level 2 alone does not help; without conflict aborts it does. */
+	config.bbm_level = 2;
+	make(&w, &config);
+	assert_int_equal(map(&w, 0, BLOCK, RW), ASPACE_OK);
+	assert_int_equal(protect(&w, 0, PAGE, R), ASPACE_NOT_SUPPORTED);
+	unmake(&w);
+	config.conflicts_tolerated = true;
+	make(&w, &config);
+	assert_int_equal(map(&w, 0, BLOCK, RW), ASPACE_OK);
+	assert_int_equal(protect(&w, 0, PAGE, R), ASPACE_OK);
+	assert_int_equal(query(&w, 0).level, 3);
+	assert_int_equal(protect(&w, 0, PAGE, device), ASPACE_NOT_SUPPORTED);
+	assert_int_equal(unmap(&w, 0x8000, 0x9000), ASPACE_OK);
+	unmake(&w);
+}
+
+/* ---- Memory that runs out ------------------------------------------------------------------------- */
+
+struct digest {
+	uint64_t sum, count;
+};
+
+static bool digest_one(void *ctx, const struct aspace_aarch64_mapping *mapping)
+{
+	struct digest *digest = ctx;
+
+	digest->sum = digest->sum * 31 + mapping->range.start.value + 7 * mapping->descriptor +
+		      11 * (uint64_t)mapping->level;
+	digest->count++;
+	return true;
+}
+
+static struct digest digest_of(struct world *w)
+{
+	struct digest digest = {0, 0};
+
+	assert_int_equal(aspace_aarch64_walk(w->tables, aspace_range_of(0, UINT64_C(1) << 39),
+					     digest_one, &digest),
+			 ASPACE_OK);
+	return digest;
+}
+
+/* Operations that take tables; each begins from two blocks, a group and some pages. */
+static const struct {
+	enum aspace_change_kind kind;
+	uint64_t start, end;
+} hungry[] = {
+	{ASPACE_CHANGE_MAP, 3 * GIGA + PAGE, 3 * GIGA + 9 * BLOCK},
+	{ASPACE_CHANGE_MAP, 8 * GIGA - PAGE, 8 * GIGA + PAGE},
+	{ASPACE_CHANGE_UNMAP, GIGA + BLOCK + PAGE, GIGA + BLOCK + 2 * PAGE},
+	{ASPACE_CHANGE_UNMAP, GIGA + PAGE, 3 * GIGA - PAGE},
+	{ASPACE_CHANGE_PROTECT, GIGA + BLOCK + PAGE, GIGA + BLOCK + 2 * PAGE},
+	{ASPACE_CHANGE_PROTECT, GIGA + BLOCK + PAGE, 2 * GIGA + BLOCK - PAGE},
+};
+
+static void test_out_of_memory(void **state)
+{
+	struct aspace_aarch64_config config = config_4k();
+	unsigned refusals = 0;
+
+	(void)state;
+	for (unsigned bbm = 0; bbm < 2; bbm++) {
+		for (size_t i = 0; i < 2 * sizeof(hungry) / sizeof(hungry[0]); i++) {
+			bool prepare = i % 2;
+			enum aspace_status status;
+			struct world w;
+			size_t nth = 0;
+
+			config.bbm_level = bbm ? 2 : 0;
+			config.conflicts_tolerated = bbm;
+			make(&w, &config);
+			assert_int_equal(map(&w, GIGA, 3 * GIGA, RW), ASPACE_OK);
+			do {
+				struct digest before = digest_of(&w), after;
+				size_t count = aspace_aarch64_table_count(w.tables);
+				size_t in_use = machine_tables_in_use(w.machine);
+
+				machine_refuse(w.machine, ++nth);
+				status = call(&w, hungry[i / 2].kind, hungry[i / 2].start,
+					      hungry[i / 2].end, RW, R, prepare);
+				machine_refuse(w.machine, 0);
+				if (status == ASPACE_OK)
+					break;
+				assert_int_equal(status, ASPACE_NO_MEMORY);
+				after = digest_of(&w);
+				assert_int_equal(after.sum, before.sum);
+				assert_int_equal(after.count, before.count);
+				assert_int_equal(aspace_aarch64_table_count(w.tables), count);
+				assert_int_equal(machine_tables_in_use(w.machine), in_use);
+				refusals++;
+			} while (nth < 100);
+			assert_int_equal(status, ASPACE_OK);
+			assert_true(nth > 1); /* it did take tables */
+			unmake(&w);
+		}
+	}
+	assert_true(refusals > 30);
+}
+
+static void test_create_out_of_memory(void **state)
+{
+	struct aspace_aarch64_config config = config_4k();
+	struct aspace_aarch64_options options = {
+		.size = sizeof(options),
+		.config = config,
+		.ops = machine_ops(),
+	};
+	struct aspace_aarch64 *tables = NULL;
+	struct world w;
+	size_t in_use;
+
+	(void)state;
+	make(&w, &config);
+	options.ctx = w.machine;
+	in_use = machine_tables_in_use(w.machine);
+	for (size_t nth = 1; nth <= 2; nth++) {
+		machine_refuse(w.machine, nth);
+		assert_int_equal(aspace_aarch64_create(&options, &tables), ASPACE_NO_MEMORY);
+		assert_null(tables);
+		machine_refuse(w.machine, 0);
+		assert_int_equal(machine_tables_in_use(w.machine), in_use);
+	}
+	options.config.input_bits = 60;
+	assert_int_equal(aspace_aarch64_create(&options, &tables), ASPACE_INVALID_PARAM);
+	options.config.input_bits = 39;
+	options.size--;
+	assert_int_equal(aspace_aarch64_create(&options, &tables), ASPACE_INVALID_PARAM);
+	unmake(&w);
+}
+
+/* ---- In the middle ------------------------------------------------------------------------------------ */
+
+/* What a reader answers while pages are broken, or tables pending: asked from inside dsb. */
+static struct world *middle_world;
+static enum aspace_status seen_inside, seen_outside;
+static unsigned seen_busy, seen_unmapped;
+
+static void middle_dsb(void *ctx, enum aspace_aarch64_barrier barrier,
+		       enum aspace_aarch64_shareability shareability)
+{
+	struct aspace_aarch64_mapping mapping;
+
+	machine_ops()->dsb(ctx, barrier, shareability);
+	seen_inside = aspace_aarch64_query(middle_world->tables, aspace_va(PAGE), &mapping);
+	seen_outside = aspace_aarch64_query(middle_world->tables, aspace_va(4 * PAGE), &mapping);
+	seen_busy += seen_inside == ASPACE_BUSY && seen_outside == ASPACE_BUSY;
+	seen_unmapped += seen_inside == ASPACE_NOT_MAPPED;
+	if (seen_inside == ASPACE_BUSY) {
+		assert_int_equal(aspace_aarch64_walk(middle_world->tables,
+						     aspace_range_of(0, BLOCK), digest_one,
+						     &(struct digest){0, 0}),
+				 ASPACE_BUSY);
+	}
+}
+
+static void test_readers_in_the_middle(void **state)
+{
+	struct aspace_aarch64_config config = config_4k();
+	struct aspace_aarch64_ops ops = *machine_ops();
+	struct world w;
+
+	(void)state;
+	make(&w, &config);
+	middle_world = &w;
+	ops.dsb = middle_dsb;
+	w.tables->ops = &ops;
+	assert_int_equal(map(&w, 0, 2 * PAGE, RW), ASPACE_OK);
+	assert_int_equal(seen_busy, 0); /* a table on its way to nothing: nothing is there yet */
+	assert_true(seen_unmapped > 0);
+	assert_int_equal(unmap(&w, 0, 2 * PAGE), ASPACE_OK);
+	assert_int_equal(map(&w, 0, BLOCK, RW), ASPACE_OK);
+	seen_unmapped = 0;
+	assert_int_equal(protect(&w, PAGE, 2 * PAGE, R), ASPACE_OK);
+	assert_true(seen_busy > 0);
+	assert_int_equal(seen_unmapped,
+			 0); /* what is mapped before and after is never "not mapped" */
+	assert_int_equal(seen_inside, ASPACE_OK);
+	w.tables->ops = machine_ops();
+	unmake(&w);
+}
+
+/* ---- Under a space ------------------------------------------------------------------------------------ */
+
+static void test_under_a_space(void **state)
+{
+	struct aspace_aarch64_config config = config_4k();
+	struct aspace_options options = {.size = sizeof(options)};
+	struct aspace *space;
+	struct aspace_area area;
+	struct world w;
+
+	(void)state;
+	make(&w, &config);
+	options.granule = PAGE;
+	options.limits = aspace_aarch64_range(&config);
+	assert_int_equal(aspace_create(&options, &space), ASPACE_OK);
+	assert_int_equal(
+		aspace_map(space, aspace_range_of(0x10000, GIGA), RW, &w.source.backend, NULL, 0),
+		ASPACE_OK);
+	assert_int_equal(aspace_protect(space, aspace_range_of(0x20000, 0x30000), R, 0), ASPACE_OK);
+	/* Unmaps and maps in one operation: the tables are remapped before the flush. */
+	assert_int_equal(aspace_map(space, aspace_range_of(0x28000, 0x40000), RW, &w.source.backend,
+				    NULL, ASPACE_REPLACE),
+			 ASPACE_OK);
+	assert_int_equal(aspace_find(space, aspace_va(0x28000), &area), ASPACE_OK);
+	assert_int_equal(query(&w, 0x28000).flags & RW, RW);
+	assert_int_equal(query(&w, 0x27000).flags & RW, R);
+	assert_int_equal(aspace_map(space, aspace_range_of(0, GIGA), UINT64_C(1) << 40,
+				    &w.source.backend, NULL, ASPACE_REPLACE),
+			 ASPACE_INVALID_PARAM);
+	assert_int_equal(aspace_unmap(space, aspace_range_of(0, GIGA), 0), ASPACE_OK);
+	assert_int_equal(aspace_aarch64_table_count(w.tables), 1);
+	assert_int_equal(aspace_validate(space, NULL, 0), ASPACE_OK);
+	assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
+	unmake(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_largest_fit),
+		cmocka_unit_test(test_split_keeps_the_rest_large),
+		cmocka_unit_test(test_bad_changes),
+		cmocka_unit_test(test_no_transient_faults),
+		cmocka_unit_test(test_out_of_memory),
+		cmocka_unit_test(test_create_out_of_memory),
+		cmocka_unit_test(test_readers_in_the_middle),
+		cmocka_unit_test(test_under_a_space),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
