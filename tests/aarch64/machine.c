@@ -58,6 +58,12 @@ struct probe {
 	bool faulted;
 };
 
+/* A page that was accessed, as its descriptor has to say from then on. */
+struct access {
+	uint64_t page;
+	bool wrote;
+};
+
 /* What the registers say. */
 struct mmu {
 	bool stage2, ids, ds, ha, hd, upper;
@@ -94,8 +100,8 @@ struct machine {
 	size_t probe_count;
 	bool running;
 
-	uint64_t *written; /* pages that hardware has dirtied */
-	size_t written_count, written_capacity;
+	struct access *accesses;
+	size_t access_count, access_capacity;
 
 	uint64_t random;
 	struct machine_tally tally;
@@ -441,37 +447,54 @@ static void insert(struct machine *m, const struct entry *new)
 
 /* ---- Hardware updates --------------------------------------------------------------------- */
 
-static void remember_write(struct machine *m, uint64_t address)
+static struct access *find_access(const struct machine *m, uint64_t address)
 {
-	if (machine_wrote(m, address))
-		return;
-	if (m->written_count == m->written_capacity) {
-		m->written_capacity = m->written_capacity ? 2 * m->written_capacity : 64;
-		m->written = realloc(m->written, m->written_capacity * sizeof(*m->written));
-		if (!m->written)
-			abort();
+	for (size_t i = 0; i < m->access_count; i++) {
+		if (m->accesses[i].page == (address & ~(m->granule - 1)))
+			return &m->accesses[i];
 	}
-	m->written[m->written_count++] = address & ~(m->granule - 1);
+	return NULL;
+}
+
+static void remember_access(struct machine *m, uint64_t address, bool wrote)
+{
+	struct access *access = find_access(m, address);
+
+	if (!access) {
+		if (m->access_count == m->access_capacity) {
+			m->access_capacity = m->access_capacity ? 2 * m->access_capacity : 64;
+			m->accesses =
+				realloc(m->accesses, m->access_capacity * sizeof(*m->accesses));
+			if (!m->accesses)
+				abort();
+		}
+		access = &m->accesses[m->access_count++];
+		*access = (struct access){address & ~(m->granule - 1), false};
+	}
+	access->wrote = access->wrote || wrote;
+}
+
+bool machine_accessed(const struct machine *m, uint64_t address)
+{
+	return find_access(m, address);
 }
 
 bool machine_wrote(const struct machine *m, uint64_t address)
 {
-	for (size_t i = 0; i < m->written_count; i++) {
-		if (m->written[i] == (address & ~(m->granule - 1)))
-			return true;
-	}
-	return false;
+	const struct access *access = find_access(m, address);
+
+	return access && access->wrote;
 }
 
-void machine_forget_writes(struct machine *m, uint64_t start, uint64_t end)
+void machine_forget_accesses(struct machine *m, uint64_t start, uint64_t end)
 {
 	size_t kept = 0;
 
-	for (size_t i = 0; i < m->written_count; i++) {
-		if (m->written[i] < start || m->written[i] >= end)
-			m->written[kept++] = m->written[i];
+	for (size_t i = 0; i < m->access_count; i++) {
+		if (m->accesses[i].page < start || m->accesses[i].page >= end)
+			m->accesses[kept++] = m->accesses[i];
 	}
-	m->written_count = kept;
+	m->access_count = kept;
 }
 
 /* An access to the probe through the leaf that memory holds: what the processor does to it. */
@@ -479,14 +502,16 @@ static void access_leaf(struct machine *m, struct probe *probe, uint64_t *entry)
 {
 	const struct mmu *u = &m->mmu;
 	uint64_t old = *entry, new = old;
+	bool wrote = false;
 
 	if (!(old & 1) || !u->ha)
 		return;
 	new |= UINT64_C(1) << 10;
 	if (u->hd && field(old, 51, 51) && draw(m, 2)) {
 		new = u->stage2 ? new | UINT64_C(1) << 7 : new & ~(UINT64_C(1) << 7);
-		remember_write(m, probe->address);
+		wrote = true;
 	}
+	remember_access(m, probe->address, wrote);
 	*entry = new;
 	m->tally.hardware_updates += old != new;
 }
@@ -562,7 +587,7 @@ static void see_leaf(struct machine *m, struct probe *probe, uint16_t id, int le
 	}
 	if (*source == d) {
 		probe->leaf = source;
-		if (draw(m, 3) == 0) {
+		if (draw(m, 32) == 0) {
 			access_leaf(m, probe, source);
 			d = *source;
 		}
@@ -671,10 +696,14 @@ static uint64_t load(void *ctx, const uint64_t *entry)
 	struct machine *m = ctx;
 	uint64_t value = *entry;
 
-	/* The processor gets in between the load and the exchange that follows it. */
-	for (size_t i = 0; m->running && m->mmu.ha && i < m->probe_count; i++) {
-		if (m->probes[i].leaf == entry && draw(m, 4) == 0)
+	/* Now and then the processor gets in between the load and the exchange after it. */
+	if (!m->running || !m->mmu.ha || draw(m, 8))
+		return value;
+	for (size_t i = 0; i < m->probe_count; i++) {
+		if (m->probes[i].leaf == entry) {
 			access_leaf(m, &m->probes[i], m->probes[i].leaf);
+			break;
+		}
 	}
 	return value;
 }
@@ -718,17 +747,7 @@ static void put(struct machine *m, uint64_t *entry, uint64_t value)
 
 static void store(void *ctx, uint64_t *entry, uint64_t value)
 {
-	struct machine *m = ctx;
-
-	/* What the processor may change at any time is not to be overwritten. */
-	if (m->running && (*entry & 1) && m->mmu.ha) {
-		for (size_t i = 0; i < m->probe_count; i++) {
-			if (m->probes[i].leaf == entry &&
-			    field(*entry, 10, 10) > field(value, 10, 10) && (value & 1))
-				violate(m, "a store takes back the access flag");
-		}
-	}
-	put(m, entry, value);
+	put(ctx, entry, value);
 }
 
 static bool swap(void *ctx, uint64_t *entry, uint64_t expected, uint64_t value)
@@ -1087,7 +1106,7 @@ size_t machine_destroy(struct machine *m)
 		}
 	}
 	free(m->entries);
-	free(m->written);
+	free(m->accesses);
 	free(m);
 	return left;
 }

@@ -82,9 +82,11 @@ size_t machine_tables_in_use(const struct machine *machine);
 const char *machine_violation(const struct machine *machine);
 const struct machine_tally *machine_tally(const struct machine *machine);
 
-/* Has a hardware write dirtied the page of `address`, and it has not been forgotten since? */
+/* Has the hardware noted an access to, or a write of, the page of `address` in its descriptor, and
+ * it has not been forgotten since? */
+bool machine_accessed(const struct machine *machine, uint64_t address);
 bool machine_wrote(const struct machine *machine, uint64_t address);
-void machine_forget_writes(struct machine *machine, uint64_t start, uint64_t end);
+void machine_forget_accesses(struct machine *machine, uint64_t start, uint64_t end);
 
 /* What the architecture makes of a walk from memory as it is: no TLB, nothing pending. */
 bool machine_translate(struct machine *machine, uint64_t address, uint64_t *output,

@@ -357,9 +357,9 @@ static void test_barriers(void **state)
 	change(ASPACE_CHANGE_UNMAP, 0x1000, 0x3000, 0, "stai");
 	/* Seven pages are a range and a page; three tables go with the lowest of them. */
 	change(ASPACE_CHANGE_UNMAP, 0x3000, 0xa000, 0, "stttai");
-	/* A block cut at both ends: break, barrier, invalidate, barrier; make, link. */
+	/* A block cut at both ends: break, barrier, invalidate, barrier; make. */
 	change(ASPACE_CHANGE_MAP, 0, 0x200000, rw, "ssi");
-	change(ASPACE_CHANGE_PROTECT, 0x1000, 0x3000, ro, "stassi");
+	change(ASPACE_CHANGE_PROTECT, 0x1000, 0x3000, ro, "stasi");
 	change(ASPACE_CHANGE_UNMAP, 0, 0x200000, 0, "sttai");
 	aspace_aarch64_destroy(t);
 

@@ -323,7 +323,7 @@ static size_t draw_probes(uint64_t start, uint64_t end, uint64_t *probes)
 /* ---- Operations -------------------------------------------------------------------------------- */
 
 struct totals {
-	uint64_t maps, unmaps, protects, refused, undos, batches, operations;
+	uint64_t maps, unmaps, protects, refused, undos, replaced, operations;
 	struct machine_tally tally;
 	uint64_t blocks, groups;
 };
@@ -475,6 +475,8 @@ static void compare_probe(uint64_t address)
 		     " instead of %#" PRIx64 " flags %#" PRIx64,
 		     address, mapping.output.value, mapping.flags, e.output,
 		     find(&after, address)->flags);
+	if (machine_accessed(machine, address) && !mapping.accessed)
+		fail("%#" PRIx64 ": an access is forgotten", address);
 	if (machine_wrote(machine, address) && !mapping.dirty)
 		fail("%#" PRIx64 ": a write is forgotten", address);
 	totals.blocks += mapping.level < 3;
@@ -516,10 +518,11 @@ static void sweep_all(void)
 		fail("the walk ends too soon");
 }
 
-static void forget_writes(const struct aspace_change *change)
+static void forget_accesses(const struct aspace_change *change)
 {
 	if (change->kind != ASPACE_CHANGE_PROTECT)
-		machine_forget_writes(machine, change->range.start.value, change->range.end.value);
+		machine_forget_accesses(machine, change->range.start.value,
+					change->range.end.value);
 }
 
 static void print_change(const char *what, int source, const struct aspace_change *change)
@@ -554,57 +557,107 @@ static void count_change(const struct aspace_change *change)
 	totals.protects += change->kind == ASPACE_CHANGE_PROTECT;
 }
 
-/* One operation, as the library makes it: prepare, change, perhaps undo, flush. */
-static void operate(void)
+/* Prepare as the library does; false: refused, as it must be where faults are forbidden. */
+static bool prepare(int source, const struct aspace_change *change)
 {
-	struct aspace_change change, undo;
-	struct aspace_backend *backend;
-	enum aspace_status status;
-	uint64_t probes[PROBES];
-	size_t count;
-	bool undone = draw(8) == 0;
-	int source;
+	struct aspace_backend *backend = &sources[source].backend;
+	enum aspace_status status = backend->ops->prepare(backend, change);
 
-	if (!draw_change(&change, &source))
-		return;
-	backend = &sources[source].backend;
-	print_change("prepare", source, &change);
-	status = backend->ops->prepare(backend, &change);
+	print_change("prepare", source, change);
 	if (status == ASPACE_NOT_SUPPORTED && config.no_transient_faults) {
 		totals.refused++;
 		flush();
 		sweep_all();
-		return;
+		return false;
 	}
 	if (status != ASPACE_OK)
 		fail("prepare: %s", aspace_status_string(status));
-	before = after;
-	apply_to_map(&after, source, &change);
-	count = draw_probes(change.range.start.value, change.range.end.value, probes);
+	return true;
+}
+
+static size_t begin(const struct aspace_change *change, uint64_t *probes)
+{
+	size_t count = draw_probes(change->range.start.value, change->range.end.value, probes);
+
 	machine_begin(machine, probes, count);
 	machine_refuse(machine, 1); /* whatever it needs has been reserved */
-	status = apply(source, &change);
+	return count;
+}
+
+static void make_change(const char *what, int source, const struct aspace_change *change)
+{
+	enum aspace_status status;
+
+	print_change(what, source, change);
+	status = apply(source, change);
 	if (status != ASPACE_OK)
-		fail("%s after prepare", aspace_status_string(status));
-	forget_writes(&change);
-	if (undone) {
-		undo = inverse_of(&change);
-		print_change("undo", source, &undo);
-		after = before;
-		machine_turn_back(machine);
-		status = apply(source, &undo);
-		if (status != ASPACE_OK)
-			fail("undo: %s", aspace_status_string(status));
-		totals.undos++;
-		forget_writes(&undo);
-	}
+		fail("%s: %s", what, aspace_status_string(status));
+	forget_accesses(change);
+	count_change(change);
+}
+
+static void end(const uint64_t *probes, size_t count)
+{
 	flush();
 	machine_refuse(machine, 0);
 	machine_end(machine);
 	check_machine();
 	for (size_t i = 0; i < count; i++)
 		compare_probe(probes[i]);
-	count_change(&change);
+}
+
+/* One operation, as the library makes it: prepare, change, perhaps undo, flush. */
+static void operate(void)
+{
+	struct aspace_change change, undo;
+	uint64_t probes[PROBES];
+	size_t count;
+	int source;
+
+	if (!draw_change(&change, &source) || !prepare(source, &change))
+		return;
+	before = after;
+	apply_to_map(&after, source, &change);
+	count = begin(&change, probes);
+	make_change("change", source, &change);
+	if (draw(8) == 0) {
+		undo = inverse_of(&change);
+		after = before;
+		machine_turn_back(machine);
+		make_change("undo", source, &undo);
+		totals.undos++;
+	}
+	end(probes, count);
+}
+
+/* Unmap, and map the same addresses to other frames, in one batch. */
+static void replace(void)
+{
+	struct aspace_change change, fresh;
+	int source, other = (int)draw(SOURCES);
+	uint64_t probes[PROBES];
+	size_t count;
+
+	/* In between nothing is mapped: a fault that cannot be avoided. */
+	if (config.no_transient_faults || !draw_edit(&change, &source))
+		return;
+	change.kind = ASPACE_CHANGE_UNMAP;
+	fresh = (struct aspace_change){
+		.kind = ASPACE_CHANGE_MAP,
+		.range = change.range,
+		.new_flags = draw_flags(),
+	};
+	if (change.range.end.value - change.range.start.value > level2 * 8 ||
+	    !prepare(source, &change) || !prepare(other, &fresh))
+		return;
+	before = after;
+	apply_to_map(&after, source, &change);
+	apply_to_map(&after, other, &fresh);
+	count = begin(&change, probes);
+	make_change("replace", source, &change);
+	make_change("by", other, &fresh);
+	totals.replaced++;
+	end(probes, count);
 }
 
 static void clear_all(void)
@@ -688,8 +741,8 @@ static void draw_features(void)
 	config.hardware_dirty = config.hardware_access && draw(2);
 	config.range_tlbi = draw(2);
 	config.ttl = draw(2);
-	config.bbm_level = (uint8_t)draw(3);
-	config.conflicts_tolerated = draw(2);
+	config.bbm_level = (uint8_t)(draw(2) ? 2 : draw(3));
+	config.conflicts_tolerated = draw(3);
 	config.no_transient_faults = draw(4) == 0;
 	config.xnx = stage2 && draw(2);
 	config.fwb = stage2 && draw(2);
@@ -731,7 +784,10 @@ static void run_config(long operations)
 	machine = machine_create(&config, draw64(), expect, NULL);
 	choose_places();
 	for (operation_number = 0; operation_number < operations; operation_number++) {
-		operate();
+		if (draw(8))
+			operate();
+		else
+			replace();
 		if (operation_number % 16 == 0)
 			sweep_all();
 	}
@@ -808,9 +864,10 @@ int main(int argc, char **argv)
 	printf("seed %" PRIu64 "\n", first_seed);
 	run_all(operations, only);
 	printf("%u configurations, %" PRIu64 " operations: %" PRIu64 " maps, %" PRIu64
-	       " unmaps, %" PRIu64 " protects, %" PRIu64 " undone, %" PRIu64 " refused\n",
+	       " unmaps, %" PRIu64 " protects, %" PRIu64 " undone, %" PRIu64 " replaced, %" PRIu64
+	       " refused\n",
 	       config_number, totals.operations, totals.maps, totals.unmaps, totals.protects,
-	       totals.undos, totals.refused);
+	       totals.undos, totals.replaced, totals.refused);
 	printf("%" PRIu64 " walks, %" PRIu64 " TLB entries, %" PRIu64 " stores, %" PRIu64
 	       " barriers, %" PRIu64 " invalidations (%" PRIu64 " ranges, %" PRIu64
 	       " of all), %" PRIu64 " entries invalidated\n",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The backend through its vtable and under a space, on the adversarial machine: memory that
- * runs out, changes that are refused, what a reader meets in the middle.
+ * The backend through its vtable, on the adversarial machine: memory that runs out, changes that
+ * are refused, what a reader meets in the middle, what the processor writes there.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,8 +9,6 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-
-#include <aspace/aspace.h>
 
 #include "backend/aarch64/tables.h"
 #include "machine.h"
@@ -408,40 +406,76 @@ static void test_readers_in_the_middle(void **state)
 	unmake(&w);
 }
 
-/* ---- Under a space ------------------------------------------------------------------------------------ */
+/* ---- What the processor writes ------------------------------------------------------------------------- */
 
-static void test_under_a_space(void **state)
+/* It dirties a leaf at the last moment: when the exchange of what was read is already on its way. */
+static unsigned races;
+
+static void race(uint64_t *entry)
 {
+	bool clean = (*entry & ASP_A64_DBM) && (*entry & ASP_A64_AP_RO);
+
+	if (asp_a64_is_valid(*entry) && clean && races == 0) {
+		*entry = (*entry & ~ASP_A64_AP_RO) | ASP_A64_AF;
+		races++;
+	}
+}
+
+static void racing_store(void *ctx, uint64_t *entry, uint64_t value)
+{
+	race(entry);
+	machine_ops()->store(ctx, entry, value);
+}
+
+static bool racing_swap(void *ctx, uint64_t *entry, uint64_t expected, uint64_t value)
+{
+	race(entry);
+	return machine_ops()->swap(ctx, entry, expected, value);
+}
+
+static void test_no_dirty_state_is_lost(void **state)
+{
+	static const struct {
+		uint64_t start, end, flags, map_flags;
+	} edits[] = {
+		/* Changed in place, broken, split. */
+		{0, BLOCK, R, RW | ASPACE_AARCH64_NO_CONTIGUOUS},
+		{0, BLOCK, RW | ASPACE_AARCH64_TYPE(2), RW | ASPACE_AARCH64_NO_CONTIGUOUS},
+		{PAGE, 2 * PAGE, R, RW | ASPACE_AARCH64_NO_CONTIGUOUS},
+		/* A group changed, taken apart, taken apart and one of it split. */
+		{0, 16 * BLOCK, R, RW},
+		{17 * BLOCK, 18 * BLOCK, R, RW},
+		{BLOCK + PAGE, BLOCK + 2 * PAGE, RW | ASPACE_AARCH64_EXECUTE, RW},
+	};
 	struct aspace_aarch64_config config = config_4k();
-	struct aspace_options options = {.size = sizeof(options)};
-	struct aspace *space;
-	struct aspace_area area;
-	struct world w;
 
 	(void)state;
-	make(&w, &config);
-	options.granule = PAGE;
-	options.limits = aspace_aarch64_range(&config);
-	assert_int_equal(aspace_create(&options, &space), ASPACE_OK);
-	assert_int_equal(
-		aspace_map(space, aspace_range_of(0x10000, GIGA), RW, &w.source.backend, NULL, 0),
-		ASPACE_OK);
-	assert_int_equal(aspace_protect(space, aspace_range_of(0x20000, 0x30000), R, 0), ASPACE_OK);
-	/* Unmaps and maps in one operation: the tables are remapped before the flush. */
-	assert_int_equal(aspace_map(space, aspace_range_of(0x28000, 0x40000), RW, &w.source.backend,
-				    NULL, ASPACE_REPLACE),
-			 ASPACE_OK);
-	assert_int_equal(aspace_find(space, aspace_va(0x28000), &area), ASPACE_OK);
-	assert_int_equal(query(&w, 0x28000).flags & RW, RW);
-	assert_int_equal(query(&w, 0x27000).flags & RW, R);
-	assert_int_equal(aspace_map(space, aspace_range_of(0, GIGA), UINT64_C(1) << 40,
-				    &w.source.backend, NULL, ASPACE_REPLACE),
-			 ASPACE_INVALID_PARAM);
-	assert_int_equal(aspace_unmap(space, aspace_range_of(0, GIGA), 0), ASPACE_OK);
-	assert_int_equal(aspace_aarch64_table_count(w.tables), 1);
-	assert_int_equal(aspace_validate(space, NULL, 0), ASPACE_OK);
-	assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
-	unmake(&w);
+	config.hardware_access = config.hardware_dirty = true;
+	for (unsigned bbm = 0; bbm < 2; bbm++) {
+		config.bbm_level = bbm ? 2 : 0;
+		config.conflicts_tolerated = bbm;
+		for (size_t i = 0; i < sizeof(edits) / sizeof(edits[0]); i++) {
+			struct aspace_aarch64_ops ops = *machine_ops();
+			bool dirty = false;
+			struct world w;
+
+			make(&w, &config);
+			assert_int_equal(map(&w, 0, 32 * BLOCK, edits[i].map_flags), ASPACE_OK);
+			assert_false(query(&w, edits[i].start).dirty);
+			ops.store = racing_store;
+			ops.swap = racing_swap;
+			w.tables->ops = &ops;
+			races = 0;
+			assert_int_equal(protect(&w, edits[i].start, edits[i].end, edits[i].flags),
+					 ASPACE_OK);
+			w.tables->ops = machine_ops();
+			assert_int_equal(races, 1);
+			for (uint64_t at = 0; at < 32 * BLOCK; at += PAGE)
+				dirty = dirty || query(&w, at).dirty;
+			assert_true(dirty);
+			unmake(&w);
+		}
+	}
 }
 
 int main(void)
@@ -454,7 +488,7 @@ int main(void)
 		cmocka_unit_test(test_out_of_memory),
 		cmocka_unit_test(test_create_out_of_memory),
 		cmocka_unit_test(test_readers_in_the_middle),
-		cmocka_unit_test(test_under_a_space),
+		cmocka_unit_test(test_no_dirty_state_is_lost),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,15 +9,14 @@
  *     a leaf, bit 0 off   *broken*: between the two halves of break-before-make; the rest
  *                         of the descriptor is kept in its place
  *     a table, bit 0 off  *pending*: a table that is linked as soon as its contents are
- *                         ordered. In place of a leaf, or, with ASP_A64_FRESH, of nothing
+ *                         ordered; nothing is mapped there yet
  *
  * So neither break-before-make nor the linking of many tables at once needs memory to
  * remember what comes next.
  *
  * Invariants:
- *  1. A valid descriptor has ASP_A64_FRESH clear.
- *  2. Outside of a call of the backend no descriptor is broken or pending.
- *  3. asp_a64_flags() of what asp_a64_attributes() made is flags & KEPT_MASK.
+ *  1. Outside of a call of the backend no descriptor is broken or pending.
+ *  2. asp_a64_flags() of what asp_a64_attributes() made is flags & KEPT_MASK.
  */
 #ifndef ASPACE_AARCH64_DESCRIPTOR_H
 #define ASPACE_AARCH64_DESCRIPTOR_H
@@ -42,8 +41,6 @@
 #define ASP_A64_SW_MASK    (UINT64_C(7) << ASP_A64_SW_SHIFT)
 /* Was written before it lost the bits by which the processor would say so. */
 #define ASP_A64_SW_DIRTY (UINT64_C(1) << 58)
-/* Of a pending table: nothing was mapped before. */
-#define ASP_A64_FRESH (UINT64_C(1) << 59)
 
 static inline bool asp_a64_is_valid(uint64_t descriptor)
 {

@@ -4,15 +4,17 @@
  *
  * A leaf, or a contiguous group, that lies in the range is changed where it is. One that
  * reaches beyond must first become smaller, which takes break-before-make of all of it
- * (D8.16). So there are up to three passes, and each descriptor carries in itself what
- * the next one needs:
+ * (D8.16). So there are up to two passes, and each descriptor carries in itself what
+ * the second one needs:
  *
  *     1. change what can be changed; break what cannot
  *        barrier, invalidation, barrier
  *     2. make again what was broken: changed inside the range, as before outside of it;
- *        where only a part of a leaf is inside, a pending table takes its place
- *        barrier
- *     3. link the pending tables: at most two, at the edges of the range
+ *        where only a part of a leaf is inside, a table takes its place
+ *
+ * The second pass links a table that it has just filled, and no barrier lies in between: the first
+ * one has ordered the table's zeroes, so what a walk can meet there is a descriptor, or the
+ * fault that the break has already brought.
  *
  * Where FEAT_BBM permits, a group is taken apart and a leaf exchanged for a table without a
  * break, in pass 1: first with equal translations, for only that is permitted, and then
@@ -150,9 +152,8 @@ void asp_a64_survey_edit(const struct aspace_aarch64 *t, const struct asp_a64_ed
 struct work {
 	struct aspace_aarch64 *t;
 	const struct asp_a64_edit *edit;
-	bool broken;  /* pass 1 broke something */
-	bool pending; /* pass 2 made a table */
-	bool as_is;   /* tables that are made say what the leaf said, inside the range too */
+	bool broken; /* pass 1 broke something */
+	bool as_is;  /* tables that are made say what the leaf said, inside the range too */
 };
 
 /* Exchange a live leaf's valid bit for nothing; the rest stays for pass 2. */
@@ -340,8 +341,7 @@ static void make_leaf(struct work *w, int level, uint64_t *entry, uint64_t at)
 		uint64_t table = asp_a64_take(w->t);
 
 		fill_table(w, table, made, level, at);
-		made = asp_a64_table_descriptor(w->t, table) & ~ASP_A64_VALID;
-		w->pending = true;
+		made = asp_a64_table_descriptor(w->t, table);
 	}
 	asp_a64_store(w->t, entry, made);
 }
@@ -389,10 +389,6 @@ void asp_a64_edit(struct aspace_aarch64 *t, const struct asp_a64_edit *edit)
 		return;
 	asp_a64_invalidate(t);
 	make_table_again(&work, &root);
-	if (!work.pending)
-		return;
-	asp_a64_order_stores(t);
-	asp_a64_link_pending(t, edit->start, edit->end);
 }
 
 /* ---- Empty tables --------------------------------------------------------------------------------- */

@@ -123,7 +123,7 @@ static void map_slot_with_table(struct aspace_aarch64 *t, const struct asp_a64_m
 
 	map_table(t, map, &below, false);
 	if (live)
-		descriptor = (descriptor & ~ASP_A64_VALID) | ASP_A64_FRESH;
+		descriptor &= ~ASP_A64_VALID;
 	asp_a64_store(t, entry, descriptor);
 }
 
@@ -174,20 +174,13 @@ static void link_table(struct aspace_aarch64 *t, const struct span *span)
 
 		next = asp_a64_slot_end(&t->geometry, span->level, at, span->end);
 		if (asp_a64_is_pending(span->level, old)) {
-			asp_a64_store(t, entry, (old & ~ASP_A64_FRESH) | ASP_A64_VALID);
+			asp_a64_store(t, entry, old | ASP_A64_VALID);
 		} else if (asp_a64_is_table(span->level, old)) {
 			struct span below = {span->level + 1, asp_a64_next_table(t, old), at, next};
 
 			link_table(t, &below);
 		}
 	}
-}
-
-void asp_a64_link_pending(struct aspace_aarch64 *t, uint64_t start, uint64_t end)
-{
-	struct span root = {t->geometry.start, t->root, start, end};
-
-	link_table(t, &root);
 }
 
 void asp_a64_map(struct aspace_aarch64 *t, const struct asp_a64_map *map)
@@ -199,5 +192,5 @@ void asp_a64_map(struct aspace_aarch64 *t, const struct asp_a64_map *map)
 	if (atomic_load_explicit(&t->table_count, memory_order_relaxed) == tables)
 		return;
 	asp_a64_order_stores(t);
-	asp_a64_link_pending(t, map->start, map->end);
+	link_table(t, &root);
 }

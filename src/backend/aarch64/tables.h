@@ -146,8 +146,6 @@ void asp_a64_survey_map(const struct aspace_aarch64 *tables, const struct asp_a6
 			struct asp_a64_survey *survey);
 /* After a survey that found nothing mapped, with as many tables in reserve. */
 void asp_a64_map(struct aspace_aarch64 *tables, const struct asp_a64_map *map);
-/* Link the pending tables of [start, end), whose contents are ordered. */
-void asp_a64_link_pending(struct aspace_aarch64 *tables, uint64_t start, uint64_t end);
 
 /* edit.c: give what is mapped in [start, end) other attributes, or clear it. */
 struct asp_a64_edit {

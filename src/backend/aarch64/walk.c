@@ -3,9 +3,9 @@
  * Reading the tables, beside a writer and without a lock.
  *
  * A walk loads each descriptor once and goes by what it loaded. Tables that it may be in are
- * not freed before its read section ends. A descriptor that is broken or pending belongs to
- * something that is mapped, but cannot be told now: the answer is ASPACE_BUSY, and the
- * caller tries again. So is the first entry of a table that has just been unlinked.
+ * not freed before its read section ends. A broken descriptor belongs to something that is
+ * mapped, but cannot be told now: the answer is ASPACE_BUSY, and the caller tries again. So
+ * does the first entry of a table that has just been unlinked.
  *
  * Invariants:
  *  1. Nothing is written, and no descriptor is loaded twice.
@@ -25,9 +25,9 @@ static void leave(const struct aspace_aarch64 *t)
 }
 
 /* Why is an invalid descriptor invalid? */
-static enum aspace_status absence(uint64_t descriptor)
+static enum aspace_status absence(int level, uint64_t descriptor)
 {
-	return !descriptor || (descriptor & ASP_A64_FRESH) ? ASPACE_NOT_MAPPED : ASPACE_BUSY;
+	return asp_a64_is_broken(level, descriptor) ? ASPACE_BUSY : ASPACE_NOT_MAPPED;
 }
 
 static void describe(const struct aspace_aarch64 *t, int level, uint64_t at, uint64_t descriptor,
@@ -63,7 +63,7 @@ static enum aspace_status query(const struct aspace_aarch64 *t, uint64_t address
 			continue;
 		}
 		if (!asp_a64_is_valid(entry))
-			return absence(entry);
+			return absence(level, entry);
 		describe(t, level, address, entry, mapping);
 		return ASPACE_OK;
 	}
@@ -113,7 +113,7 @@ static enum aspace_status walk(const struct aspace_aarch64 *t, int level, uint64
 		} else if (asp_a64_is_valid(entry)) {
 			describe(t, level, at, entry, &mapping);
 			visit->stop = !visit->fn(visit->ctx, &mapping);
-		} else if (absence(entry) == ASPACE_BUSY) {
+		} else if (absence(level, entry) == ASPACE_BUSY) {
 			status = ASPACE_BUSY;
 		}
 	}
