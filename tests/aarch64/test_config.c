@@ -151,6 +151,7 @@ static void test_start_levels_of_stage_2(void **state)
 			bool fits = input >= starts[i][3] && input <= starts[i][4];
 
 			c.ds = starts[i][1];
+			c.output_bits = c.ds || starts[i][0] == 16 ? 52 : 48;
 			c.start_level = (int8_t)starts[i][2];
 			if ((aspace_aarch64_config_check(&c, NULL, NULL) == ASPACE_OK) != fits)
 				fail_msg("granule %d start %d input %d", starts[i][0], starts[i][2],
@@ -172,6 +173,9 @@ static void test_concatenation(void **state)
 	assert_int_equal(geometry.root_size, 2 * 4096);
 	assert_int_equal((aspace_aarch64_tcr(&c, &mask) >> 6) & 3, 1);
 	c.start_level = 0;
+	assert_refused(&c, NULL, ASPACE_INVALID_PARAM, "44-bit");
+	c.output_bits = 44;
+	assert_accepted(&c, NULL);
 	assert_null(asp_a64_geometry_of(&c, &geometry));
 	assert_int_equal(geometry.root_size, 4096);
 	assert_int_equal((aspace_aarch64_tcr(&c, &mask) >> 6) & 3, 2);
@@ -247,7 +251,7 @@ static void test_missing_features(void **state)
 	REFUSED(xnx, true, "FEAT_XNX");
 	REFUSED(fwb, true, "FEAT_S2FWB");
 	REFUSED(id_16_bits, true, "8-bit VMIDs");
-	REFUSED(input_bits, 45, "no more bits");
+	REFUSED(input_bits, 24, "FEAT_TTST");
 	c = of(ASPACE_AARCH64_EL1_LOWER, 16, 49, 44);
 	assert_refused(&c, &a57, ASPACE_NOT_SUPPORTED, "FEAT_LVA");
 #undef REFUSED
@@ -278,6 +282,7 @@ static void test_contradictions(void **state)
 	REFUSED(bti, true, "stage 1");
 	REFUSED(tagged, true, "stage 1");
 	REFUSED(secure, true, "stage 1");
+	REFUSED(input_bits, 41, "no more input");
 	REFUSED(mair, 1, "stage 1");
 #undef REFUSED
 }

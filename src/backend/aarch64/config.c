@@ -159,6 +159,9 @@ static const char *check_sizes(const struct aspace_aarch64_config *c)
 		return "the output size is 32, 36, 40, 42, 44, 48 or 52 bits";
 	if (c->output_bits == 52 && !large_output)
 		return "52-bit outputs need 64K, or DS";
+	/* Constrained unpredictable (D8.2.8). */
+	if (c->regime == ASPACE_AARCH64_STAGE2 && c->input_bits > c->output_bits)
+		return "a stage 2 has no more input than output bits";
 	return NULL;
 }
 
@@ -187,17 +190,17 @@ static const char *check_attributes(const struct aspace_aarch64_config *c)
 	return NULL;
 }
 
-/* AArch64.S2InvalidSL() in the manual's pseudocode. */
-static const char *check_start(const struct aspace_aarch64_config *c, const struct features *f,
-			       int start)
+/* AArch64.S2InvalidSL() in the manual's pseudocode, with the configured output size for the
+ * implemented one: some processors ask for that, and it is never larger. */
+static const char *check_start(const struct aspace_aarch64_config *c, int start)
 {
-	if (c->granule_shift == 12 && start == 0 && f->pa_bits < 44)
+	if (c->regime != ASPACE_AARCH64_STAGE2)
+		return NULL;
+	if (c->granule_shift == 12 && start == 0 && c->output_bits < 44)
 		return "start level 0 needs 44-bit physical addresses";
-	if (c->granule_shift == 12 && start == 3 && !f->small_tables)
-		return "start level 3 needs FEAT_TTST";
-	if (c->granule_shift == 14 && start == 1 && f->pa_bits < 42)
+	if (c->granule_shift == 14 && start == 1 && c->output_bits < 42)
 		return "start level 1 needs 42-bit physical addresses";
-	if (c->granule_shift == 16 && start == 1 && f->pa_bits < 44)
+	if (c->granule_shift == 16 && start == 1 && c->output_bits < 44)
 		return "start level 1 needs 44-bit physical addresses";
 	return NULL;
 }
@@ -241,7 +244,6 @@ static const char *check_processor(const struct aspace_aarch64_config *c,
 {
 	bool stage2 = c->regime == ASPACE_AARCH64_STAGE2;
 	struct features f;
-	const char *why;
 
 	read_features(id, c->regime, c->granule_shift, &f);
 	if (!f.granule)
@@ -254,13 +256,12 @@ static const char *check_processor(const struct aspace_aarch64_config *c,
 		return "input sizes below 25 bits need FEAT_TTST";
 	if (!stage2 && c->granule_shift == 16 && c->input_bits > 48 && !f.large_va)
 		return "52-bit inputs with 64K need FEAT_LVA";
-	if (stage2 && c->input_bits > f.pa_bits)
-		return "intermediate addresses have no more bits than physical ones";
+	if (stage2 && c->granule_shift == 12 && start == 3 && !f.small_tables)
+		return "start level 3 with 4K needs FEAT_TTST";
 	if ((c->regime == ASPACE_AARCH64_EL2_LOWER || c->regime == ASPACE_AARCH64_EL2_UPPER) &&
 	    !f.vhe)
 		return "the processor lacks FEAT_VHE";
-	why = stage2 ? check_start(c, &f, start) : NULL;
-	return why ? why : check_features(c, id);
+	return check_features(c, id);
 }
 
 static enum aspace_status answer(enum aspace_status status, const char *why, const char **reason)
@@ -287,6 +288,8 @@ enum aspace_status aspace_aarch64_config_check(const struct aspace_aarch64_confi
 		why = check_attributes(c);
 	if (!why)
 		why = asp_a64_geometry_of(c, &geometry);
+	if (!why)
+		why = check_start(c, geometry.start);
 	if (why || !id)
 		return answer(ASPACE_INVALID_PARAM, why, reason);
 	return answer(ASPACE_NOT_SUPPORTED, check_processor(c, id, geometry.start), reason);

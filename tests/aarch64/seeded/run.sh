@@ -32,6 +32,7 @@ compile() {
 link_test() {
 	local name=$1 out=$2
 	shift 2
+	[[ $name != qemu ]] || return 0 # run_test makes its image
 	"$cc" -o "$out" "$work/base/test_$name.o" "$work/base/machine.o" "$work/base/status.o" "$@" \
 		"${cmocka[@]}"
 }
@@ -42,8 +43,13 @@ row() {
 
 # run_test PROGRAM TEST LOG: its exit status.
 run_test() {
-	local status=0 args=()
+	local status=0 args=() tree=${1%/*}
 	[[ $2 != random ]] || args=(--operations 40)
+	if [[ $2 == qemu ]]; then
+		[[ $tree != "$work/base" ]] || tree=$source
+		"$here/../qemu/run.sh" "$tree" "$work/image" max >"$3" 2>&1 || status=$?
+		return "$status"
+	fi
 	timeout 100 "$1" "${args[@]}" >"$3" 2>&1 || status=$?
 	return "$status"
 }
@@ -51,7 +57,7 @@ run_test() {
 # What a test said, in one line.
 verdict() {
 	local said
-	said=$(grep -aE 'configuration|ERROR' "$2" | grep -av 'configurations' |
+	said=$(grep -aE 'configuration|ERROR|FAIL' "$2" | grep -av 'configurations' |
 		sed -E 's/^configuration ([0-9]+), operation ([0-9]+): /\1.\2: /; s/^\[  ERROR   \] --- //' |
 		head -n1 | cut -c1-80 || true)
 	case $1 in
@@ -106,8 +112,10 @@ try() {
 		failures=$((failures + 1))
 		return
 	fi
-	mkdir -p "$tree/src/$tables"
+	mkdir -p "$tree/src/$tables" "$tree/tests/aarch64"
 	cp "$source/src/$tables"/* "$tree/src/$tables"
+	ln -s "$source/include" "$tree/include"
+	ln -s "$source/tests/aarch64/qemu" "$tree/tests/aarch64/qemu"
 	printf '%s\n' "${text/"$old"/"$new"}" >"$tree/src/$tables/$file"
 	if [[ $file == *.h ]]; then changed=all; else changed=${file%.c}; fi
 	for object in "${objects[@]}"; do
@@ -120,6 +128,11 @@ try() {
 		objects_now+=("$object")
 	done
 	for test; do
+		if [[ $test == qemu ]] && ! command -v qemu-system-aarch64 >/dev/null; then
+			row "$name" qemu "not tried: there is no qemu-system-aarch64"
+			caught=1
+			break
+		fi
 		control "$test"
 		link_test "$test" "$tree/$test" "${objects_now[@]}"
 		status=0

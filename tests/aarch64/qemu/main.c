@@ -1,0 +1,611 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Bare metal under QEMU: the tables against the processor's own walker.
+ *
+ * The image stays at EL3 (or EL2, for stage 1 of EL1 and stage 2) with its MMU off, points the
+ * registers at the tables and asks the processor by AT instructions. Operations are random,
+ * on a window of 48 cells of one size; a cell is a page, a contiguous group or a
+ * block. After every operation each cell is probed: what AT says of reading and writing,
+ * at EL1 and EL0, must be what the library's query and a naive array say.
+ *
+ * AT walks the tables afresh: this is about descriptors and register values, not about TLBs.
+ */
+#include <aspace/backend/aarch64_cpu.h>
+
+/* ---- Talking to QEMU ------------------------------------------------------------------- */
+
+uint64_t semihosting(uint64_t operation, const void *argument);
+void finish(int status) __attribute__((noreturn));
+void unexpected(uint64_t esr, uint64_t elr, uint64_t far);
+int main(void);
+
+static void print(const char *text)
+{
+	semihosting(4, text);
+}
+
+static void print_number(uint64_t value, unsigned base)
+{
+	char text[24], *p = &text[sizeof(text) - 1];
+
+	*p = 0;
+	do
+		*--p = "0123456789abcdef"[value % base];
+	while (value /= base);
+	print(base == 16 ? "0x" : "");
+	print(p);
+}
+
+void finish(int status)
+{
+	const uint64_t block[2] = {0x20026, (uint64_t)status};
+
+	for (;;)
+		semihosting(0x18, block);
+}
+
+void unexpected(uint64_t esr, uint64_t elr, uint64_t far)
+{
+	print("an exception: ESR ");
+	print_number(esr, 16);
+	print(" ELR ");
+	print_number(elr, 16);
+	print(" FAR ");
+	print_number(far, 16);
+	print("\n");
+	finish(3);
+}
+
+void *memset(void *to, int value, size_t size);
+void *memset(void *to, int value, size_t size)
+{
+	volatile char *p = to;
+
+	while (size--)
+		*p++ = (char)value;
+	return to;
+}
+
+void *memcpy(void *to, const void *from, size_t size);
+void *memcpy(void *to, const void *from, size_t size)
+{
+	volatile char *p = to;
+	const char *q = from;
+
+	while (size--)
+		*p++ = *q++;
+	return to;
+}
+
+/* ---- Memory for tables --------------------------------------------------------------------- */
+
+#define POOL_SIZE  (UINT64_C(24) << 20)
+#define POOL_UNITS (POOL_SIZE / 4096)
+
+static _Alignas(1 << 20) uint8_t pool[POOL_SIZE];
+static uint8_t used[POOL_UNITS];
+
+static bool table_alloc(void *ctx, size_t size, struct aspace_paddr *table)
+{
+	size_t units = size / 4096;
+
+	(void)ctx;
+	for (size_t i = 0; i + units <= POOL_UNITS; i += units) {
+		size_t taken = 0;
+
+		for (size_t j = 0; j < units; j++)
+			taken += used[i + j];
+		if (taken)
+			continue;
+		for (size_t j = 0; j < units; j++)
+			used[i + j] = 1;
+		for (uint64_t *p = (uint64_t *)(void *)&pool[i * 4096], *end = p + size / 8;
+		     p < end; p++)
+			*p = 0;
+		*table = aspace_pa((uint64_t)(uintptr_t)&pool[i * 4096]);
+		return true;
+	}
+	return false;
+}
+
+static void table_free(void *ctx, struct aspace_paddr table, size_t size)
+{
+	size_t first = (table.value - (uint64_t)(uintptr_t)pool) / 4096;
+
+	(void)ctx;
+	for (size_t j = 0; j < size / 4096; j++)
+		used[first + j] = 0;
+}
+
+static uint64_t *table_pointer(void *ctx, struct aspace_paddr table)
+{
+	(void)ctx;
+	return (uint64_t *)(uintptr_t)table.value;
+}
+
+static const struct aspace_aarch64_ops ops = {
+	.size = sizeof(ops),
+	.table_alloc = table_alloc,
+	.table_free = table_free,
+	.table_pointer = table_pointer,
+	.dsb = aspace_aarch64_cpu_dsb,
+	.isb = aspace_aarch64_cpu_isb,
+	.tlbi = aspace_aarch64_cpu_tlbi,
+};
+
+/* ---- The naive array ----------------------------------------------------------------------------- */
+
+#define CELLS   48
+#define SOURCES 2
+
+static struct aspace_aarch64_config config;
+static struct aspace_aarch64 *tables;
+static struct aspace_aarch64_linear sources[SOURCES];
+static uint64_t cell_size, window;
+static struct {
+	bool mapped;
+	int source;
+	uint64_t flags;
+} cells[CELLS];
+
+static uint64_t state = 0x123456789abcdef;
+static uint64_t probes, operations, configurations;
+
+static uint64_t draw(uint64_t n)
+{
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return (state >> 11) % n;
+}
+
+static void fail(const char *what, uint64_t address, uint64_t a, uint64_t b)
+{
+	print("FAIL: ");
+	print(what);
+	print(" at ");
+	print_number(address, 16);
+	print(": ");
+	print_number(a, 16);
+	print(", ");
+	print_number(b, 16);
+	print("\nregime ");
+	print_number((uint64_t)config.regime, 10);
+	print(" granule ");
+	print_number(config.granule_shift, 10);
+	print(" input ");
+	print_number(config.input_bits, 10);
+	print(" output ");
+	print_number(config.output_bits, 10);
+	print(config.ds ? " DS" : "");
+	print(" cell ");
+	print_number(cell_size, 16);
+	print(" operation ");
+	print_number(operations, 10);
+	print("\n");
+	finish(1);
+}
+
+/* ---- Asking the processor ------------------------------------------------------------------------------ */
+
+static unsigned level_el;
+
+enum ask { EL1_READ, EL1_WRITE, EL0_READ, EL0_WRITE };
+
+#define AT(name, address) __asm__ volatile("at " #name ", %0\n\tisb" ::"r"(address) : "memory")
+
+static uint64_t ask_stage1(enum ask ask, uint64_t address)
+{
+	switch (ask) {
+	case EL1_READ:
+		AT(s1e1r, address);
+		break;
+	case EL1_WRITE:
+		AT(s1e1w, address);
+		break;
+	case EL0_READ:
+		AT(s1e0r, address);
+		break;
+	case EL0_WRITE:
+		AT(s1e0w, address);
+		break;
+	}
+	return ASPACE_AARCH64_MRS(par_el1);
+}
+
+static uint64_t ask_stage2(enum ask ask, uint64_t address)
+{
+	switch (ask) {
+	case EL1_READ:
+		AT(s12e1r, address);
+		break;
+	case EL1_WRITE:
+		AT(s12e1w, address);
+		break;
+	case EL0_READ:
+		AT(s12e0r, address);
+		break;
+	case EL0_WRITE:
+		AT(s12e0w, address);
+		break;
+	}
+	return ASPACE_AARCH64_MRS(par_el1);
+}
+
+static uint64_t ask_el2(enum ask ask, uint64_t address)
+{
+	if (ask == EL1_READ)
+		AT(s1e2r, address);
+	else
+		AT(s1e2w, address);
+	return ASPACE_AARCH64_MRS(par_el1);
+}
+
+/* Fault status: translation faults are 0b0001LL and, at level -1, 0b101011; permission
+ * faults 0b0011LL (D24.2.117). */
+static bool is_translation_fault(uint64_t par)
+{
+	unsigned fst = (unsigned)(par >> 1) & 63;
+
+	return (fst >> 2) == 1 || fst == 0x2b;
+}
+
+static bool is_permission_fault(uint64_t par)
+{
+	return (((unsigned)(par >> 1) & 63) >> 2) == 3;
+}
+
+static void check_memory(uint64_t address, uint64_t par, uint64_t flags)
+{
+	static const uint8_t mair[] = {0xff, 0xbb, 0x44, 0x00, 0x04, 0x08, 0x0c, 0xf0};
+	unsigned type = (unsigned)((flags & ASPACE_AARCH64_TYPE_MASK) >> ASPACE_AARCH64_TYPE_SHIFT);
+	unsigned byte = (unsigned)(par >> 56);
+
+	if (config.regime != ASPACE_AARCH64_STAGE2) {
+		if (byte != mair[type])
+			fail("another memory type", address, byte, mair[type]);
+		if (type == ASPACE_AARCH64_NORMAL &&
+		    ((par >> 7) & 3) != (uint64_t)config.shareability)
+			fail("another shareability", address, (par >> 7) & 3,
+			     (uint64_t)config.shareability);
+		return;
+	}
+	/* Stage 1 says write-back; what comes out is stage 2's, with other hints. */
+	if ((type >= ASPACE_AARCH64_DEVICE_nGnRnE) != !(byte >> 4) ||
+	    (type >= ASPACE_AARCH64_DEVICE_nGnRnE && byte != mair[type]) ||
+	    (type == ASPACE_AARCH64_NON_CACHEABLE) != (byte == 0x44))
+		fail("another memory type after stage 2", address, byte, type);
+}
+
+static void check_answer(uint64_t address, enum ask ask, uint64_t par, bool mapped, bool allowed,
+			 uint64_t output, uint64_t flags)
+{
+	uint64_t pa = par & UINT64_C(0x000ffffffffff000);
+
+	probes++;
+	if (!mapped) {
+		if (!(par & 1) || !is_translation_fault(par))
+			fail("not mapped, and no translation fault", address, par, ask);
+	} else if (!allowed) {
+		if (!(par & 1) || !is_permission_fault(par))
+			fail("not allowed, and no permission fault", address, par, flags);
+	} else if (par & 1) {
+		fail("a fault", address, par, flags);
+	} else if (pa != (output & ~UINT64_C(0xfff))) {
+		fail("another output address", address, pa, output);
+	} else {
+		check_memory(address, par, flags);
+	}
+}
+
+static void probe(uint64_t address)
+{
+	size_t i = (size_t)((address - window) / cell_size);
+	bool mapped = cells[i].mapped;
+	uint64_t flags = cells[i].flags, output = 0;
+	bool user = config.regime == ASPACE_AARCH64_STAGE2 || (flags & ASPACE_AARCH64_USER);
+	bool allowed[4] = {flags & ASPACE_AARCH64_READ, flags & ASPACE_AARCH64_WRITE,
+			   user && (flags & ASPACE_AARCH64_READ),
+			   user && (flags & ASPACE_AARCH64_WRITE)};
+	struct aspace_aarch64_mapping mapping;
+	enum aspace_status status = aspace_aarch64_query(tables, aspace_va(address), &mapping);
+
+	if (status != (mapped ? ASPACE_OK : ASPACE_NOT_MAPPED))
+		fail("the query and the array differ", address, status, mapped);
+	if (mapped) {
+		output = address + sources[cells[i].source].offset;
+		if (mapping.output.value != output ||
+		    mapping.flags != (flags & ASPACE_AARCH64_KEPT_MASK))
+			fail("the query and the array differ", address, mapping.flags, flags);
+	}
+	for (int ask = EL1_READ; ask <= EL0_WRITE; ask++) {
+		uint64_t par;
+
+		if (config.regime == ASPACE_AARCH64_STAGE2)
+			par = ask_stage2((enum ask)ask, address);
+		else if (config.regime == ASPACE_AARCH64_EL2 && ask > EL1_WRITE)
+			break;
+		else if (config.regime == ASPACE_AARCH64_EL2)
+			par = ask_el2((enum ask)ask, address);
+		else
+			par = ask_stage1((enum ask)ask, address);
+		check_answer(address, (enum ask)ask, par, mapped, allowed[ask], output, flags);
+	}
+}
+
+/* ---- Registers ------------------------------------------------------------------------------------------- */
+
+#define MSR(name, value) __asm__ volatile("msr " #name ", %0" ::"r"((uint64_t)(value)) : "memory")
+
+static void load_registers(void)
+{
+	uint64_t mask, tcr = aspace_aarch64_tcr(&config, &mask), ttbr = aspace_aarch64_ttbr(tables);
+	uint64_t hcr = UINT64_C(1) << 31; /* RW */
+
+	MSR(sctlr_el1, 0x30d00800);
+	switch (config.regime) {
+	case ASPACE_AARCH64_STAGE2:
+		hcr |= 1 | UINT64_C(1) << 12; /* VM; DC: stage 1 says write-back */
+		hcr |= config.fwb ? UINT64_C(1) << 46 : 0;
+		MSR(vtcr_el2, tcr);
+		MSR(vttbr_el2, ttbr);
+		break;
+	case ASPACE_AARCH64_EL2:
+		MSR(tcr_el2, tcr);
+		MSR(mair_el2, aspace_aarch64_mair(&config));
+		MSR(ttbr0_el2, ttbr);
+		MSR(sctlr_el2, 0x30c50831);
+		break;
+	case ASPACE_AARCH64_EL1_UPPER:
+		MSR(tcr_el1, tcr | 1 << 7 | 16); /* EPD0 */
+		MSR(ttbr1_el1, ttbr);
+		break;
+	default:
+		MSR(tcr_el1, tcr | 1 << 23 | 16 << 16 | UINT64_C(2) << 30); /* EPD1 */
+		MSR(ttbr0_el1, ttbr);
+		break;
+	}
+	if (config.regime != ASPACE_AARCH64_STAGE2 && config.regime != ASPACE_AARCH64_EL2) {
+		MSR(mair_el1, aspace_aarch64_mair(&config));
+		MSR(sctlr_el1, 0x30d00801);
+	}
+	MSR(hcr_el2, hcr);
+	__asm__ volatile("dsb sy\n\ttlbi alle1\n\ttlbi alle2\n\tdsb sy\n\tisb" ::: "memory");
+}
+
+/* ---- Operations ----------------------------------------------------------------------------------------------- */
+
+static uint64_t draw_flags(void)
+{
+	bool stage2 = config.regime == ASPACE_AARCH64_STAGE2,
+	     el2 = config.regime == ASPACE_AARCH64_EL2;
+	uint64_t flags = ASPACE_AARCH64_READ;
+	unsigned type = (unsigned)draw(7);
+
+	flags |= draw(2) ? ASPACE_AARCH64_WRITE : 0;
+	if (stage2) {
+		flags &= draw(5) ? ~UINT64_C(0) : ~(uint64_t)ASPACE_AARCH64_READ;
+		if (config.fwb && type == ASPACE_AARCH64_WRITE_THROUGH)
+			type = 0;
+	} else if (!el2) {
+		flags |= draw(2) ? ASPACE_AARCH64_USER : 0;
+		flags |= draw(2) ? ASPACE_AARCH64_GLOBAL : 0;
+		flags |= draw(2) ? ASPACE_AARCH64_USER_EXECUTE : 0;
+	}
+	flags |= draw(6) ? 0 : ASPACE_AARCH64_LEVEL_1 * (1 + draw(3));
+	flags |= draw(6) ? 0 : ASPACE_AARCH64_NO_CONTIGUOUS;
+	return flags | ASPACE_AARCH64_TYPE(draw(2) ? type : 0) | draw(8) << 12;
+}
+
+static void operate(void)
+{
+	size_t first = (size_t)draw(CELLS), last = first, i;
+	struct aspace_change change = {.new_flags = draw_flags()};
+	enum aspace_status status = ASPACE_OK;
+	struct aspace_backend *backend;
+	int source = (int)draw(SOURCES);
+
+	if (cells[first].mapped) {
+		source = cells[first].source;
+		change.kind = draw(2) ? ASPACE_CHANGE_UNMAP : ASPACE_CHANGE_PROTECT;
+		change.old_flags = cells[first].flags;
+	} else {
+		change.kind = ASPACE_CHANGE_MAP;
+	}
+	while (last < CELLS && last - first < 1 + draw(40) &&
+	       cells[last].mapped == cells[first].mapped &&
+	       (!cells[first].mapped || cells[last].source == source))
+		last++;
+	if (last == first)
+		return;
+	change.range = aspace_range_of(window + first * cell_size, window + last * cell_size);
+	backend = &sources[source].backend;
+	status = backend->ops->prepare(backend, &change);
+	if (status == ASPACE_OK)
+		status = change.kind == ASPACE_CHANGE_MAP ? backend->ops->map(backend, &change)
+			 : change.kind == ASPACE_CHANGE_UNMAP
+				 ? backend->ops->unmap(backend, &change)
+				 : backend->ops->protect(backend, &change);
+	backend->ops->flush(backend);
+	if (status == ASPACE_NO_MEMORY) /* the pool is small */
+		return;
+	if (status != ASPACE_OK)
+		fail("refused", change.range.start.value, status, change.new_flags);
+	operations++;
+	for (i = first; i < last; i++) {
+		cells[i].mapped = change.kind != ASPACE_CHANGE_UNMAP;
+		cells[i].flags = change.new_flags;
+		cells[i].source = source;
+	}
+}
+
+static void probe_all(void)
+{
+	for (size_t i = 0; i < CELLS; i++) {
+		probe(window + i * cell_size);
+		probe(window + i * cell_size + draw(cell_size));
+		probe(window + (i + 1) * cell_size - 1);
+	}
+}
+
+/* Cells of one size, somewhere in the range, with frames somewhere. */
+static bool place(uint64_t size)
+{
+	struct aspace_range range = aspace_aarch64_range(&config);
+	uint64_t span = UINT64_C(1) << config.input_bits;
+	uint64_t output = UINT64_C(1) << config.output_bits;
+
+	cell_size = size;
+	if (span / size <= CELLS || output / size <= 2 * CELLS)
+		return false;
+	window = range.start.value + draw(span / size - CELLS) * size;
+	for (int i = 0; i < SOURCES; i++) {
+		/* Aligned to the cell, or only to a page. */
+		uint64_t frame = draw(output / size - CELLS - 1) * size;
+		uint64_t granule = UINT64_C(1) << config.granule_shift;
+
+		if (i == 1 && size <= granule * 512)
+			frame += draw(size / granule) * granule;
+		if (aspace_aarch64_linear_init(&sources[i], tables, frame - window) != ASPACE_OK)
+			fail("no source", window, frame, 0);
+	}
+	for (size_t i = 0; i < CELLS; i++)
+		cells[i].mapped = false;
+	return true;
+}
+
+static void clear(void)
+{
+	for (size_t i = 0; i < CELLS; i++) {
+		struct aspace_change change = {
+			.kind = ASPACE_CHANGE_UNMAP,
+			.range = aspace_range_of(window + i * cell_size,
+						 window + (i + 1) * cell_size),
+			.old_flags = cells[i].flags,
+		};
+		struct aspace_backend *backend = &sources[cells[i].source].backend;
+
+		if (cells[i].mapped && backend->ops->unmap(backend, &change) != ASPACE_OK)
+			fail("the last unmap is refused", change.range.start.value, 0, 0);
+		cells[i].mapped = false;
+	}
+	sources[0].backend.ops->flush(&sources[0].backend);
+	if (aspace_aarch64_table_count(tables) != 1)
+		fail("tables are left", 0, aspace_aarch64_table_count(tables), 1);
+}
+
+static void run_config(void)
+{
+	struct aspace_aarch64_options options = {
+		.size = sizeof(options),
+		.config = config,
+		.ops = &ops,
+	};
+	uint64_t granule = UINT64_C(1) << config.granule_shift;
+	unsigned stride = config.granule_shift - 3u;
+	uint64_t sizes[] = {granule, granule * 16, granule * 128, granule << stride,
+			    granule << stride << stride};
+
+	if (aspace_aarch64_create(&options, &tables) != ASPACE_OK)
+		fail("no tables", 0, 0, 0);
+	load_registers();
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		if (!place(sizes[i]))
+			continue;
+		for (int n = 0; n < 8; n++) {
+			operate();
+			if (n % 2)
+				probe_all();
+		}
+		clear();
+	}
+	aspace_aarch64_destroy(tables);
+	configurations++;
+}
+
+/* Stage 2 before QEMU 8.0: level 0 with 16K never, level -1 only for 52 bits. */
+static bool qemu_refuses(int start)
+{
+	if (config.regime != ASPACE_AARCH64_STAGE2 || !config.ds)
+		return false;
+	return (config.granule_shift == 14 && (start == 0 || config.input_bits > 51)) ||
+	       (start == -1 && config.input_bits < 52);
+}
+
+/* Everything that this processor has: from its best configuration downward. */
+static void run_shapes(const struct aspace_aarch64_id *id, enum aspace_aarch64_regime regime,
+		       unsigned granule)
+{
+	static const uint8_t inputs[] = {52, 50, 48, 47, 44, 43, 42, 40, 39,
+					 36, 34, 31, 30, 26, 25, 24, 20, 17};
+	struct aspace_aarch64_config best;
+	const char *reason;
+
+	if (aspace_aarch64_config_for(id, regime, granule, &best, &reason) != ASPACE_OK) {
+		print("  ");
+		print_number(UINT64_C(1) << (granule - 10), 10);
+		print("K: ");
+		print(reason);
+		print("\n");
+		return;
+	}
+	for (size_t i = 0; i < sizeof(inputs); i++) {
+		for (int ds = 0; ds < 2; ds++) {
+			for (int start = -2; start <= 3; start++) {
+				if (start >= -1 && regime != ASPACE_AARCH64_STAGE2)
+					break;
+				config = best;
+				config.input_bits = inputs[i];
+				config.ds = ds;
+				config.start_level =
+					(int8_t)(start < -1 ? ASPACE_AARCH64_START_ANY : start);
+				config.id = regime == ASPACE_AARCH64_EL2 ? 0 : 5;
+				config.tagged = false; /* needs more than tables */
+				config.fwb = config.fwb && draw(2);
+				config.range_tlbi = config.range_tlbi && draw(2);
+				config.ttl = config.ttl && draw(2);
+				if (!ds && granule != 16 && config.output_bits > 48)
+					config.output_bits = 48;
+				if (draw(3) == 0)
+					config.output_bits = 40;
+				if (draw(3) == 0 && best.output_bits >= 48)
+					config.output_bits = 48;
+				if (aspace_aarch64_config_check(&config, id, NULL) != ASPACE_OK)
+					continue;
+				if (qemu_refuses(start))
+					continue;
+				run_config();
+			}
+		}
+	}
+}
+
+int main(void)
+{
+	static const char *const names[] = {"EL1&0, TTBR0", "EL1&0, TTBR1", "EL2",
+					    "EL2&0, TTBR0", "EL2&0, TTBR1", "stage 2"};
+	struct aspace_aarch64_id id = aspace_aarch64_cpu_id();
+
+	level_el = (unsigned)(ASPACE_AARCH64_MRS(CurrentEL) >> 2);
+	if (level_el == 3) {
+		MSR(scr_el3, 1 | 0x30 | 1 << 8 | 1 << 10); /* NS, RES1, HCE, RW */
+		__asm__ volatile("isb");
+	}
+	for (int regime = 0; regime <= ASPACE_AARCH64_STAGE2; regime++) {
+		/* EL2's own walks are asked for from above; QEMU 7.2 has no AT for EL2&0. */
+		if ((regime == ASPACE_AARCH64_EL2 && level_el < 3) ||
+		    regime == ASPACE_AARCH64_EL2_LOWER || regime == ASPACE_AARCH64_EL2_UPPER)
+			continue;
+		print(names[regime]);
+		print("\n");
+		for (unsigned granule = 12; granule <= 16; granule += 2)
+			run_shapes(&id, (enum aspace_aarch64_regime)regime, granule);
+	}
+	print_number(configurations, 10);
+	print(" configurations, ");
+	print_number(operations, 10);
+	print(" operations, ");
+	print_number(probes, 10);
+	print(" probes agree\n");
+	return probes < 1000;
+}
