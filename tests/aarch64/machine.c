@@ -138,14 +138,17 @@ static struct page *page_of(struct machine *m, uint64_t address)
 	return page->size ? page : NULL;
 }
 
+static bool is_in(const struct page *page, const uint64_t *entry)
+{
+	return page->size > 1 && entry >= page->entries && entry < page->entries + page->size / 8;
+}
+
 /* The page that an entry is in. */
 static struct page *page_with(struct machine *m, const uint64_t *entry)
 {
 	for (size_t i = 0; i < PAGES; i++) {
-		struct page *page = &m->pages[i];
-
-		if (page->size && entry >= page->entries && entry < page->entries + page->size / 8)
-			return page;
+		if (is_in(&m->pages[i], entry))
+			return &m->pages[i];
 	}
 	return NULL;
 }
@@ -156,8 +159,7 @@ static struct meta *meta_of(struct machine *m, const uint64_t *entry)
 	static _Thread_local struct page *last;
 	struct page *page = last;
 
-	if (!page || page < m->pages || page >= m->pages + PAGES || !page->size ||
-	    entry < page->entries || entry >= page->entries + page->size / 8)
+	if (!page || page < m->pages || page >= m->pages + PAGES || !is_in(page, entry))
 		page = page_with(m, entry);
 	last = page;
 	return page ? &page->meta[entry - page->entries] : NULL;

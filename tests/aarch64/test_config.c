@@ -128,7 +128,7 @@ static void test_start_levels_of_stage_1(void **state)
 		assert_accepted(&c, NULL);
 		assert_null(asp_a64_geometry_of(&c, &geometry));
 		assert_int_equal(geometry.start, starts[i][2]);
-		c.start_level = (int8_t)(starts[i][2] == 3 ? 2 : starts[i][2] + 1);
+		c.start_level = starts[i][2] == 3 ? 2 : starts[i][2] + 1;
 		assert_refused(&c, NULL, ASPACE_INVALID_PARAM, "follows from");
 	}
 }
@@ -152,7 +152,7 @@ static void test_start_levels_of_stage_2(void **state)
 
 			c.ds = starts[i][1];
 			c.output_bits = c.ds || starts[i][0] == 16 ? 52 : 48;
-			c.start_level = (int8_t)starts[i][2];
+			c.start_level = starts[i][2];
 			if ((aspace_aarch64_config_check(&c, NULL, NULL) == ASPACE_OK) != fits)
 				fail_msg("granule %d start %d input %d", starts[i][0], starts[i][2],
 					 input);

@@ -811,7 +811,7 @@ static bool shape(enum aspace_aarch64_regime regime, unsigned granule_shift, uns
 	config.input_bits = (uint8_t)input;
 	config.output_bits = (uint8_t)output;
 	config.ds = ds;
-	config.start_level = (int8_t)start;
+	config.start_level = start;
 	config.shareability = ASPACE_AARCH64_INNER_SHAREABLE;
 	return aspace_aarch64_config_check(&config, NULL, NULL) == ASPACE_OK;
 }

@@ -133,7 +133,7 @@ struct aspace_aarch64_config {
 	/** Bits of an output address: 32, 36, 40, 42, 44, 48 or 52. */
 	uint8_t output_bits;
 	/** -1 to 3, or ::ASPACE_AARCH64_START_ANY. Stage 1: it follows from input_bits. */
-	int8_t start_level;
+	int start_level;
 	/** FEAT_LPA2 is used: TCR_ELx.DS, VTCR_EL2.DS. Descriptors have no SH then. */
 	bool ds;
 	/** ASIDs and VMIDs have 16 bits, not 8. */

@@ -8,6 +8,9 @@
  *  - any change of nG, though only the step to "global" can leave two entries for one address;
  *  - level 1 of FEAT_BBM counts as level 0: a block with nT set may fault itself, so it
  *    saves nothing.
+ * And it is not asked for where the permissions of a whole contiguous group change, descriptor
+ * by descriptor: until the invalidation, accesses may go by the old ones or by the new ones,
+ * as they may for a single page. That is Linux's reading too (contpte_wrprotect_ptes()).
  */
 #include "classify.h"
 

@@ -557,8 +557,7 @@ static void run_shapes(const struct aspace_aarch64_id *id, enum aspace_aarch64_r
 				config = best;
 				config.input_bits = inputs[i];
 				config.ds = ds;
-				config.start_level =
-					(int8_t)(start < -1 ? ASPACE_AARCH64_START_ANY : start);
+				config.start_level = start < -1 ? ASPACE_AARCH64_START_ANY : start;
 				config.id = regime == ASPACE_AARCH64_EL2 ? 0 : 5;
 				config.tagged = false; /* needs more than tables */
 				config.fwb = config.fwb && draw(2);
