@@ -218,9 +218,9 @@ static uint64_t draw_flags(void)
 	/* Most are normal memory, so that changes of permissions alone are frequent. */
 	flags |= ASPACE_AARCH64_TYPE(draw(4) ? ASPACE_AARCH64_NORMAL : type);
 	flags |= draw(4) ? 0 : draw(8) << 12;
-	if (draw(6) == 0)
+	if (draw(4) == 0)
 		flags |= ASPACE_AARCH64_LEVEL_1 * (1 + draw(3));
-	if (draw(6) == 0)
+	if (draw(4) == 0)
 		flags |= ASPACE_AARCH64_NO_CONTIGUOUS;
 	return flags;
 }
@@ -323,7 +323,7 @@ static size_t draw_probes(uint64_t start, uint64_t end, uint64_t *probes)
 /* ---- Operations -------------------------------------------------------------------------------- */
 
 struct totals {
-	uint64_t maps, unmaps, protects, refused, undos, replaced, operations;
+	uint64_t maps, unmaps, protects, refused, undos, replaced, compacted, operations;
 	struct machine_tally tally;
 	uint64_t blocks, groups;
 };
@@ -493,17 +493,22 @@ static bool sweep_one(void *ctx, const struct aspace_aarch64_mapping *mapping)
 {
 	struct sweep *sweep = ctx;
 	uint64_t start = mapping->range.start.value, end = mapping->range.end.value;
-	const struct segment *s = &after.segments[sweep->segment];
+	uint64_t offset = mapping->output.value - start;
 
-	if (sweep->segment < after.count && sweep->at < s->start)
-		sweep->at = s->start;
-	if (sweep->segment == after.count || start != sweep->at || end > s->end ||
-	    mapping->output.value != start + sources[s->source].offset ||
-	    mapping->flags != (s->flags & ASPACE_AARCH64_KEPT_MASK))
-		fail("the walk finds %#" PRIx64 "..%#" PRIx64 " out of place", start, end);
-	sweep->at = end;
-	if (end == s->end)
-		sweep->segment++;
+	/* Compacting makes one leaf of what came in several segments. */
+	for (uint64_t at = start; at < end;) {
+		const struct segment *s = &after.segments[sweep->segment];
+
+		if (sweep->segment < after.count && sweep->at < s->start)
+			sweep->at = s->start;
+		if (sweep->segment == after.count || at != sweep->at ||
+		    offset != sources[s->source].offset ||
+		    mapping->flags != (s->flags & ASPACE_AARCH64_KEPT_MASK))
+			fail("the walk finds %#" PRIx64 "..%#" PRIx64 " out of place", start, end);
+		at = sweep->at = end < s->end ? end : s->end;
+		if (at == s->end)
+			sweep->segment++;
+	}
 	return true;
 }
 
@@ -660,6 +665,39 @@ static void replace(void)
 	end(probes, count);
 }
 
+/* Nothing changes for anybody but the size of leaves. */
+static void compact(void)
+{
+	size_t tables = aspace_aarch64_table_count(machine_tables(machine));
+	uint64_t start = draw_place(), end = draw_place(), flags = 0;
+	uint64_t probes[PROBES];
+	enum aspace_status status;
+	size_t count;
+
+	if (start >= end || draw(2)) {
+		start = low;
+		end = high;
+	}
+	if (draw(4) == 0)
+		flags |= ASPACE_AARCH64_LEVEL_1 * (1 + draw(3));
+	if (draw(4) == 0)
+		flags |= ASPACE_AARCH64_NO_CONTIGUOUS;
+	before = after;
+	count = draw_probes(start, end, probes);
+	machine_begin(machine, probes, count);
+	machine_refuse(machine, 1);
+	status =
+		aspace_aarch64_compact(machine_tables(machine), aspace_range_of(start, end), flags);
+	machine_refuse(machine, 0);
+	if (status != ASPACE_OK && !(status == ASPACE_NOT_SUPPORTED && config.no_transient_faults))
+		fail("compact: %s", aspace_status_string(status));
+	machine_end(machine);
+	check_machine();
+	for (size_t i = 0; i < count; i++)
+		compare_probe(probes[i]);
+	totals.compacted += aspace_aarch64_table_count(machine_tables(machine)) < tables;
+}
+
 static void clear_all(void)
 {
 	while (after.count) {
@@ -784,10 +822,18 @@ static void run_config(long operations)
 	machine = machine_create(&config, draw64(), expect, NULL);
 	choose_places();
 	for (operation_number = 0; operation_number < operations; operation_number++) {
-		if (draw(8))
-			operate();
-		else
+		switch (draw(12)) {
+		case 0:
 			replace();
+			break;
+		case 1:
+		case 2:
+			compact();
+			break;
+		default:
+			operate();
+			break;
+		}
 		if (operation_number % 16 == 0)
 			sweep_all();
 	}
@@ -865,9 +911,9 @@ int main(int argc, char **argv)
 	run_all(operations, only);
 	printf("%u configurations, %" PRIu64 " operations: %" PRIu64 " maps, %" PRIu64
 	       " unmaps, %" PRIu64 " protects, %" PRIu64 " undone, %" PRIu64 " replaced, %" PRIu64
-	       " refused\n",
+	       " refused, %" PRIu64 " compacted\n",
 	       config_number, totals.operations, totals.maps, totals.unmaps, totals.protects,
-	       totals.undos, totals.replaced, totals.refused);
+	       totals.undos, totals.replaced, totals.refused, totals.compacted);
 	printf("%" PRIu64 " walks, %" PRIu64 " TLB entries, %" PRIu64 " stores, %" PRIu64
 	       " barriers, %" PRIu64 " invalidations (%" PRIu64 " ranges, %" PRIu64
 	       " of all), %" PRIu64 " entries invalidated\n",

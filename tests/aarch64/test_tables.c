@@ -173,6 +173,62 @@ static void test_split_keeps_the_rest_large(void **state)
 	unmake(&w);
 }
 
+static void test_compact(void **state)
+{
+	uint64_t small = RW | ASPACE_AARCH64_LEVEL_3 | ASPACE_AARCH64_NO_CONTIGUOUS;
+	struct aspace_aarch64_config config = config_4k();
+	struct aspace_range all = aspace_range_of(0, UINT64_C(1) << 39);
+	struct world w;
+
+	(void)state;
+	make(&w, &config);
+	assert_int_equal(map(&w, 0, 16 * BLOCK + 16 * PAGE, small), ASPACE_OK);
+	assert_int_equal(protect(&w, PAGE, 2 * PAGE, R), ASPACE_OK);
+	assert_int_equal(aspace_aarch64_table_count(w.tables), 19);
+	/* One page stands apart: its block stays a table, and its group single pages. */
+	assert_int_equal(aspace_aarch64_compact(w.tables, all, 0), ASPACE_OK);
+	assert_int_equal(aspace_aarch64_table_count(w.tables), 4);
+	assert_int_equal(query(&w, 0).level, 3);
+	assert_false(query(&w, 0).contiguous);
+	assert_true(query(&w, 16 * PAGE).contiguous);
+	assert_int_equal(query(&w, BLOCK).level, 2);
+	assert_false(query(&w, BLOCK).contiguous); /* fifteen of a group of sixteen */
+	assert_true(query(&w, 16 * BLOCK).contiguous);
+	/* No longer; with a cap, then without. */
+	assert_int_equal(protect(&w, PAGE, 2 * PAGE, RW), ASPACE_OK);
+	assert_int_equal(aspace_aarch64_compact(w.tables, all, ASPACE_AARCH64_LEVEL_3), ASPACE_OK);
+	assert_int_equal(query(&w, 0).level, 3);
+	assert_true(query(&w, 0).contiguous);
+	assert_int_equal(aspace_aarch64_compact(w.tables, all, ASPACE_AARCH64_NO_CONTIGUOUS),
+			 ASPACE_OK);
+	assert_int_equal(query(&w, 0).level, 2);
+	assert_false(query(&w, 0).contiguous);
+	/* A range that cuts the group leaves it alone. */
+	assert_int_equal(aspace_aarch64_compact(w.tables, aspace_range_of(PAGE, 16 * BLOCK), 0),
+			 ASPACE_OK);
+	assert_false(query(&w, 0).contiguous);
+	assert_int_equal(aspace_aarch64_compact(w.tables, all, 0), ASPACE_OK);
+	assert_true(query(&w, 0).contiguous);
+	assert_int_equal(aspace_aarch64_compact(w.tables, aspace_range_of(0, 1), 0),
+			 ASPACE_INVALID_PARAM);
+	assert_int_equal(aspace_aarch64_compact(w.tables, all, R), ASPACE_INVALID_PARAM);
+	unmake(&w);
+
+	config.no_transient_faults = true;
+	make(&w, &config);
+	assert_int_equal(map(&w, 0, BLOCK, small), ASPACE_OK);
+	assert_int_equal(aspace_aarch64_compact(w.tables, all, 0), ASPACE_NOT_SUPPORTED);
+	assert_int_equal(query(&w, 0).level, 3);
+	unmake(&w);
+	config.bbm_level = 2;
+	config.conflicts_tolerated = true;
+	make(&w, &config);
+	assert_int_equal(map(&w, 0, BLOCK, small), ASPACE_OK);
+	assert_int_equal(aspace_aarch64_compact(w.tables, all, 0), ASPACE_OK);
+	assert_int_equal(query(&w, 0).level, 2);
+	unmake(&w);
+}
+
 /* ---- Refusals -------------------------------------------------------------------------------- */
 
 static void test_bad_changes(void **state)
@@ -483,6 +539,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_largest_fit),
 		cmocka_unit_test(test_split_keeps_the_rest_large),
+		cmocka_unit_test(test_compact),
 		cmocka_unit_test(test_bad_changes),
 		cmocka_unit_test(test_no_transient_faults),
 		cmocka_unit_test(test_out_of_memory),

@@ -379,6 +379,22 @@ ASPACE_API enum aspace_status aspace_aarch64_linear_init(struct aspace_aarch64_l
 							 struct aspace_aarch64 *tables,
 							 uint64_t offset);
 
+/**
+ * Make the leaves in @p range as large as they can be: tables of equal leaves become blocks, runs of
+ * them contiguous groups. No translation changes; tables become free.
+ *
+ * @param flags caps on the size, as for an area: ::ASPACE_AARCH64_LEVEL_1 and so on, and
+ * ::ASPACE_AARCH64_NO_CONTIGUOUS. The areas' own caps are not known here.
+ *
+ * Takes a break-before-make for each block and each group, one after the other; none with
+ * bbm_level 2, conflicts_tolerated and without hardware_access.
+ * Errors: ASPACE_INVALID_PARAM; ASPACE_NOT_SUPPORTED: no_transient_faults forbids it.
+ * Context: the place of a writer: no update of the space that shows areas of the tables may run at
+ * the same time. Allocates nothing. O(tables and descriptors of the range).
+ */
+ASPACE_API enum aspace_status aspace_aarch64_compact(struct aspace_aarch64 *tables,
+						     struct aspace_range range, uint64_t flags);
+
 /* ---- Reading the tables -------------------------------------------------------- */
 
 /** What a walk finds. */

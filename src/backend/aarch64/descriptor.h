@@ -87,6 +87,11 @@ uint64_t asp_a64_flags_mask(const struct aspace_aarch64_config *config);
 /* A leaf with other attributes: address, size, access flag and dirty state stay. */
 uint64_t asp_a64_with_attributes(const struct aspace_aarch64_config *config, uint64_t descriptor,
 				 uint64_t attributes);
+/* History is what the processor notes: access flag and dirty state. A leaf that was never accessed,
+ * with no address and in no group; and a leaf that has its own history and another's. */
+uint64_t asp_a64_without_history(const struct aspace_aarch64_config *config, uint64_t descriptor);
+uint64_t asp_a64_with_history(const struct aspace_aarch64_config *config, uint64_t descriptor,
+			      uint64_t other);
 bool asp_a64_is_dirty(const struct aspace_aarch64_config *config, uint64_t descriptor);
 
 static inline bool asp_a64_has_asids(const struct aspace_aarch64_config *config)

@@ -20,17 +20,6 @@ static struct aspace_aarch64_linear *source_of(struct aspace_backend *backend)
 
 /* ---- Checking -------------------------------------------------------------------------- */
 
-static bool range_usable(const struct aspace_aarch64 *t, struct aspace_range range)
-{
-	const struct asp_a64_geometry *g = &t->geometry;
-	uint64_t granule = UINT64_C(1) << g->granule_shift;
-
-	return range.start.value < range.end.value && range.start.value >= g->base &&
-	       range.end.value - 1 - g->base < UINT64_C(1) << g->input_bits &&
-	       aspace_is_aligned(range.start.value, granule) &&
-	       aspace_is_aligned(range.end.value, granule);
-}
-
 static bool frames_usable(const struct aspace_aarch64_linear *source, struct aspace_range range)
 {
 	uint64_t first = range.start.value + source->offset;
@@ -58,7 +47,7 @@ static bool map_of(const struct aspace_aarch64_linear *source, const struct aspa
 		.highest = highest_of(change),
 		.contiguous = !(change->new_flags & ASPACE_AARCH64_NO_CONTIGUOUS),
 	};
-	return range_usable(source->tables, change->range) &&
+	return asp_a64_range_usable(source->tables, change->range) &&
 	       frames_usable(source, change->range) &&
 	       asp_a64_attributes(&source->tables->config, change->new_flags, &map->attributes);
 }
@@ -72,7 +61,7 @@ static bool edit_of(const struct aspace_aarch64_linear *source, const struct asp
 		.clear = change->kind == ASPACE_CHANGE_UNMAP,
 		.contiguous = !(change->old_flags & ASPACE_AARCH64_NO_CONTIGUOUS),
 	};
-	return range_usable(source->tables, change->range) &&
+	return asp_a64_range_usable(source->tables, change->range) &&
 	       (edit->clear ||
 		asp_a64_attributes(&source->tables->config, change->new_flags, &edit->attributes));
 }

@@ -9,6 +9,7 @@
  *   memory.c      table pages: reserve, live, unlinked
  *   map.c         filling a range
  *   edit.c        changing and clearing a range; empty tables
+ *   compact.c     small leaves made large again
  *   walk.c        reading, without a lock
  *   linear.c      the backend: linear frames
  *   create.c      making and unmaking
@@ -94,6 +95,19 @@ static inline uint64_t asp_a64_table_descriptor(const struct aspace_aarch64 *tab
 static inline uint64_t asp_a64_next_table(const struct aspace_aarch64 *tables, uint64_t descriptor)
 {
 	return asp_a64_decode_output(&tables->config, descriptor);
+}
+
+/* Whole granules of what the tree covers? */
+static inline bool asp_a64_range_usable(const struct aspace_aarch64 *tables,
+					struct aspace_range range)
+{
+	const struct asp_a64_geometry *g = &tables->geometry;
+	uint64_t granule = UINT64_C(1) << g->granule_shift;
+
+	return range.start.value < range.end.value && range.start.value >= g->base &&
+	       range.end.value - 1 - g->base < UINT64_C(1) << g->input_bits &&
+	       aspace_is_aligned(range.start.value, granule) &&
+	       aspace_is_aligned(range.end.value, granule);
 }
 
 /* ---- Table pages (memory.c) ------------------------------------------------------------ */
