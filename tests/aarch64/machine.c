@@ -61,7 +61,7 @@ struct probe {
 /* A page that was accessed, as its descriptor has to say from then on. */
 struct access {
 	uint64_t page;
-	bool wrote;
+	bool accessed, wrote;
 };
 
 /* What the registers say. */
@@ -471,14 +471,17 @@ static void remember_access(struct machine *m, uint64_t address, bool wrote)
 				abort();
 		}
 		access = &m->accesses[m->access_count++];
-		*access = (struct access){address & ~(m->granule - 1), false};
+		*access = (struct access){address & ~(m->granule - 1), true, false};
 	}
+	access->accessed = true;
 	access->wrote = access->wrote || wrote;
 }
 
 bool machine_accessed(const struct machine *m, uint64_t address)
 {
-	return find_access(m, address);
+	const struct access *access = find_access(m, address);
+
+	return access && access->accessed;
 }
 
 bool machine_wrote(const struct machine *m, uint64_t address)
@@ -495,6 +498,20 @@ void machine_forget_accesses(struct machine *m, uint64_t start, uint64_t end)
 	for (size_t i = 0; i < m->access_count; i++) {
 		if (m->accesses[i].page < start || m->accesses[i].page >= end)
 			m->accesses[kept++] = m->accesses[i];
+	}
+	m->access_count = kept;
+}
+
+void machine_revise_accesses(struct machine *m, machine_access_fn *keep, void *ctx)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < m->access_count; i++) {
+		struct access a = m->accesses[i];
+
+		keep(ctx, a.page, &a.accessed, &a.wrote);
+		if (a.accessed || a.wrote)
+			m->accesses[kept++] = a;
 	}
 	m->access_count = kept;
 }
@@ -693,6 +710,41 @@ static void walk_all(struct machine *m)
 
 /* ---- Access to descriptors -------------------------------------------------------------------- */
 
+/* Does a walk from `table` at `level`, by memory as it is, end at this leaf? */
+static bool leads_to(struct machine *m, const struct probe *probe, int level, uint64_t table)
+{
+	const struct mmu *u = &m->mmu;
+
+	for (;; level++) {
+		struct page *page = page_of(m, table);
+		unsigned bits = level == u->start ? u->input - shift_of(u, level) : u->stride;
+		const uint64_t *entry;
+
+		if (!page || page->size == 1)
+			return false;
+		entry = &page->entries[(probe->address >> shift_of(u, level)) &
+				       ((UINT64_C(1) << bits) - 1)];
+		if (!(*entry & 1))
+			return false;
+		if (level == 3 || !(*entry & 2))
+			return entry == probe->leaf;
+		table = address_in(u, *entry);
+	}
+}
+
+/* May the processor still write to the leaf that the probe's walk has found? */
+static bool is_reachable(struct machine *m, const struct probe *probe)
+{
+	for (size_t i = 0; i < m->count; i++) {
+		const struct entry *e = &m->entries[i];
+
+		if (e->kind == POINTER && e->start <= probe->address && probe->address <= e->last &&
+		    leads_to(m, probe, e->level + 1, e->output))
+			return true;
+	}
+	return leads_to(m, probe, m->mmu.start, m->mmu.root);
+}
+
 static uint64_t load(void *ctx, const uint64_t *entry)
 {
 	struct machine *m = ctx;
@@ -702,7 +754,7 @@ static uint64_t load(void *ctx, const uint64_t *entry)
 	if (!m->running || !m->mmu.ha || draw(m, 8))
 		return value;
 	for (size_t i = 0; i < m->probe_count; i++) {
-		if (m->probes[i].leaf == entry) {
+		if (m->probes[i].leaf == entry && is_reachable(m, &m->probes[i])) {
 			access_leaf(m, &m->probes[i], m->probes[i].leaf);
 			break;
 		}
@@ -985,6 +1037,18 @@ void machine_turn_back(struct machine *m)
 	}
 }
 
+/* Would an access by a TLB entry leave no trace, though memory waits for one? */
+static void check_history(struct machine *m, const struct entry *e, uint64_t now)
+{
+	bool by_entry = m->mmu.stage2 ? field(e->descriptor, 7, 7) : !field(e->descriptor, 7, 7);
+	bool by_memory = m->mmu.stage2 ? field(now, 7, 7) : !field(now, 7, 7);
+
+	if (m->mmu.ha && field(e->descriptor, 10, 10) && !field(now, 10, 10))
+		violate(m, "an access through a TLB entry would leave no trace");
+	if (m->mmu.hd && field(now, 51, 51) && by_entry && !by_memory)
+		violate(m, "a write through a TLB entry would leave no trace");
+}
+
 static void check_probe(struct machine *m, struct probe *probe)
 {
 	probe->before = probe->after;
@@ -1001,6 +1065,9 @@ static void check_probe(struct machine *m, struct probe *probe)
 		if (!is_expected(&probe->after, e->output + (probe->address - e->start), &rights))
 			violate(m, e->kind == COMBINED ? "a combined TLB entry is stale"
 						       : "a TLB entry is stale");
+		/* Of a group each entry has a history of its own. */
+		if (probe->leaf && !e->contiguous && is_reachable(m, probe))
+			check_history(m, e, *probe->leaf);
 	}
 }
 

@@ -87,6 +87,9 @@ const struct machine_tally *machine_tally(const struct machine *machine);
 bool machine_accessed(const struct machine *machine, uint64_t address);
 bool machine_wrote(const struct machine *machine, uint64_t address);
 void machine_forget_accesses(struct machine *machine, uint64_t start, uint64_t end);
+/* Each page of which something is noted; keep answers what is to stay noted. */
+typedef void machine_access_fn(void *ctx, uint64_t page, bool *accessed, bool *wrote);
+void machine_revise_accesses(struct machine *machine, machine_access_fn *keep, void *ctx);
 
 /* What the architecture makes of a walk from memory as it is: no TLB, nothing pending. */
 bool machine_translate(struct machine *machine, uint64_t address, uint64_t *output,

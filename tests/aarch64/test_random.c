@@ -323,7 +323,7 @@ static size_t draw_probes(uint64_t start, uint64_t end, uint64_t *probes)
 /* ---- Operations -------------------------------------------------------------------------------- */
 
 struct totals {
-	uint64_t maps, unmaps, protects, refused, undos, replaced, compacted, operations;
+	uint64_t maps, unmaps, protects, refused, undos, replaced, compacted, harvested, operations;
 	struct machine_tally tally;
 	uint64_t blocks, groups;
 };
@@ -698,6 +698,78 @@ static void compact(void)
 	totals.compacted += aspace_aarch64_table_count(machine_tables(machine)) < tables;
 }
 
+/* What a harvest has reported. */
+static struct {
+	uint64_t start, end;
+	bool accessed, dirty;
+} harvest[4096];
+static size_t harvest_count;
+static unsigned harvest_what;
+
+static bool harvest_one(void *ctx, const struct aspace_aarch64_mapping *mapping)
+{
+	(void)ctx;
+	if (harvest_count == sizeof(harvest) / sizeof(harvest[0]))
+		return false;
+	harvest[harvest_count].start = mapping->range.start.value;
+	harvest[harvest_count].end = mapping->range.end.value;
+	harvest[harvest_count].accessed = mapping->accessed;
+	harvest[harvest_count].dirty = mapping->dirty;
+	harvest_count++;
+	totals.harvested++;
+	return true;
+}
+
+/* What the machine had noted is reported, or still there. */
+static void keep_access(void *ctx, uint64_t page, bool *accessed, bool *wrote)
+{
+	struct aspace_aarch64_mapping mapping;
+	bool was_accessed = false, was_dirty = false;
+
+	(void)ctx;
+	for (size_t i = 0; i < harvest_count; i++) {
+		if (harvest[i].start <= page && page < harvest[i].end) {
+			was_accessed |=
+				harvest[i].accessed && (harvest_what & ASPACE_AARCH64_ACCESSED);
+			was_dirty |= harvest[i].dirty && (harvest_what & ASPACE_AARCH64_DIRTY);
+		}
+	}
+	if (aspace_aarch64_query(machine_tables(machine), aspace_va(page), &mapping) != ASPACE_OK)
+		fail("%#" PRIx64 " was accessed and is not mapped", page);
+	if (*accessed && !mapping.accessed && !was_accessed)
+		fail("%#" PRIx64 ": the harvest has lost an access", page);
+	if (*wrote && !mapping.dirty && !was_dirty)
+		fail("%#" PRIx64 ": the harvest has lost a write", page);
+	*accessed = *accessed && mapping.accessed;
+	*wrote = *wrote && mapping.dirty;
+}
+
+static void reap(void)
+{
+	uint64_t start = draw_place(), end = draw_place(), probes[PROBES];
+	enum aspace_status status;
+	size_t count;
+
+	harvest_what = 1 + (unsigned)draw(3);
+	if (!config.hardware_dirty)
+		harvest_what = ASPACE_AARCH64_ACCESSED;
+	if (start >= end || !config.hardware_access)
+		return;
+	before = after;
+	count = draw_probes(start, end, probes);
+	machine_begin(machine, probes, count);
+	harvest_count = 0;
+	status = aspace_aarch64_harvest(machine_tables(machine), aspace_range_of(start, end),
+					harvest_what, harvest_one, NULL);
+	if (status != ASPACE_OK)
+		fail("harvest: %s", aspace_status_string(status));
+	machine_end(machine);
+	check_machine();
+	machine_revise_accesses(machine, keep_access, NULL);
+	for (size_t i = 0; i < count; i++)
+		compare_probe(probes[i]);
+}
+
 static void clear_all(void)
 {
 	while (after.count) {
@@ -830,6 +902,9 @@ static void run_config(long operations)
 		case 2:
 			compact();
 			break;
+		case 3:
+			reap();
+			break;
 		default:
 			operate();
 			break;
@@ -911,9 +986,9 @@ int main(int argc, char **argv)
 	run_all(operations, only);
 	printf("%u configurations, %" PRIu64 " operations: %" PRIu64 " maps, %" PRIu64
 	       " unmaps, %" PRIu64 " protects, %" PRIu64 " undone, %" PRIu64 " replaced, %" PRIu64
-	       " refused, %" PRIu64 " compacted\n",
+	       " refused, %" PRIu64 " compacted, %" PRIu64 " leaves harvested\n",
 	       config_number, totals.operations, totals.maps, totals.unmaps, totals.protects,
-	       totals.undos, totals.replaced, totals.refused, totals.compacted);
+	       totals.undos, totals.replaced, totals.refused, totals.compacted, totals.harvested);
 	printf("%" PRIu64 " walks, %" PRIu64 " TLB entries, %" PRIu64 " stores, %" PRIu64
 	       " barriers, %" PRIu64 " invalidations (%" PRIu64 " ranges, %" PRIu64
 	       " of all), %" PRIu64 " entries invalidated\n",

@@ -534,6 +534,98 @@ static void test_no_dirty_state_is_lost(void **state)
 	}
 }
 
+struct reaped {
+	unsigned count;
+	struct aspace_aarch64_mapping last;
+};
+
+static bool reap(void *ctx, const struct aspace_aarch64_mapping *mapping)
+{
+	struct reaped *reaped = ctx;
+
+	reaped->count++;
+	reaped->last = *mapping;
+	return true;
+}
+
+static struct reaped harvest(struct world *w, uint64_t start, uint64_t end, unsigned what)
+{
+	struct reaped reaped = {0};
+
+	assert_int_equal(
+		aspace_aarch64_harvest(w->tables, aspace_range_of(start, end), what, reap, &reaped),
+		ASPACE_OK);
+	return reaped;
+}
+
+/* The descriptor of a page below 2 MiB, as the processor sees it. */
+static uint64_t *page_entry(struct world *w, uint64_t address)
+{
+	uint64_t table = w->tables->root;
+
+	for (int level = w->tables->geometry.start; level < 3; level++)
+		table = asp_a64_next_table(w->tables, asp_a64_pointer(w->tables, table)[0]);
+	return &asp_a64_pointer(w->tables, table)[address / PAGE];
+}
+
+static void test_harvest(void **state)
+{
+	struct aspace_aarch64_config config = config_4k();
+	unsigned both = ASPACE_AARCH64_ACCESSED | ASPACE_AARCH64_DIRTY;
+	struct reaped reaped;
+	struct world w;
+
+	(void)state;
+	config.hardware_access = config.hardware_dirty = true;
+	make(&w, &config);
+	assert_int_equal(map(&w, 0, 18 * PAGE, RW), ASPACE_OK);
+	assert_int_equal(harvest(&w, 0, 18 * PAGE, both).count, 0);
+
+	/* A page written, harvested by halves. */
+	*page_entry(&w, 17 * PAGE) ^= ASP_A64_AF | ASP_A64_AP_RO;
+	reaped = harvest(&w, 0, 18 * PAGE, ASPACE_AARCH64_ACCESSED);
+	assert_int_equal(reaped.count, 1);
+	assert_int_equal(reaped.last.range.start.value, 17 * PAGE);
+	assert_int_equal(reaped.last.output.value, OFFSET + 17 * PAGE);
+	assert_true(reaped.last.accessed);
+	assert_false(query(&w, 17 * PAGE).accessed);
+	assert_true(query(&w, 17 * PAGE).dirty);
+	reaped = harvest(&w, 0, 18 * PAGE, ASPACE_AARCH64_DIRTY);
+	assert_int_equal(reaped.count, 1);
+	assert_true(reaped.last.dirty);
+	assert_false(query(&w, 17 * PAGE).dirty);
+	assert_int_equal(query(&w, 17 * PAGE).flags & RW, RW);
+
+	/* What a lost WRITE has left of it. */
+	*page_entry(&w, 17 * PAGE) ^= ASP_A64_AF | ASP_A64_AP_RO;
+	assert_int_equal(protect(&w, 17 * PAGE, 18 * PAGE, R), ASPACE_OK);
+	assert_int_equal(harvest(&w, 16 * PAGE, 18 * PAGE, ASPACE_AARCH64_DIRTY).count, 1);
+	assert_false(query(&w, 17 * PAGE).dirty);
+	harvest(&w, 0, 18 * PAGE, both);
+
+	/* A group: noted in one descriptor, asked for by another. */
+	assert_true(query(&w, 3 * PAGE).contiguous);
+	*page_entry(&w, 3 * PAGE) ^= ASP_A64_AF | ASP_A64_AP_RO;
+	*page_entry(&w, 9 * PAGE) ^= ASP_A64_AF;
+	reaped = harvest(&w, 5 * PAGE, 6 * PAGE, both);
+	assert_int_equal(reaped.count, 1);
+	assert_int_equal(reaped.last.range.start.value, 0);
+	assert_int_equal(reaped.last.range.end.value, 16 * PAGE);
+	assert_true(reaped.last.accessed && reaped.last.dirty);
+	assert_int_equal(harvest(&w, 0, 18 * PAGE, both).count, 0);
+	unmake(&w);
+
+	config.hardware_dirty = false;
+	make(&w, &config);
+	assert_int_equal(aspace_aarch64_harvest(w.tables, aspace_range_of(0, PAGE),
+						ASPACE_AARCH64_DIRTY, reap, &reaped),
+			 ASPACE_NOT_SUPPORTED);
+	assert_int_equal(
+		aspace_aarch64_harvest(w.tables, aspace_range_of(0, PAGE), 0, reap, &reaped),
+		ASPACE_INVALID_PARAM);
+	unmake(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -546,6 +638,7 @@ int main(void)
 		cmocka_unit_test(test_create_out_of_memory),
 		cmocka_unit_test(test_readers_in_the_middle),
 		cmocka_unit_test(test_no_dirty_state_is_lost),
+		cmocka_unit_test(test_harvest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

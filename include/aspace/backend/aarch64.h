@@ -443,6 +443,32 @@ ASPACE_API enum aspace_status aspace_aarch64_walk(const struct aspace_aarch64 *t
 						  struct aspace_range range,
 						  aspace_aarch64_visit_fn *visit, void *ctx);
 
+/** What aspace_aarch64_harvest() takes. */
+enum aspace_aarch64_history {
+	/** The access flag; needs hardware_access. */
+	ASPACE_AARCH64_ACCESSED = 1,
+	/** Dirty state; needs hardware_dirty. */
+	ASPACE_AARCH64_DIRTY = 2,
+};
+
+/**
+ * Take access flags or dirty state from the descriptors in @p range: each leaf that has some is
+ * reported, and has none afterwards.
+ *
+ * A contiguous group is reported once, as a whole, also where it reaches beyond the range: its
+ * mapping's range is the group's. An access that is not reported will be at the next time.
+ *
+ * @param what a mask of enum aspace_aarch64_history.
+ * @param visit answers false to stop: what follows keeps its state. It may run before other
+ * processors have stopped writing to the page by the state that was taken; on return they have.
+ * Errors: ASPACE_INVALID_PARAM; ASPACE_NOT_SUPPORTED: the configuration keeps no such state.
+ * Context: the place of a writer, as for aspace_aarch64_compact(). @p visit calls neither tables nor
+ * space. Allocates nothing. O(tables and descriptors of the range).
+ */
+ASPACE_API enum aspace_status aspace_aarch64_harvest(struct aspace_aarch64 *tables,
+						     struct aspace_range range, unsigned what,
+						     aspace_aarch64_visit_fn *visit, void *ctx);
+
 #ifdef __cplusplus
 }
 #endif

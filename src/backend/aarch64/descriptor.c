@@ -287,15 +287,17 @@ uint64_t asp_a64_with_attributes(const struct aspace_aarch64_config *c, uint64_t
 	return is_written(c, d) ? mark_written(c, changed) : changed;
 }
 
+uint64_t asp_a64_clean(const struct aspace_aarch64_config *c, uint64_t d)
+{
+	d &= ~ASP_A64_SW_DIRTY;
+	if (!is_written(c, d))
+		return d;
+	return c->regime == ASPACE_AARCH64_STAGE2 ? d & ~ASP_A64_S2AP_WRITE : d | ASP_A64_AP_RO;
+}
+
 uint64_t asp_a64_without_history(const struct aspace_aarch64_config *c, uint64_t d)
 {
-	uint64_t plain =
-		d & ~(asp_a64_output_mask(c) | ASP_A64_CONTIGUOUS | ASP_A64_AF | ASP_A64_SW_DIRTY);
-
-	if (!is_written(c, d))
-		return plain;
-	return c->regime == ASPACE_AARCH64_STAGE2 ? plain & ~ASP_A64_S2AP_WRITE
-						  : plain | ASP_A64_AP_RO;
+	return asp_a64_clean(c, d) & ~(asp_a64_output_mask(c) | ASP_A64_CONTIGUOUS | ASP_A64_AF);
 }
 
 uint64_t asp_a64_with_history(const struct aspace_aarch64_config *c, uint64_t d, uint64_t other)

@@ -92,6 +92,8 @@ uint64_t asp_a64_with_attributes(const struct aspace_aarch64_config *config, uin
 uint64_t asp_a64_without_history(const struct aspace_aarch64_config *config, uint64_t descriptor);
 uint64_t asp_a64_with_history(const struct aspace_aarch64_config *config, uint64_t descriptor,
 			      uint64_t other);
+/* A leaf that was not written. */
+uint64_t asp_a64_clean(const struct aspace_aarch64_config *config, uint64_t descriptor);
 bool asp_a64_is_dirty(const struct aspace_aarch64_config *config, uint64_t descriptor);
 
 static inline bool asp_a64_has_asids(const struct aspace_aarch64_config *config)

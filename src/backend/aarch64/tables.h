@@ -10,6 +10,7 @@
  *   map.c         filling a range
  *   edit.c        changing and clearing a range; empty tables
  *   compact.c     small leaves made large again
+ *   harvest.c     access flags and dirty state
  *   walk.c        reading, without a lock
  *   linear.c      the backend: linear frames
  *   create.c      making and unmaking
@@ -174,6 +175,10 @@ void asp_a64_survey_edit(const struct aspace_aarch64 *tables, const struct asp_a
 void asp_a64_edit(struct aspace_aarch64 *tables, const struct asp_a64_edit *edit);
 /* Unlink the tables of the touched ranges that are empty. */
 void asp_a64_prune(struct aspace_aarch64 *tables);
+
+/* walk.c: what a leaf says of the slot of `at`. */
+void asp_a64_describe(const struct aspace_aarch64 *tables, int level, uint64_t at,
+		      uint64_t descriptor, struct aspace_aarch64_mapping *mapping);
 
 /* linear.c */
 extern const struct aspace_backend_ops asp_a64_linear_ops;

@@ -30,8 +30,8 @@ static enum aspace_status absence(int level, uint64_t descriptor)
 	return asp_a64_is_broken(level, descriptor) ? ASPACE_BUSY : ASPACE_NOT_MAPPED;
 }
 
-static void describe(const struct aspace_aarch64 *t, int level, uint64_t at, uint64_t descriptor,
-		     struct aspace_aarch64_mapping *mapping)
+void asp_a64_describe(const struct aspace_aarch64 *t, int level, uint64_t at, uint64_t descriptor,
+		      struct aspace_aarch64_mapping *mapping)
 {
 	uint64_t size = asp_a64_size(&t->geometry, level);
 	uint64_t start = aspace_align_down(at, size);
@@ -64,7 +64,7 @@ static enum aspace_status query(const struct aspace_aarch64 *t, uint64_t address
 		}
 		if (!asp_a64_is_valid(entry))
 			return absence(level, entry);
-		describe(t, level, address, entry, mapping);
+		asp_a64_describe(t, level, address, entry, mapping);
 		return ASPACE_OK;
 	}
 }
@@ -111,7 +111,7 @@ static enum aspace_status walk(const struct aspace_aarch64 *t, int level, uint64
 		if (asp_a64_is_table(level, entry)) {
 			status = walk(t, level + 1, asp_a64_next_table(t, entry), at, next, visit);
 		} else if (asp_a64_is_valid(entry)) {
-			describe(t, level, at, entry, &mapping);
+			asp_a64_describe(t, level, at, entry, &mapping);
 			visit->stop = !visit->fn(visit->ctx, &mapping);
 		} else if (absence(level, entry) == ASPACE_BUSY) {
 			status = ASPACE_BUSY;
