@@ -22,6 +22,9 @@
 /* From this level of the root on, leaves are likely not to be in a near cache. */
 #define TALL 4u
 
+/* On the way of every lookup; the compiler would make calls of them. */
+#define INLINE LOOKUP_TARGET static inline __attribute__((always_inline))
+
 /* Descents that go side by side: enough to keep a core's outstanding misses busy. */
 #define AT_ONCE 16u
 
@@ -82,8 +85,8 @@ LOOKUP_TARGET static inline void copy_area(const struct asp_node *leaf, unsigned
 
 /* The leaf, and the slot behind the area, of the last area that starts at or below the
  * address; there is one. */
-LOOKUP_TARGET static inline const struct asp_node *last_start_le(const struct asp_node *node,
-								 uint64_t address, unsigned *slot)
+INLINE const struct asp_node *last_start_le(const struct asp_node *node, uint64_t address,
+					    unsigned *slot)
 {
 	unsigned level = node->level;
 
@@ -104,8 +107,7 @@ LOOKUP_TARGET static inline const struct asp_node *last_start_le(const struct as
 }
 
 /* The leaf, and the slot behind the area, that holds the address; NULL if it is in no area. */
-LOOKUP_TARGET static inline const struct asp_node *descend(const struct asp_node *root,
-							   uint64_t address, unsigned *slot)
+INLINE const struct asp_node *descend(const struct asp_node *root, uint64_t address, unsigned *slot)
 {
 	uint64_t at = asp_clamp(address);
 	const struct asp_node *leaf;

@@ -16,6 +16,7 @@
 #define PEER_SNAPSHOT
 #define PEER_SECTION
 #define PEER_FIND_MANY
+#define PEER_GAPS
 #define PEER_OPTIONS "portable, avx2, avx512, neon: how to search; no-last-hit"
 
 struct peer {

@@ -15,6 +15,7 @@
  *   peer_protect(p, lo, hi, flags)  of a part of one area, or back
  *   peer_batch(p, areas, n, insert) n neighbours under one lock, as one transaction
  *   peer_gap(p, size, hint)         the lowest free place at or above hint; 0: none
+ *                                   PEER_GAPS: it is quick at that
  *   peer_iterate(p, &count)         the sum of all sizes
  *   peer_bytes(p)                   memory in use
  *   peer_snapshot(p)                PEER_SNAPSHOT: take one and release it
@@ -608,25 +609,24 @@ static void run_beside(void)
 
 /* ---- The rest ------------------------------------------------------------- */
 
-static size_t gap_calls;
+/* From some nanoseconds to many milliseconds. */
+#ifdef PEER_GAPS
+#define GAP_CALLS 1024u
+#else
+#define GAP_CALLS 1u
+#endif
 
 static __attribute__((noinline)) void lowest_gap_batch(void)
 {
 	uint64_t want = bench.area[bench.count - 1].start - 17 * PAGE;
 
-	for (size_t i = 0; i < gap_calls; i++)
+	for (size_t i = 0; i < GAP_CALLS; i++)
 		expect(peer_gap(bench.peer, 17 * PAGE, BASE), want, "lowest gap");
 }
 
 static void run_lowest_gap(void)
 {
-	double begin = now();
-
-	/* From some nanoseconds to many milliseconds. */
-	gap_calls = 1;
-	lowest_gap_batch();
-	gap_calls = now() - begin < 1e5 ? 1024 : 1;
-	result("ns", repeat(lowest_gap_batch, (double)gap_calls));
+	result("ns", repeat(lowest_gap_batch, GAP_CALLS));
 }
 
 static __attribute__((noinline)) void hinted_gap_batch(void)
