@@ -245,6 +245,25 @@ static void put_finger(struct asp_edit *edit, uint64_t address)
 	set_reach(finger);
 }
 
+#ifdef ASPACE_TESTING
+/* E4, and that the last search still holds: a descent from the root says the same. */
+static void check_finger(const struct asp_edit *edit, const struct asp_cursor *cursor, bool found,
+			 uint64_t address)
+{
+	struct asp_cursor fresh;
+	uint64_t end = 0;
+
+	if (asp_cursor_seek(&fresh, edit->root, address) != found)
+		__builtin_trap();
+	if (found && (fresh.leaf != cursor->leaf || fresh.slot != cursor->slot))
+		__builtin_trap();
+	if (found ? asp_cursor_prev(&fresh) : asp_cursor_seek_below(&fresh, edit->root, ASP_NO_KEY))
+		end = asp_cursor_slot(&fresh)->end;
+	if (asp_edit_end_below(edit) != end)
+		__builtin_trap();
+}
+#endif
+
 bool asp_edit_seek(struct asp_edit *edit, struct asp_cursor *cursor, uint64_t address)
 {
 	struct asp_finger *finger = &edit->finger;
@@ -264,6 +283,9 @@ bool asp_edit_seek(struct asp_edit *edit, struct asp_cursor *cursor, uint64_t ad
 	leaf = finger->node[0];
 	found = finger->slot < leaf->count;
 	*cursor = (struct asp_cursor){edit->root, found ? leaf : NULL, (int)finger->slot};
+#ifdef ASPACE_TESTING
+	check_finger(edit, cursor, found, address);
+#endif
 	return found;
 }
 

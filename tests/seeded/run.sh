@@ -28,7 +28,8 @@ attempts_must=5
 
 command -v clang >/dev/null || { echo "skipped: needs clang"; exit 77; }
 
-flags=(-std=gnu11 -g -O1 -fno-omit-frame-pointer -DCK_USE_CC_BUILTINS)
+# The checks of the builds for tests included.
+flags=(-std=gnu11 -g -O1 -fno-omit-frame-pointer -DCK_USE_CC_BUILTINS -DASPACE_TESTING=1)
 read -ra includes < <(pkg-config --cflags liburcu-bp ck)
 read -ra libraries < <(pkg-config --libs liburcu-bp ck)
 libraries+=(-lpthread)
@@ -108,6 +109,8 @@ verdict() {
 	local status=$1 log=$2
 	if ((status == 124)); then
 		echo "does not end"
+	elif ((status == 132)); then # SIGILL
+		echo "a check of the builds for tests"
 	elif grep -q 'WARNING: ThreadSanitizer' "$log"; then
 		grep -m1 -o 'ThreadSanitizer: [a-z ,-]*' "$log"
 	elif ((status > 128)); then
