@@ -27,17 +27,23 @@ enum {
 	EXIT_INTERRUPTED = 130,
 };
 
-static void on_interrupt(int number)
+static void on_interrupt(int number, siginfo_t *info, void *context)
 {
 	(void)number;
+	(void)context;
 	/* Not reset to the default: what sends one often sends two, to the process
 	 * and to its group. Whatever is under way ends within a step anyway. */
 	atomic_store(&run_interrupted, true);
+	/* ^C on a terminal goes to the program that is being recorded as well; what a
+	 * process has sent was for us alone. */
+	if (info->si_code <= 0)
+		record_interrupt();
 }
 
 static void catch_interrupt(void)
 {
-	struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
+	struct sigaction action = {.sa_sigaction = on_interrupt,
+				   .sa_flags = SA_RESTART | SA_SIGINFO};
 
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGINT, &action, NULL);
@@ -80,7 +86,12 @@ static bool close_output(const struct options *options, struct output *output)
 		if (!fine)
 			fprintf(stderr, "replay: %s: not written\n", options->json);
 	}
-	return !fflush(stdout) && fine;
+	/* What could not be written may have been flushed, and lost, before. */
+	if (fflush(stdout) || ferror(stdout)) {
+		fprintf(stderr, "replay: the standard output: not written\n");
+		fine = false;
+	}
+	return fine;
 }
 
 static void report(const struct options *options, struct output *output, const char *name,
@@ -112,6 +123,8 @@ static int play_stage(const struct options *options, struct output *output, cons
 		return EXIT_MISMATCH;
 	if (results.interrupted)
 		return EXIT_INTERRUPTED;
+	if (results.no_memory)
+		return EXIT_BAD;
 	if (options->inject != INJECT_NOTHING) {
 		/* A control that has shown nothing must not pass for one that has. */
 		fprintf(stderr, "replay: %s: --inject-mismatch=%s: %s\n", name,
@@ -170,17 +183,16 @@ static int play_trace(const struct options *options, struct output *output, cons
 static int play_recorded(const struct options *options, struct output *output)
 {
 	char *path = record_run(options->operands, options->save);
+	bool interrupted = atomic_exchange(&run_interrupted, false);
 	int result;
 
 	if (!path)
-		return EXIT_BAD;
-	/* ^C went to the recorded program as well, and ended that. */
-	atomic_store(&run_interrupted, false);
-	catch_interrupt();
+		return interrupted ? EXIT_INTERRUPTED : EXIT_BAD;
+	/* ^C has ended the program; what it did until then is replayed. */
 	result = play_trace(options, output, path,
 			    options->save ? options->save : options->operands[0]);
 	record_done(path, !options->save);
-	return result;
+	return interrupted && result == EXIT_FINE ? EXIT_INTERRUPTED : result;
 }
 
 int main(int argc, char **argv)

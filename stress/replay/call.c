@@ -362,7 +362,7 @@ static bool check_range(uint64_t address, uint64_t *length, uint64_t page, char 
 	/* Two pages below the end of the address space, so that a page beyond any
 	 * range can still be named. */
 	if (*length > UINT64_MAX - 2 * page || address > UINT64_MAX - 2 * page - *length)
-		return fail(reason, "the range wraps around the address space");
+		return fail(reason, "the range reaches the top of the address space");
 	*length = (*length + page - 1) & ~(page - 1);
 	return true;
 }

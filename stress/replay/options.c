@@ -33,8 +33,8 @@ static const char help[] =
 	"                        page unasked; protect one behind the library's back\n"
 	"  -h, --help            this\n"
 	"\n"
-	"Exit: 0 all answers were right, 1 some were not, 2 bad usage or input, 130 ended\n"
-	"by ^C (with the summary so far).\n";
+	"Exit: 0 all answers were right, 1 some were not, 2 bad usage or input, no memory,\n"
+	"or output that could not be written, 130 ended by ^C (with the summary so far).\n";
 
 enum {
 	OPTION_PAGE = 256,

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,10 +103,37 @@ static void explain(int status)
 			WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
+/* Where the kernel lists strace's children, while strace runs: of these there is one. */
+static char children[64];
+static _Atomic bool recording;
+
+/* strace itself keeps such signals back, so as to record to the end. */
+void record_interrupt(void)
+{
+	int saved = errno, fd;
+	char text[16] = "";
+
+	if (atomic_load(&recording)) {
+		fd = open(children, O_RDONLY | O_CLOEXEC);
+		if (fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 && atoi(text) > 0)
+			kill(atoi(text), SIGINT);
+		if (fd >= 0)
+			close(fd);
+	}
+	errno = saved;
+}
+
 static int wait_for(pid_t child)
 {
+	siginfo_t info;
 	int status = 0;
 
+	snprintf(children, sizeof(children), "/proc/%d/task/%d/children", (int)child, (int)child);
+	atomic_store(&recording, true);
+	/* Not yet reaped, so that its number is still its own. */
+	while (waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT) && errno == EINTR)
+		;
+	atomic_store(&recording, false);
 	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
 		;
 	return status;

@@ -13,6 +13,8 @@
  * to record_done(); NULL if there is no trace, and it was said why.
  */
 char *record_run(char **program, const char *save);
+/* Interrupt the program that is being recorded, if one is. Async-signal-safe. */
+void record_interrupt(void);
 /* Free the path, and remove the file if it was temporary. */
 void record_done(char *path, bool temporary);
 

@@ -95,7 +95,10 @@ void report_text(FILE *out, const struct options *options, const char *name,
 
 	fprintf(out, "%s on the %s backend, %u readers, %" PRIu64 " passes, seed %" PRIu64 "%s\n",
 		name, backend_name(options->backend), options->readers, results->passes,
-		options->seed, results->interrupted ? ", interrupted" : "");
+		options->seed,
+		results->interrupted ? ", interrupted"
+		: results->no_memory ? ", out of memory"
+				     : "");
 	text_trace(out, trace);
 	text_plan(out, stage);
 	fputs("  operations ", out);

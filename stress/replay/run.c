@@ -44,6 +44,19 @@ static void mismatch(struct run *run, size_t line, const char *what, const char 
 	run->results->mismatches++;
 }
 
+/* A step, or a space, was not to be had. */
+static void refusal(struct run *run, size_t line, const char *what, enum aspace_status status)
+{
+	run->results->failed = true;
+	if (status != ASPACE_NO_MEMORY) {
+		mismatch(run, line, what, aspace_status_string(status));
+		return;
+	}
+	run->results->no_memory = true;
+	fprintf(stderr, "replay: %s:%zu: %s: %s\n", run->crew.name, line, what,
+		aspace_status_string(status));
+}
+
 /* Where a window is to be that has no memory: anywhere in the 64-bit space. */
 static uint64_t choose_base(struct run *run, uint64_t size)
 {
@@ -71,8 +84,7 @@ static bool open_role(struct run *run, struct role *role, const struct scene *sc
 			     choose_base(run, scene->layout.size), run->options->page);
 
 	if (status) {
-		mismatch(run, line, "a space cannot be made", aspace_status_string(status));
-		run->results->failed = true;
+		refusal(run, line, "a space cannot be made", status);
 		return false;
 	}
 	role->open = true;
@@ -151,9 +163,8 @@ static bool take_step(struct run *run, struct role *role, const struct step *ste
 
 		snprintf(what, sizeof(what), "%s for %s was refused", step_kind_name(step->kind),
 			 trace_kind_name(step->call));
-		mismatch(run, step->line, what, aspace_status_string(status));
+		refusal(run, step->line, what, status);
 		role->spoilt = true;
-		results->failed = true;
 		return false;
 	}
 	results->steps[step->kind]++;

@@ -20,8 +20,9 @@ struct results {
 	uint64_t comparisons; /* of whole spaces, at their ends */
 	double seconds;
 	bool interrupted;
-	bool failed;   /* the library refused a step, or a space could not be made */
-	bool injected; /* what --inject-mismatch asks for has been done */
+	bool failed;    /* the library refused a step, or a space could not be made */
+	bool no_memory; /* for want of memory, which is no mismatch */
+	bool injected;  /* what --inject-mismatch asks for has been done */
 
 	/* The spaces at their ends, in the first pass. */
 	size_t areas;               /* of all together */

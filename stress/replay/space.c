@@ -28,6 +28,9 @@ static enum aspace_status open_host(struct playing *playing, uint64_t size)
 	return ASPACE_OK;
 }
 
+/* Of one change: it takes seconds and cannot be interrupted, and 8 bytes a page. */
+#define MOCK_PAGES_MAX (UINT64_C(1) << 24)
+
 static enum aspace_status open_mock(struct playing *playing, uint64_t page)
 {
 	struct aspace_mock_options options = {
@@ -35,6 +38,7 @@ static enum aspace_status open_mock(struct playing *playing, uint64_t page)
 		.granule = page,
 		.flags_mask = TRACE_READ | TRACE_WRITE | TRACE_EXEC,
 		.mode = ASPACE_MOCK_CHECK_ORDER,
+		.pages_max = MOCK_PAGES_MAX,
 	};
 	enum aspace_status status = aspace_mock_create(&options, &playing->mock);
 

@@ -109,6 +109,22 @@ then
 	failures=$((failures + 1))
 fi
 
+echo "output that cannot be written"
+"$replay" -b null "$work/brief.strace" >/dev/full 2>"$work/out"
+got=$?
+if [ $got -ne 2 ] || ! grep -q 'standard output: not written' "$work/out"; then
+	echo "FAILED: a full disk: exit $got"
+	failures=$((failures + 1))
+fi
+
+echo "memory"
+# A terabyte, more than the mock is told to take.
+printf '1 mmap(NULL, 0x10000000000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x7000000000\n' \
+	>"$work/vast.strace"
+expect 2 'ASPACE_NO_MEMORY' --backend=mock "$work/vast.strace"
+expect 2 'mismatches  0' --backend=mock "$work/vast.strace"
+expect 0 'mismatches  0' --backend=null "$work/vast.strace"
+
 echo "recording"
 env PATH=/nonexistent "$replay" --record -- /bin/true >"$work/out" 2>&1
 if [ $? -ne 2 ] || ! grep -q 'apt-get install strace' "$work/out"; then
@@ -120,6 +136,17 @@ if command -v strace >/dev/null && strace -o /dev/null true 2>/dev/null; then
 	expect 2 'recorded nothing' --record -- /nonexistent/program
 	expect 0 'mismatches  0' --backend=null --record --save="$work/saved" -- sh -c 'true | true'
 	expect 0 'mismatches  0' --backend=null "$work/saved"
+	# ^C, to replay alone, from a program that would not end by itself.
+	# shellcheck disable=SC2016 # for the inner shells
+	timeout 60 sh -c 'echo $$ >"$1/pid"; exec "$2" --backend=null --record -- \
+		sh -c "kill -INT \$(cat \"$1/pid\"); exec sleep 1000"' - "$work" "$replay" \
+		>"$work/out" 2>&1
+	got=$?
+	if [ $got -ne 130 ] || ! grep -q 'mismatches  0' "$work/out"; then
+		echo "FAILED: ^C while recording: exit $got"
+		sed 's/^/    /' "$work/out"
+		failures=$((failures + 1))
+	fi
 else
 	echo "    (no strace, or it may not trace: only its absence is tested)"
 fi

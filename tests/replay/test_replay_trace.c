@@ -356,12 +356,13 @@ static void wrong_lines_are_refused(void **state)
 		{"mremap(0x1000, 4096, 8192, 0) = 0x5000", "without MREMAP_MAYMOVE"},
 		{"mremap(0x1000, 8192, 8192, 1) = 0x2000", "onto itself"},
 		{"mremap(0x1000, 0, 8192, 1) = 0x1000", "onto itself"},
-		{"munmap(0x1000, 18446744073709551615) = 0", "wraps around"},
-		{"munmap(0xfffffffffffff000, 4096) = 0", "wraps around"},
+		{"munmap(0x1000, 18446744073709551615) = 0", "top of the address space"},
+		{"munmap(0, 0xfffffffffffff000) = 0", "top of the address space"},
+		{"munmap(0xfffffffffffff000, 4096) = 0", "top of the address space"},
 		{"mmap(NULL, 0x8000000000000000, PROT_READ, MAP_PRIVATE, 3, 0) = "
 		 "0x8000000000000000",
-		 "wraps around"},
-		{"brk(0xffffffffffffffff) = 0xffffffffffffffff", "wraps around"},
+		 "top of the address space"},
+		{"brk(0xffffffffffffffff) = 0xffffffffffffffff", "top of the address space"},
 	};
 
 	(void)state;
