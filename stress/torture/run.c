@@ -182,7 +182,6 @@ static void add_tally(struct tally *sum, const struct tally *tally)
 	for (int i = 0; i < ACTIONS; i++) {
 		sum->actions[i] += tally->actions[i];
 		sum->done[i] += tally->done[i];
-		sum->refused[i] += tally->refused[i];
 	}
 }
 

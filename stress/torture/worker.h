@@ -41,13 +41,12 @@ struct arena {
 	unsigned workers_count;
 	pthread_mutex_t voice; /* one message at a time */
 	_Atomic uint64_t mismatches;
-	bool quiet; /* about mismatches: a test of the checker counts them only */
 };
 
 struct tally {
 	uint64_t lookups; /* aspace_find and aspace_view_find, noted or not */
 	uint64_t notes[NOTE_KINDS], checked, overlapping;
-	uint64_t actions[ACTIONS], done[ACTIONS], refused[ACTIONS];
+	uint64_t actions[ACTIONS], done[ACTIONS];
 	uint64_t bad_states, aborted, hazards;
 };
 

@@ -176,7 +176,7 @@ int main(int argc, char **argv)
 	}
 	seed = seed_from(argc, argv);
 	/* First: these must be children of a process without threads. */
-	test_processes(rounds ? rounds : scaled(200));
+	test_processes(rounds ? rounds : scaled(scaled(200)));
 	test_threads(rounds ? rounds : scaled(2000));
 	return 0;
 }
