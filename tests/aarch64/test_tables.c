@@ -534,6 +534,64 @@ static void test_no_dirty_state_is_lost(void **state)
 	}
 }
 
+/* It writes to a page right after the nth load of a descriptor, as long as it still can: until the
+ * invalidation of the break has completed. */
+static size_t loads_left;
+
+static uint64_t racing_load(void *ctx, const uint64_t *entry)
+{
+	uint64_t value = machine_ops()->load(ctx, entry);
+
+	if (loads_left && --loads_left == 0)
+		race((uint64_t *)(uintptr_t)entry);
+	return value;
+}
+
+static void racing_dsb(void *ctx, enum aspace_aarch64_barrier barrier,
+		       enum aspace_aarch64_shareability shareability)
+{
+	if (barrier == ASPACE_AARCH64_BARRIER_ALL)
+		loads_left = 0;
+	machine_ops()->dsb(ctx, barrier, shareability);
+}
+
+static void test_compact_loses_no_dirty_state(void **state)
+{
+	struct aspace_aarch64_config config = config_4k();
+	struct aspace_aarch64_ops ops = *machine_ops();
+	unsigned raced = 0, tables_gone = 0;
+
+	(void)state;
+	config.hardware_access = config.hardware_dirty = true;
+	ops.load = racing_load;
+	ops.dsb = racing_dsb;
+	/* Nothing in range but one table of pages: some two thousand loads. */
+	for (size_t nth = 1; nth < 2500; nth += nth < 16 ? 1 : 7) {
+		bool dirty = false;
+		struct world w;
+
+		make(&w, &config);
+		assert_int_equal(map(&w, 0, BLOCK,
+				     RW | ASPACE_AARCH64_LEVEL_3 | ASPACE_AARCH64_NO_CONTIGUOUS),
+				 ASPACE_OK);
+		w.tables->ops = &ops;
+		races = 0;
+		loads_left = nth;
+		assert_int_equal(aspace_aarch64_compact(w.tables, aspace_range_of(0, BLOCK),
+							ASPACE_AARCH64_NO_CONTIGUOUS),
+				 ASPACE_OK);
+		loads_left = 0;
+		w.tables->ops = machine_ops();
+		for (uint64_t at = 0; at < BLOCK; at += PAGE)
+			dirty = dirty || query(&w, at).dirty;
+		assert_int_equal(dirty, races);
+		raced += races;
+		tables_gone += query(&w, 0).level == 2;
+		unmake(&w);
+	}
+	assert_true(raced > 100 && tables_gone > 100);
+}
+
 struct reaped {
 	unsigned count;
 	struct aspace_aarch64_mapping last;
@@ -638,6 +696,7 @@ int main(void)
 		cmocka_unit_test(test_create_out_of_memory),
 		cmocka_unit_test(test_readers_in_the_middle),
 		cmocka_unit_test(test_no_dirty_state_is_lost),
+		cmocka_unit_test(test_compact_loses_no_dirty_state),
 		cmocka_unit_test(test_harvest),
 	};
 
