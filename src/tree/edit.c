@@ -156,53 +156,92 @@ static inline const uint64_t *used_mask(unsigned count)
 	return masks + 16 - count;
 }
 
-/* Goes over all entries, used or not, so that no branch depends on how many are: those that
- * are not used count as no gap. (Two maxima, so that one need not wait for the other.) */
-struct asp_bounds asp_node_bounds(const struct asp_node *node)
+/* The greatest gap between two entries. Goes over all of them, used or not, so that no branch
+ * depends on how many are: those that are not used count as no gap. Two functions, because in
+ * one the compiler would load what both need and then have no registers left. */
+static __attribute__((noinline)) uint64_t leaf_gap(const struct asp_node *leaf)
 {
-	unsigned count = node->count;
-	const uint64_t *used = used_mask(count);
-	struct asp_bounds bounds;
-	uint64_t inside = 0, between = 0;
+	const uint64_t *used = used_mask(leaf->count);
+	uint64_t gap = 0;
 
-	if (node->level) {
-		bounds.first = node->inner.first[0];
-		bounds.last = node->inner.last[count - 1];
-		inside = node->inner.gap[0];
 #pragma GCC unroll 16
-		for (unsigned i = 1; i < ASP_INNER_MAX; i++) {
-			inside = greater(inside, node->inner.gap[i] & used[i]);
-			between =
-				greater(between,
-					(node->inner.first[i] - node->inner.last[i - 1]) & used[i]);
-		}
-	} else {
-		bounds.first = node->leaf.start[0];
-		bounds.last = node->leaf.slot[count - 1].end;
-#pragma GCC unroll 16
-		for (unsigned i = 1; i < ASP_LEAF_MAX; i++) {
-			between = greater(between,
-					  (node->leaf.start[i] - node->leaf.slot[i - 1].end) &
-						  used[i]);
-		}
-	}
-	bounds.gap = greater(inside, between);
-	return bounds;
+	for (unsigned i = 1; i < ASP_LEAF_MAX; i++)
+		gap = greater(gap, (leaf->leaf.start[i] - leaf->leaf.slot[i - 1].end) & used[i]);
+	return gap;
 }
 
-/* Computed anew from the child rather than adjusted: nothing to get out of step. False if
- * it was right already. */
-static bool refresh(struct asp_node *node, unsigned i)
+/* Two maxima, so that one need not wait for the other. */
+static __attribute__((noinline)) uint64_t inner_gap(const struct asp_node *node)
+{
+	const uint64_t *used = used_mask(node->count);
+	uint64_t between = 0, inside = node->inner.gap[0];
+
+#pragma GCC unroll 16
+	for (unsigned i = 1; i < ASP_INNER_MAX; i++) {
+		inside = greater(inside, node->inner.gap[i] & used[i]);
+		between = greater(between,
+				  (node->inner.first[i] - node->inner.last[i - 1]) & used[i]);
+	}
+	return greater(inside, between);
+}
+
+struct asp_bounds asp_node_bounds(const struct asp_node *node)
+{
+	unsigned last = node->count - 1u;
+
+	if (node->level)
+		return (struct asp_bounds){node->inner.first[0], node->inner.last[last],
+					   inner_gap(node)};
+	return (struct asp_bounds){node->leaf.start[0], node->leaf.slot[last].end, leaf_gap(node)};
+}
+
+/* Says of child i what is true of it. False if that was said already. */
+static bool set_bounds(struct asp_node *node, unsigned i, const struct asp_bounds *bounds)
+{
+	if (node->inner.first[i] == bounds->first && node->inner.last[i] == bounds->last &&
+	    node->inner.gap[i] == bounds->gap)
+		return false;
+	node->inner.first[i] = bounds->first;
+	node->inner.last[i] = bounds->last;
+	node->inner.gap[i] = bounds->gap;
+	return true;
+}
+
+/* Computed anew from the child rather than adjusted: nothing to get out of step. */
+static void refresh(struct asp_node *node, unsigned i)
 {
 	struct asp_bounds bounds = asp_node_bounds(node->inner.child[i]);
 
-	if (node->inner.first[i] == bounds.first && node->inner.last[i] == bounds.last &&
-	    node->inner.gap[i] == bounds.gap)
-		return false;
-	node->inner.first[i] = bounds.first;
-	node->inner.last[i] = bounds.last;
-	node->inner.gap[i] = bounds.gap;
-	return true;
+	set_bounds(node, i, &bounds);
+}
+
+/* The greatest gap in child i of an inner node, and before and behind it. */
+static uint64_t gap_around(const struct asp_node *node, unsigned i)
+{
+	uint64_t gap = node->inner.gap[i];
+
+	if (i)
+		gap = greater(gap, node->inner.first[i] - node->inner.last[i - 1]);
+	if (i + 1u < node->count)
+		gap = greater(gap, node->inner.first[i + 1] - node->inner.last[i]);
+	return gap;
+}
+
+/* The bounds of an inner node of which child i alone has changed, whose greatest gap was
+ * `gap` and that around the child `around`. All other gaps are at most `gap`, and one of them
+ * is if the child's was less; so only where the greatest one has shrunk must all be compared. */
+static struct asp_bounds bounds_after(const struct asp_node *node, unsigned i, uint64_t gap,
+				      uint64_t around)
+{
+	uint64_t now = gap_around(node, i);
+
+	if (now < gap && around == gap)
+		return asp_node_bounds(node);
+	return (struct asp_bounds){
+		.first = node->inner.first[0],
+		.last = node->inner.last[node->count - 1],
+		.gap = greater(now, gap),
+	};
 }
 
 /* ---- The finger ----------------------------------------------------------- */
@@ -316,10 +355,23 @@ static struct asp_node *own_path(struct asp_edit *edit)
 static void refresh_path(struct asp_edit *edit)
 {
 	struct asp_finger *finger = &edit->finger;
+	unsigned top = edit->root->level;
+	struct asp_bounds bounds;
 
-	for (unsigned level = 1; level <= edit->root->level; level++) {
-		if (!refresh(finger->node[level], finger->index[level]))
+	if (top)
+		bounds = asp_node_bounds(finger->node[0]);
+	for (unsigned level = 1; level <= top; level++) {
+		struct asp_node *node = finger->node[level];
+		unsigned i = finger->index[level];
+		uint64_t around = gap_around(node, i);
+
+		if (!set_bounds(node, i, &bounds))
 			break;
+		if (level < top)
+			bounds = bounds_after(
+				node, i,
+				finger->node[level + 1]->inner.gap[finger->index[level + 1]],
+				around);
 	}
 	if (finger->node[0]->count)
 		set_reach(finger);
