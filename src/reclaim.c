@@ -462,7 +462,7 @@ static enum aspace_status wait_and_return(struct aspace *space, uint64_t stamp, 
 enum aspace_status aspace_quiesce(struct aspace *space, unsigned how)
 {
 	enum aspace_status status;
-	bool waited_for = asp_is_waited_for(space);
+	bool waited_for = asp_is_waited_for(space), again;
 	uint32_t target;
 	uint64_t nodes;
 
@@ -475,13 +475,19 @@ enum aspace_status aspace_quiesce(struct aspace *space, unsigned how)
 		return status;
 	asp_reclaim_nodes(space);
 
-	/* First what was deferred, then the nodes, which that may have added to. */
+	/* First what was deferred; then the references that it gave up, where an unmap was
+	 * refused and its area has merged; then the nodes, which all that may have added to. */
+	again = space->leaving_count;
 	for (target = space->deferred_in;;) {
 		uint64_t stamp;
 
 		/* Callbacks never run in a reader, nor under the lock of another space. */
 		if (!waited_for && !run_due(space, !(how & ASPACE_NOWAIT)))
 			return ASPACE_BUSY;
+		if (asp_deferred_done(space, target) && again) {
+			again = false;
+			target = space->deferred_in;
+		}
 		if (asp_deferred_done(space, target))
 			break;
 		stamp = next_stamp(space, target);

@@ -80,6 +80,30 @@ static void a_merge_keeps_the_left_reference(void **state)
 	world_close(&w);
 }
 
+/* A deferred unmap that is refused brings its area back, which merges with its neighbour and
+ * so gives up a reference: quiesce waits for that, too. */
+static void quiesce_waits_for_what_a_refusal_releases(void **state)
+{
+	struct aspace_mock_object *user;
+	struct aspace_view view;
+	struct world w;
+
+	(void)state;
+	open_objects(&w, ASPACE_GRACE_UNMAP, 0);
+	user = map_object(&w, 0, 10);
+	for (int round = 0; round < 2000; round++) {
+		aspace_read_begin(w.space, &view); /* nothing is unmapped yet */
+		assert_ok(aspace_mock_inject(w.mock, ASPACE_MOCK_UNMAP, 1, false, ASPACE_BUSY));
+		assert_ok(unmap(&w, 0, 5));
+		assert_references(user, 2);
+		aspace_read_end(&view);
+		assert_status(ASPACE_BAD_STATE, aspace_quiesce(w.space, 0));
+		assert_areas(&w, "0-a:1");
+		assert_references(user, 1);
+	}
+	world_close(&w);
+}
+
 static void on_failure_the_caller_still_owns_the_object(void **state)
 {
 	struct aspace_mock_object *user;
@@ -506,6 +530,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_area_owns_one_reference),
 		cmocka_unit_test(a_merge_keeps_the_left_reference),
+		cmocka_unit_test(quiesce_waits_for_what_a_refusal_releases),
 		cmocka_unit_test(on_failure_the_caller_still_owns_the_object),
 		cmocka_unit_test(a_transaction_balances_what_it_cuts_and_maps),
 		cmocka_unit_test(no_reader_loses_the_object_that_it_found),
