@@ -521,6 +521,119 @@ static void a_release_does_not_wait_for_leaving_areas(void **state)
 	close_space();
 }
 
+/* The last of many unmaps is refused, and so is every second map that would undo the
+ * others: the plan took a few nodes out of the middle, the truth touches every leaf. */
+enum { TRUTHS = 4000 };
+
+static enum aspace_status refuse_last_unmap(struct aspace_backend *of,
+					    const struct aspace_change *change)
+{
+	(void)of;
+	(void)change;
+	return ++unmaps == TRUTHS ? ASPACE_NO_MEMORY : ASPACE_OK;
+}
+
+static enum aspace_status refuse_every_second_undo(struct aspace_backend *of,
+						   const struct aspace_change *change)
+{
+	(void)of;
+	return change->undo && maps++ % 2 ? ASPACE_NO_MEMORY : ASPACE_OK;
+}
+
+static void the_truth_about_many_changes_is_reserved_for(void **state)
+{
+	struct aspace_txn *txn;
+
+	(void)state;
+	ops.map = refuse_every_second_undo;
+	ops.unmap = refuse_last_unmap;
+	backend.remap_restores = true;
+	open_space((struct aspace_options){0});
+	assert_ok(aspace_txn_begin(space, 0, &txn));
+	for (uint64_t i = 0; i < TRUTHS; i++)
+		assert_ok(aspace_txn_map(txn, range(16 * i, 16 * i + 8), 1, &backend, NULL, 0));
+	assert_ok(aspace_txn_commit(txn));
+	assert_ok(aspace_quiesce(space, 0));
+
+	assert_status(ASPACE_BAD_STATE, aspace_unmap(space, range(0, 16 * TRUTHS), 0));
+	assert_int_equal(unmaps, TRUTHS);
+	assert_int_equal(maps, TRUTHS - 1);
+	/* Undone from the first on: the first is back, the second is not. */
+	assert_int_equal(aspace_count(space), TRUTHS / 2 + 1);
+	for (uint64_t i = 0; i + 1 < TRUTHS; i++)
+		assert_status(i % 2 ? ASPACE_NOT_MAPPED : ASPACE_OK,
+			      aspace_find(space, at(16 * i), NULL));
+	assert_ok(aspace_validate(space, NULL, 0));
+	close_space();
+}
+
+static bool no_pages;
+
+static void *alloc_while_allowed(void *ctx, size_t size)
+{
+	void *block;
+
+	(void)ctx;
+	if (no_pages || posix_memalign(&block, 4096, size) != 0)
+		return NULL;
+	return memset(block, 0, size);
+}
+
+static void free_block(void *ctx, void *block, size_t size)
+{
+	(void)ctx;
+	(void)size;
+	free(block);
+}
+
+/* Memory runs out for good, since snapshots hold what others retire, while an area is
+ * leaving: it leaves all the same. */
+static void a_leaving_area_needs_no_new_memory(void **state)
+{
+	static const struct aspace_page_ops pages = {alloc_while_allowed, free_block};
+	enum { MOST = 4000 };
+	static struct aspace_snapshot snapshot[MOST];
+	struct aspace_stats stats = {.size = sizeof(stats)};
+	time_t deadline;
+	struct aspace_view view;
+	enum aspace_status status;
+	unsigned taken = 0;
+
+	(void)state;
+	no_pages = false;
+	open_space((struct aspace_options){.mode = ASPACE_GRACE_UNMAP, .pages = &pages});
+	put(0, 8, 1, NULL);
+	put(16, 24, 1, NULL);
+	assert_ok(aspace_unmap(space, range(16, 24), 0));
+	assert_ok(aspace_quiesce(space, 0));
+	no_pages = true;
+
+	aspace_read_begin(space, &view);
+	assert_ok(aspace_snapshot_take(space, &snapshot[taken++]));
+	assert_ok(aspace_unmap(space, range(0, 8), 0));
+	do {
+		assert_true(taken < MOST);
+		assert_ok(aspace_snapshot_take(space, &snapshot[taken++]));
+		status = aspace_map(space, range(16 * taken, 16 * taken + 8), 1, &backend, NULL, 0);
+	} while (status == ASPACE_OK);
+	assert_status(ASPACE_NO_MEMORY, status);
+	aspace_read_end(&view);
+
+	deadline = time(NULL) + 10;
+	while ((status = aspace_quiesce(space, ASPACE_NOWAIT)) == ASPACE_BUSY &&
+	       time(NULL) < deadline)
+		sched_yield();
+	assert_ok(status);
+	assert_int_equal(unmaps, 2);
+	assert_ok(aspace_stats(space, &stats, 0));
+	assert_int_equal(stats.leaving, 0);
+
+	no_pages = false;
+	while (taken)
+		aspace_snapshot_release(&snapshot[--taken]);
+	close_space();
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, reset)
 
 int main(void)
@@ -541,6 +654,8 @@ int main(void)
 		TEST(garbage_comes_back_when_memory_runs_out),
 		TEST(a_leaving_area_ends_at_the_top),
 		TEST(a_release_does_not_wait_for_leaving_areas),
+		TEST(the_truth_about_many_changes_is_reserved_for),
+		TEST(a_leaving_area_needs_no_new_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
