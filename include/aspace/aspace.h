@@ -129,7 +129,7 @@ struct aspace_options {
 /**
  * Make an empty space.
  *
- * @param options NULL for all defaults.
+ * @p options may be NULL: all defaults.
  * Errors: ASPACE_INVALID_PARAM, ASPACE_NO_MEMORY, ASPACE_NOT_SUPPORTED (a flavour other
  * than the default in a forked child, or on bare metal).
  * Context: reader-safe; may block and allocate; not from a signal handler or a callback.
@@ -441,7 +441,7 @@ ASPACE_API enum aspace_status aspace_resize(struct aspace *space, struct aspace_
  * An access to @p address faulted: let the area's backend populate it. A leaving area
  * still has its memory, and is populated too.
  *
- * @param access a mask of enum aspace_access.
+ * @p access is a mask of enum aspace_access.
  * Errors: ASPACE_NOT_MAPPED, ASPACE_NOT_SUPPORTED (no `fault`), ASPACE_DEADLOCK, ASPACE_BUSY
  * (nowait), what the backend said.
  * Context: reader-safe; takes the writer lock. May be called from the handler of a

@@ -210,7 +210,7 @@ ASPACE_API enum aspace_status aspace_aarch64_config_check(
 /**
  * TCR_EL1, TCR_EL2 or VTCR_EL2 for a configuration that aspace_aarch64_config_check() accepts.
  *
- * @param mask gets the bits that this tree decides; with two trees in one register
+ * @p mask gets the bits that this tree decides; with two trees in one register
  * (TTBR0 and TTBR1), combine them.
  * Context: anywhere. O(1).
  */

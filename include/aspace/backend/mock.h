@@ -104,7 +104,7 @@ struct aspace_mock_options {
 /**
  * Make a mock.
  *
- * @param options NULL for all defaults.
+ * @p options may be NULL: all defaults.
  * Errors: ASPACE_INVALID_PARAM, ASPACE_NO_MEMORY.
  * Context: may block; not from a signal handler or a callback. O(1).
  * Ownership: the caller's, until aspace_mock_destroy(); @p *out is not touched on failure.
@@ -132,7 +132,7 @@ ASPACE_API struct aspace_backend *aspace_mock_backend(struct aspace_mock *mock);
 /**
  * Is the page of @p address mapped, and with which flags?
  *
- * @param flags may be NULL; untouched if the answer is no.
+ * @p flags may be NULL; it is untouched if the answer is no.
  * Context: any thread, beside a writer, signal handlers included; takes no lock.
  * O(1). Each page by itself is linearizable; a change of several pages is seen
  * page by page.
@@ -203,7 +203,7 @@ ASPACE_API uint64_t aspace_mock_injected(const struct aspace_mock *mock,
  * Protocol violations so far: changes that do not fit the table, unusable
  * ranges, undeclared flags, references that do not exist.
  *
- * @param what if not NULL, gets what the first one was, in words (static), or NULL.
+ * @p what, if not NULL, gets what the first one was, in words (static), or NULL.
  * Context: anywhere. O(1).
  */
 ASPACE_API uint64_t aspace_mock_violations(const struct aspace_mock *mock, const char **what);
