@@ -7,6 +7,7 @@
  *     plan      calls -> steps on one or more address spaces    plan.h
  *     stage     steps moved into windows, and their history     stage.h
  *     run       steps played, readers beside them               run.h
+ *     timing    or their time, without readers                  timing.h
  *     report    what came of it                                 report.h
  *
  * docs/replay.md is its manual.
@@ -94,6 +95,14 @@ static bool close_output(const struct options *options, struct output *output)
 	return fine;
 }
 
+/* Before an object of the array. */
+static FILE *next_json(struct output *output)
+{
+	if (output->json && output->reports++)
+		fputs(",\n", output->json);
+	return output->json;
+}
+
 static void report(const struct options *options, struct output *output, const char *name,
 		   const struct trace *trace, const struct stage *stage,
 		   const struct results *results)
@@ -102,12 +111,31 @@ static void report(const struct options *options, struct output *output, const c
 		report_text(output->text, options, name, trace, stage, results);
 		fflush(output->text);
 	}
-	if (output->json) {
-		if (output->reports)
-			fputs(",\n", output->json);
+	if (next_json(output))
 		report_json(output->json, options, name, trace, stage, results);
+}
+
+static int time_stage(const struct options *options, struct output *output, const char *name,
+		      const struct stage *stage)
+{
+	struct timing timing;
+	int result = EXIT_FINE;
+
+	timing_play(options, name, stage, &timing);
+	if (timing.failed) {
+		result = EXIT_MISMATCH;
+	} else {
+		if (output->text) {
+			report_timing_text(output->text, name, &timing);
+			fflush(output->text);
+		}
+		if (next_json(output))
+			report_timing_json(output->json, name, &timing);
+		if (timing.interrupted)
+			result = EXIT_INTERRUPTED;
 	}
-	output->reports++;
+	timing_free(&timing);
+	return result;
 }
 
 static int play_stage(const struct options *options, struct output *output, const char *name,
@@ -170,7 +198,8 @@ static int play_trace(const struct options *options, struct output *output, cons
 	}
 	plan_make(&plan, &trace, options->page);
 	if (stage_make(&stage, &plan, reason)) {
-		result = play_stage(options, output, name, &trace, &stage);
+		result = options->time ? time_stage(options, output, name, &stage)
+				       : play_stage(options, output, name, &trace, &stage);
 		stage_free(&stage);
 	} else {
 		fprintf(stderr, "replay: %s: %s\n", name, reason);

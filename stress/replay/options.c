@@ -22,6 +22,8 @@ static const char help[] =
 	"  -s, --seconds=T       play each trace again and again for at least T seconds\n"
 	"  -S, --seed=N          choose the readers' addresses by N; default 1\n"
 	"      --page-size=N     bytes in a page of the traced machine; default 4096\n"
+	"  -t, --time            measure instead: the kernel's time for the calls, and what the\n"
+	"                        library adds to it (host backend, no readers)\n"
 	"  -j, --json=FILE       write the summary there too (\"-\": the standard output,\n"
 	"                        instead of the text)\n"
 	"  -q, --quiet           print nothing but what is wrong\n"
@@ -49,6 +51,7 @@ static const struct option long_options[] = {
 	{"seconds", required_argument, NULL, 's'},
 	{"seed", required_argument, NULL, 'S'},
 	{"page-size", required_argument, NULL, OPTION_PAGE},
+	{"time", no_argument, NULL, 't'},
 	{"json", required_argument, NULL, 'j'},
 	{"quiet", no_argument, NULL, 'q'},
 	{"record", no_argument, NULL, 'R'},
@@ -97,6 +100,10 @@ static bool take_option(struct options *options, int key)
 			return false;
 		return !(options->page & (options->page - 1)) ||
 		       argument_bad("page-size", optarg, "not a power of two");
+	case 't':
+		options->time = true;
+		options->backend = BACKEND_HOST;
+		return true;
 	case 'j':
 		options->json = optarg;
 		return true;
@@ -126,6 +133,10 @@ static bool check(const struct options *options)
 		wrong = options->record ? "--record needs a program" : "no trace is named";
 	else if (options->save && !options->record)
 		wrong = "--save is for --record";
+	else if (options->time && options->backend != BACKEND_HOST)
+		wrong = "--time is for --backend=host";
+	else if (options->time && options->inject != INJECT_NOTHING)
+		wrong = "--time checks no answers: --inject-mismatch is not for it";
 	else if (options->inject == INJECT_KERNEL && options->backend != BACKEND_HOST)
 		wrong = "--inject-mismatch=kernel is for --backend=host";
 	else if (options->backend == BACKEND_HOST &&
@@ -142,7 +153,7 @@ enum options_result options_parse(struct options *options, int argc, char **argv
 
 	*options = (struct options){.readers = 2, .repeat = 1, .seed = 1, .page = 4096};
 	/* "+": what follows the program's name is the program's. */
-	while ((key = getopt_long(argc, argv, "+b:r:n:s:S:j:qRh", long_options, NULL)) != -1) {
+	while ((key = getopt_long(argc, argv, "+b:r:n:s:S:tj:qRh", long_options, NULL)) != -1) {
 		if (key == 'h') {
 			fputs(help, stdout);
 			return OPTIONS_STOP;

@@ -27,6 +27,7 @@ struct options {
 	uint64_t seed;
 	uint64_t page;
 	const char *json; /* path, "-" for the standard output, or NULL */
+	bool time;        /* what the library costs beside the kernel, instead of answers */
 	bool quiet;
 	bool record;
 	const char *save; /* where a recorded trace is kept, or NULL */

@@ -140,6 +140,27 @@ void report_text(FILE *out, const struct options *options, const char *name,
 	fprintf(out, "  mismatches  %" PRIu64 "\n", results->mismatches);
 }
 
+static void text_way(FILE *out, const struct timing *timing, enum way way, const char *what)
+{
+	double each = timing_each(timing, way);
+
+	fprintf(out, "  %-38s%9.3f ms, %6.0f ns each\n", what,
+		each * (double)timing->operations / 1e6, each);
+}
+
+void report_timing_text(FILE *out, const char *name, const struct timing *timing)
+{
+	double added = timing_each(timing, WAY_LIBRARY) - timing_each(timing, WAY_BACKEND);
+
+	fprintf(out, "%s: %zu operations, medians of %zu passes%s\n", name, timing->operations,
+		timing->passes[WAY_LIBRARY].at_count, timing->interrupted ? ", interrupted" : "");
+	text_way(out, timing, WAY_KERNEL, "the program's own calls");
+	text_way(out, timing, WAY_BACKEND, "the host backend's, without the library");
+	text_way(out, timing, WAY_LIBRARY, "with the library");
+	fprintf(out, "  the library's own share: %.1f %% of the backend's time, %.0f ns each\n",
+		100 * timing_share(timing), added);
+}
+
 /* ---- JSON ------------------------------------------------------------------- */
 
 static void json_latency(FILE *out, const char *name, const struct histogram *histogram)
@@ -232,4 +253,18 @@ void report_json(FILE *out, const struct options *options, const char *name,
 	}
 	fprintf(out, "\n    },\n    \"comparisons\": %" PRIu64 ", \"mismatches\": %" PRIu64 "\n  }",
 		results->comparisons, results->mismatches);
+}
+
+void report_timing_json(FILE *out, const char *name, const struct timing *timing)
+{
+	fputs("  {\n    \"trace\": ", out);
+	figure_string(out, name);
+	fprintf(out,
+		", \"operations\": %zu, \"passes\": %zu, \"interrupted\": %s,\n"
+		"    \"ns_each\": {\"kernel\": %.1f, \"backend\": %.1f, \"library\": %.1f}, "
+		"\"share\": %.4f\n  }",
+		timing->operations, timing->passes[WAY_LIBRARY].at_count,
+		timing->interrupted ? "true" : "false", timing_each(timing, WAY_KERNEL),
+		timing_each(timing, WAY_BACKEND), timing_each(timing, WAY_LIBRARY),
+		timing_share(timing));
 }

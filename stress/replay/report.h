@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "run.h"
+#include "timing.h"
 #include "trace.h"
 
 void report_text(FILE *out, const struct options *options, const char *name,
@@ -17,5 +18,9 @@ void report_text(FILE *out, const struct options *options, const char *name,
 void report_json(FILE *out, const struct options *options, const char *name,
 		 const struct trace *trace, const struct stage *stage,
 		 const struct results *results);
+
+/* The same of --time. */
+void report_timing_text(FILE *out, const char *name, const struct timing *timing);
+void report_timing_json(FILE *out, const char *name, const struct timing *timing);
 
 #endif

@@ -11,7 +11,7 @@
 #include "array.h"
 #include "maps.h"
 
-static enum aspace_status open_host(struct playing *playing, uint64_t size)
+enum aspace_status playing_open_host(struct playing *playing, uint64_t size)
 {
 	/* One alignment more than needed, so that the base can be a multiple of it. */
 	struct aspace_host_options options = {
@@ -78,7 +78,7 @@ enum aspace_status playing_open(struct playing *playing, const struct scene *sce
 
 	*playing = (struct playing){.scene = scene, .kind = kind, .base = base};
 	if (kind == BACKEND_HOST)
-		status = open_host(playing, size);
+		status = playing_open_host(playing, size);
 	else if (kind == BACKEND_MOCK)
 		status = open_mock(playing, page);
 	else
@@ -127,7 +127,7 @@ static enum aspace_status step_begin(struct playing *playing)
 	return aspace_txn_commit(txn);
 }
 
-static enum aspace_status do_step(struct playing *playing, const struct step *step)
+enum aspace_status playing_do(struct playing *playing, const struct step *step)
 {
 	struct aspace *space = playing->space;
 	struct aspace_range range = range_of(playing, step->start, step->end);
@@ -158,7 +158,7 @@ enum aspace_status playing_step(struct playing *playing, const struct step *step
 	enum aspace_status status;
 
 	atomic_store_explicit(&playing->begun, time, memory_order_release);
-	status = do_step(playing, step);
+	status = playing_do(playing, step);
 	if (!status)
 		arrive(playing, time);
 	return status;

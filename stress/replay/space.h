@@ -49,8 +49,14 @@ struct playing {
 enum aspace_status playing_open(struct playing *playing, const struct scene *scene,
 				enum backend_kind kind, uint64_t base, uint64_t page);
 
+/* Only the host backend's part of it: a window of `size` bytes and its base. */
+enum aspace_status playing_open_host(struct playing *playing, uint64_t size);
+
 /* Take the next step, which must not be END. */
 enum aspace_status playing_step(struct playing *playing, const struct step *step);
+
+/* The library's part of it, without the clock: there must be no reader. */
+enum aspace_status playing_do(struct playing *playing, const struct step *step);
 
 /*
  * Compare what is there with the history at this time: the library's areas, its
