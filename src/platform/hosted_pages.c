@@ -37,9 +37,14 @@ void __asan_unpoison_memory_region(void const volatile *addr, size_t size);
 /* What x86-64 and AArch64 with 4 KiB pages can map at once. */
 #define HUGE_PAGE ((size_t)2 << 20)
 
+/* Small blocks will be used in full, and a page fault costs more than the page: all of them
+ * are had at once. */
+#define POPULATE_MAX ((size_t)256 << 10)
+
 static char *map_pages(size_t size)
 {
-	void *block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | (size <= POPULATE_MAX ? MAP_POPULATE : 0);
+	void *block = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0);
 
 	return block == MAP_FAILED ? NULL : block;
 }
