@@ -383,7 +383,7 @@ ASPACE_API enum aspace_status aspace_aarch64_linear_init(struct aspace_aarch64_l
  * Make the leaves in @p range as large as they can be: tables of equal leaves become blocks, runs of
  * them contiguous groups. No translation changes; tables become free.
  *
- * @param flags caps on the size, as for an area: ::ASPACE_AARCH64_LEVEL_1 and so on, and
+ * @p flags: caps on the size, as for an area: ::ASPACE_AARCH64_LEVEL_1 and so on, and
  * ::ASPACE_AARCH64_NO_CONTIGUOUS. The areas' own caps are not known here.
  *
  * Takes a break-before-make for each block and each group, one after the other; none with
@@ -458,8 +458,8 @@ enum aspace_aarch64_history {
  * A contiguous group is reported once, as a whole, also where it reaches beyond the range: its
  * mapping's range is the group's. An access that is not reported will be at the next time.
  *
- * @param what a mask of enum aspace_aarch64_history.
- * @param visit answers false to stop: what follows keeps its state. It may run before other
+ * @p what: a mask of enum aspace_aarch64_history.
+ * @p visit answers false to stop: what follows keeps its state. It may run before other
  * processors have stopped writing to the page by the state that was taken; on return they have.
  * Errors: ASPACE_INVALID_PARAM; ASPACE_NOT_SUPPORTED: the configuration keeps no such state.
  * Context: the place of a writer, as for aspace_aarch64_compact(). @p visit calls neither tables nor
