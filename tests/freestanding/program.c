@@ -83,7 +83,8 @@ int memcmp(const void *a, const void *b, size_t size)
 
 static int use(void)
 {
-	struct aspace *space;
+	struct aspace *space, *other;
+	struct aspace_txn *txn;
 	struct aspace_area area;
 
 	if (aspace_create(NULL, &space) != ASPACE_OK)
@@ -96,7 +97,16 @@ static int use(void)
 	    area.end.value != 0x5000 || area.flags != 1 || aspace_count(space) != 3 ||
 	    aspace_find(space, aspace_va(0x8000), NULL) != ASPACE_NOT_MAPPED)
 		return 3;
-	return aspace_destroy(space, 0) == ASPACE_OK ? 0 : 4;
+	/* Who holds the lock of a space waits for the readers of none. */
+	if (aspace_create(NULL, &other) != ASPACE_OK ||
+	    aspace_txn_begin(space, 0, &txn) != ASPACE_OK)
+		return 4;
+	if (aspace_destroy(other, 0) != ASPACE_BUSY)
+		return 5;
+	aspace_txn_abort(txn);
+	if (aspace_destroy(other, 0) != ASPACE_OK)
+		return 6;
+	return aspace_destroy(space, 0) == ASPACE_OK ? 0 : 7;
 }
 
 void _start(void);
