@@ -317,7 +317,7 @@ int main(int argc, char **argv)
 			    NULL, 0));
 	for (int i = 0; i < READERS; i++)
 		threads[i] = spawn(read_on, (void *)(uintptr_t)i);
-	while (!enough(&traffic, done, scaled(2000)) || !relaxed_load(&busy) ||
+	while (!enough(&traffic, done, scaled(1000)) || !relaxed_load(&busy) ||
 	       relaxed_load(&freed) < 100) {
 		update_begins(&traffic);
 		update(&dice);

@@ -115,6 +115,9 @@ static void make_block(struct aspace_aarch64 *t, int level, uint64_t *entry, uin
 		asp_a64_invalidate(t);
 	}
 	asp_a64_store(t, entry, block_of(t, entries, count));
+	/* To unlink is to write to the table, in which walks may be until they are invalidated. */
+	if (without_break(t))
+		asp_a64_invalidate(t);
 	asp_a64_unlink(t, table);
 }
 

@@ -392,7 +392,10 @@ static uint64_t draw_flags(void)
 		flags |= draw(2) ? ASPACE_AARCH64_GLOBAL : 0;
 		flags |= draw(2) ? ASPACE_AARCH64_USER_EXECUTE : 0;
 	}
-	flags |= draw(6) ? 0 : ASPACE_AARCH64_LEVEL_1 * (1 + draw(3));
+	/* Millions of pages take too long under emulation. */
+	flags |= draw(6) ? 0
+			 : ASPACE_AARCH64_LEVEL_1 *
+				   (1 + draw(cell_size >> config.granule_shift > 512 ? 2 : 3));
 	flags |= draw(6) ? 0 : ASPACE_AARCH64_NO_CONTIGUOUS;
 	return flags | ASPACE_AARCH64_TYPE(draw(2) ? type : 0) | draw(8) << 12;
 }

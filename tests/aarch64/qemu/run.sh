@@ -29,7 +29,7 @@ flags=(-std=gnu11 -O2 -g -ffreestanding -fno-pie -fno-stack-protector -mgeneral-
 	"$here/start.S" "$here/main.c" "$source"/src/backend/aarch64/*.c
 
 status=0
-timeout 500 qemu-system-aarch64 -M virt,virtualization=on,secure=on -cpu "$cpu" -m 256 \
+timeout 280 qemu-system-aarch64 -M virt,virtualization=on,secure=on -cpu "$cpu" -m 256 \
 	-nodefaults -display none -chardev stdio,id=sh \
 	-semihosting-config enable=on,target=native,chardev=sh \
 	-kernel "$work/image.elf" </dev/null | tee "$work/log" || status=$?
