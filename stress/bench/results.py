@@ -62,9 +62,19 @@ class Results:
             for name, value in run["figures"].items():
                 key = (run["workload"], name, run["column"], run["areas"])
                 self.figures.setdefault(key, {})[run["round"]] = value
+        self.operations = {}  # by trace
+        self.replay_figures = {}
+        for run in data["replays"]:
+            self.operations[run["trace"]] = run["operations"]
+            for name, value in run["figures"].items():
+                key = (run["trace"], name)
+                self.replay_figures.setdefault(key, {})[run["round"]] = value
 
     def of(self, column, workload, areas, figure="ns"):
         return Spread(self.figures.get((workload, figure, column, areas), {}))
+
+    def of_replay(self, trace, figure):
+        return Spread(self.replay_figures.get((trace, figure), {}))
 
     def distinct(self, place, **wanted):
         """The values at one place of the keys, in the order in which they were measured."""

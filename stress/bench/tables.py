@@ -2,7 +2,7 @@
 """Results as Markdown: what was to be reached, and a table for each workload."""
 import machine
 from results import digits
-from targets import TARGETS
+from targets import REPLAY, REPLAY_BOUND, TARGETS
 
 FIGURES = {
     "ns": "time of each",
@@ -60,18 +60,34 @@ def heading(results):
         yield f"- the library searches by {data['search']}"
 
 
+def target_row(target, where, bound, reached):
+    numbers = "not measured"
+    if reached:
+        numbers = (f"{digits(reached.median)} "
+                   f"({digits(reached.least)} .. {digits(reached.greatest)})")
+    return row([target.what, where, target.text(bound), numbers, target.verdict(bound, reached)])
+
+
 def targets(results):
     yield row(["what", "areas", "target", "reached", ""])
     yield "|---|--:|--:|--:|---|"
     for target in TARGETS:
         for areas, bound in target.bounds(results):
-            reached = target.value(results, areas)
-            numbers = "not measured"
-            if reached:
-                numbers = (f"{digits(reached.median)} "
-                           f"({digits(reached.least)} .. {digits(reached.greatest)})")
-            yield row([target.what, f"{areas:,}" if areas else "–", target.text(bound), numbers,
-                       target.verdict(bound, reached)])
+            yield target_row(target, f"{areas:,}", bound, target.value(results, areas))
+    for trace in results.operations or ["any"]:
+        yield target_row(REPLAY, trace, REPLAY_BOUND, REPLAY.value(results, trace))
+
+
+def replay_table(results):
+    yield row(["trace", "operations", "the program's own calls", "the host backend's",
+               "with the library", "the library's share"])
+    yield "|---|--:|--:|--:|--:|--:|"
+    for trace, operations in results.operations.items():
+        share = results.of_replay(trace, "share")
+        yield row([trace, f"{operations:,}",
+                   *(cell("ns", results.of_replay(trace, way))
+                     for way in ("kernel", "backend", "library")),
+                   f"{digits(share.median)} % ({digits(share.least)} .. {digits(share.greatest)})"])
 
 
 def everything(results):
@@ -86,3 +102,10 @@ def everything(results):
             yield f"{FIGURES.get(figure, figure)}:"
             yield ""
             yield from workload_table(results, workload, figure)
+    if results.operations:
+        yield ""
+        yield "### replay: traces of real programs on the host backend (`replay --time`)"
+        yield ""
+        yield "Time of each operation:"
+        yield ""
+        yield from replay_table(results)

@@ -106,3 +106,8 @@ TARGETS = [
     Target("portable search: time / AVX-512's", "<=", of_avx512("aspace-portable"),
            steps((BELOW_MILLION, 2.2), ((1000000,), 2.3))),
 ]
+
+# Of every trace, in per cent of the time of the same system calls.
+REPLAY = Target("the library's share in a replayed trace", "<=",
+                lambda results, trace: results.of_replay(trace, "share"), {}, " %")
+REPLAY_BOUND = 5

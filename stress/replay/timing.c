@@ -16,13 +16,15 @@
 #include "progress.h"
 #include "run.h"
 
+enum question {
+	ASKED_PREPARE,
+	ASKED_CHANGE,
+	ASKED_FLUSH,
+};
+
 /* One call of the backend, its addresses counted from the window's base. */
 struct asked {
-	enum {
-		ASKED_PREPARE,
-		ASKED_CHANGE,
-		ASKED_FLUSH,
-	} what;
+	enum question what;
 	struct aspace_change change;
 };
 
@@ -84,7 +86,7 @@ static struct aspace_change shift(const struct aspace_change *change, uint64_t b
 	return to;
 }
 
-static struct aspace_backend *record(struct aspace_backend *backend, int what,
+static struct aspace_backend *record(struct aspace_backend *backend, enum question what,
 				     const struct aspace_change *change)
 {
 	struct role *role = ((struct recorder *)backend)->role;

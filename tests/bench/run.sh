@@ -39,7 +39,7 @@ expect 2 'has the workload nonsense' "${small[@]}" --workloads nonsense --out "$
 expect 2 'bench-nobody is not there' "${small[@]}" --peers aspace,nobody --out "$work/none"
 
 echo "results, tables, plots"
-workloads=random,local,bytes-random
+workloads=random,local,bytes-random,replay
 expect 0 '^| what' "${small[@]}" --workloads $workloads --out "$work/results.json"
 grep -q $'\r' "$work/log" && fail "progress where there is no terminal"
 python3 - "$work/results.json" "$peers" <<'EOF' || fail "not the results that were asked for"
@@ -58,6 +58,7 @@ if first[0] == first[1] and "," in sys.argv[2]:
     sys.exit(f"{first[0]} is always the first")
 EOF
 expect 0 '^### local' table "$work/results.json"
+grep -q '^| clang | 249 |' "$work/log" || fail "no replayed trace in the tables"
 grep -q '^| 100 | .*ns (' "$work/log" || fail "no row of figures in the tables"
 expect 0 'random.svg' plot "$work/results.json" "$work/plots"
 for plot in random local bytes-random; do
