@@ -144,8 +144,9 @@ static void text_way(FILE *out, const struct timing *timing, enum way way, const
 {
 	double each = timing_each(timing, way);
 
-	fprintf(out, "  %-38s%9.3f ms, %6.0f ns each\n", what,
-		each * (double)timing->operations / 1e6, each);
+	fprintf(out, "  %-40s%9.3f ms, %6.0f ns and %.2f page faults each\n", what,
+		each * (double)timing->operations / 1e6, each,
+		timing->operations ? timing->faults[way] / (double)timing->operations : 0);
 }
 
 void report_timing_text(FILE *out, const char *name, const struct timing *timing)
@@ -262,9 +263,12 @@ void report_timing_json(FILE *out, const char *name, const struct timing *timing
 	fprintf(out,
 		", \"operations\": %zu, \"passes\": %zu, \"interrupted\": %s,\n"
 		"    \"ns_each\": {\"kernel\": %.1f, \"backend\": %.1f, \"library\": %.1f}, "
-		"\"share\": %.4f\n  }",
+		"\"share\": %.4f,\n"
+		"    \"page_faults\": {\"kernel\": %.0f, \"backend\": %.0f, \"library\": %.0f}\n  "
+		"}",
 		timing->operations, timing->passes[WAY_LIBRARY].at_count,
 		timing->interrupted ? "true" : "false", timing_each(timing, WAY_KERNEL),
 		timing_each(timing, WAY_BACKEND), timing_each(timing, WAY_LIBRARY),
-		timing_share(timing));
+		timing_share(timing), timing->faults[WAY_KERNEL], timing->faults[WAY_BACKEND],
+		timing->faults[WAY_LIBRARY]);
 }

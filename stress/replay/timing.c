@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "array.h"
 #include "histogram.h"
@@ -284,19 +285,33 @@ static const char *(*const take_step[WAYS])(struct player *, struct role *, cons
 
 static const char *const way_names[WAYS] = {"kernel", "backend", "library"};
 
-/* Nanoseconds; below 0: a step was refused. */
-static double play_pass(struct player *player, enum way way)
+/* What has been spent, or, begun from the negative of what there was, is being spent. */
+struct spent {
+	double ns, faults;
+};
+
+static void add_now(struct spent *spent, double sign)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	spent->faults += sign * (double)(usage.ru_minflt + usage.ru_majflt);
+	spent->ns += sign * (double)clock_now();
+}
+
+/* False: a step was refused. The clock runs but for the steps that are not measured. */
+static bool play_pass(struct player *player, enum way way, struct spent *spent)
 {
 	const struct stage *stage = player->stage;
-	uint64_t sum = 0, since;
 
+	*spent = (struct spent){.ns = 0};
 	for (size_t i = 0; i < stage->plan->images_count; i++)
 		player->roles[i].next = 0;
 	if (way == WAY_KERNEL && !find_windows(player)) {
 		fprintf(stderr, "replay: %s: no room for its windows\n", player->name);
-		return -1;
+		return false;
 	}
-	since = clock_now();
+	add_now(spent, -1);
 	for (size_t i = 0; i < stage->order_count; i++) {
 		struct role *role = &player->roles[stage->order[i]];
 		const struct step *step = &stage->scenes[stage->order[i]].steps[role->next++];
@@ -304,20 +319,20 @@ static double play_pass(struct player *player, enum way way)
 		const char *reason;
 
 		if (!measured)
-			sum += clock_now() - since;
+			add_now(spent, 1);
 		reason = take_step[way](player, role, step);
 		if (reason) {
 			fprintf(stderr, "replay: %s:%zu: %s, %s: %s\n", player->name, step->line,
 				way_names[way], step_kind_name(step->kind), reason);
-			return -1;
+			return false;
 		}
 		if (player->recording)
 			role->until[role->next - 1] = role->asked_count;
 		if (!measured)
-			since = clock_now();
+			add_now(spent, -1);
 	}
-	/* Every image has its END. */
-	return (double)sum;
+	add_now(spent, 1);
+	return true;
 }
 
 static size_t count_operations(const struct stage *stage)
@@ -347,12 +362,13 @@ static void play_passes(struct player *player, struct timing *timing)
 
 		for (unsigned i = 0; i < WAYS; i++) {
 			enum way way = (enum way)((i + passes) % WAYS);
-			double took = play_pass(player, way);
+			struct spent spent;
 
-			timing->failed |= took < 0;
+			timing->failed |= !play_pass(player, way, &spent);
 			if (timing->failed)
 				break;
-			ARRAY_PUSH(timing->passes[way].at, took);
+			ARRAY_PUSH(timing->passes[way].at, spent.ns);
+			timing->faults[way] = spent.faults;
 		}
 		passes++;
 		snprintf(text, sizeof(text), "pass %" PRIu64, passes);
@@ -369,13 +385,14 @@ void timing_play(const struct options *options, const char *name, const struct s
 {
 	size_t images = stage->plan->images_count;
 	struct player player = {.options = options, .name = name, .stage = stage};
+	struct spent unused;
 
 	*timing = (struct timing){.operations = count_operations(stage)};
 	player.roles = array_zeroed(images, sizeof(*player.roles));
 	for (size_t i = 0; i < images; i++)
 		player.roles[i].until = array_zeroed(stage->scenes[i].steps_count, sizeof(size_t));
 	player.recording = true;
-	timing->failed = play_pass(&player, WAY_LIBRARY) < 0;
+	timing->failed = !play_pass(&player, WAY_LIBRARY, &unused);
 	player.recording = false;
 	if (!timing->failed)
 		play_passes(&player, timing);

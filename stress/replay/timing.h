@@ -34,6 +34,7 @@ struct series {
 struct timing {
 	size_t operations;          /* measured ones in a pass */
 	struct series passes[WAYS]; /* nanoseconds that each took */
+	double faults[WAYS];        /* page faults in the last one */
 	bool failed;                /* something was refused; it was said what */
 	bool interrupted;
 };
