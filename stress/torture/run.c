@@ -436,9 +436,29 @@ static void take_results(struct run *run, struct results *results)
 	results->stalls = atomic_load(&arena->stalls);
 	results->seconds = seconds_since(run->begun);
 	results->interrupted = atomic_load(&run_interrupted);
-	results->mismatches = atomic_load(&arena->mismatches);
 	results->stats.size = sizeof(results->stats);
 	aspace_stats(arena->witness.space, &results->stats, 0);
+	results->mismatches = atomic_load(&arena->mismatches);
+}
+
+/* Readers, snapshots and threads are gone: whatever waited for them must be gone, too. */
+static void check_reclaimed(struct run *run)
+{
+	struct aspace *space = run->arena.witness.space;
+	struct aspace_stats stats = {.size = sizeof(stats)};
+	enum aspace_status status = aspace_quiesce(space, 0);
+
+	if (status)
+		arena_say(&run->arena, "aspace_quiesce: %s", aspace_status_string(status));
+	aspace_stats(space, &stats, 0);
+	if (stats.bytes_retired || stats.bytes_snapshots || stats.releases_pending ||
+	    stats.leaving || stats.snapshots)
+		arena_say(&run->arena,
+			  "left over: %" PRIu64 " bytes of nodes, %" PRIu64
+			  " of snapshots, %" PRIu64 " releases, %" PRIu64 " leaving areas, %" PRIu64
+			  " snapshots",
+			  stats.bytes_retired, stats.bytes_snapshots, stats.releases_pending,
+			  stats.leaving, stats.snapshots);
 }
 
 bool run_scenario(const struct options *options, const struct scenario *scenario,
@@ -465,6 +485,7 @@ bool run_scenario(const struct options *options, const struct scenario *scenario
 	play_rounds(&run);
 	progress_end(&run.progress);
 	stop_workers(&run);
+	check_reclaimed(&run);
 	take_results(&run, results);
 	check_provoked(&run, results);
 	close_arena(&run);
