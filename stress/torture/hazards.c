@@ -71,7 +71,7 @@ static void *look_once(void *ctx)
 	struct worker *worker = ctx;
 
 	/* The parent waits: its notes are this thread's meanwhile. */
-	worker_find(worker, &worker->notes, &worker->random, &worker->seen);
+	worker_find(worker, &worker->notes, worker_choose(worker, &worker->random), &worker->seen);
 	return NULL;
 }
 

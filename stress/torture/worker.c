@@ -172,10 +172,15 @@ void worker_note_view(struct worker *worker, uint64_t first, uint64_t last, uint
 	worker_note(worker, NOTE_VIEW, first, last)->value = version;
 }
 
-void worker_find(struct worker *worker, struct notes *notes, uint64_t *random, uint64_t *seen)
+uint64_t worker_choose(const struct worker *worker, uint64_t *random)
+{
+	return choose_place(worker->arena, random);
+}
+
+void worker_find(struct worker *worker, struct notes *notes, uint64_t place, uint64_t *seen)
 {
 	struct arena *arena = worker->arena;
-	uint64_t place = choose_place(arena, random), first, last;
+	uint64_t first, last;
 	enum aspace_status status;
 	struct aspace_area area;
 	struct note *note;
@@ -318,7 +323,8 @@ void worker_handle(struct worker *worker)
 	aspace_read_end(&view);
 	put_note(notes, NOTE_VIEW, first, newest(arena, &worker->handler_seen))->value =
 		view.version;
-	worker_find(worker, notes, &worker->handler_random, &worker->handler_seen);
+	worker_find(worker, notes, choose_place(arena, &worker->handler_random),
+		    &worker->handler_seen);
 }
 
 /* ---- Reading actions ------------------------------------------------------------- */
@@ -326,13 +332,17 @@ void worker_handle(struct worker *worker)
 static void act_find(struct worker *worker)
 {
 	struct arena *arena = worker->arena;
+	uint64_t place = 0;
+	/* Once at each place, or again and again: the library remembers the last hit. */
+	unsigned again = random_next(&worker->random) & 1 ? 1 : BATCH / 4;
 
 	for (unsigned i = 0; i < BATCH; i++) {
+		if (i % again == 0)
+			place = choose_place(arena, &worker->random);
 		if (arena->share == 1 || random_next(&worker->random) % arena->share == 0)
-			worker_find(worker, &worker->notes, &worker->random, &worker->seen);
+			worker_find(worker, &worker->notes, place, &worker->seen);
 		else
-			aspace_find(arena->witness.space,
-				    address_of(arena, choose_place(arena, &worker->random)), NULL);
+			aspace_find(arena->witness.space, address_of(arena, place), NULL);
 	}
 	worker->tally.lookups += BATCH;
 }

@@ -83,8 +83,10 @@ uint64_t worker_floor(struct worker *worker);
 /* The newest version. */
 uint64_t worker_now(struct worker *worker);
 struct note *worker_note(struct worker *worker, enum note_kind kind, uint64_t first, uint64_t last);
-/* One aspace_find(), noted. */
-void worker_find(struct worker *worker, struct notes *notes, uint64_t *random, uint64_t *seen);
+/* Somewhere in the space, often where something changes just now. */
+uint64_t worker_choose(const struct worker *worker, uint64_t *random);
+/* One aspace_find() at `place`, noted. */
+void worker_find(struct worker *worker, struct notes *notes, uint64_t place, uint64_t *seen);
 /* Look around in a view: lookups, iteration both ways, gaps. */
 void worker_look(struct worker *worker, const struct aspace_view *view);
 /* From a signal handler that has interrupted this thread. */
