@@ -177,7 +177,7 @@ LOOKUP_TARGET static size_t find_some(const struct asp_node *root,
 	}
 	for (unsigned i = 0; i < count; i++) {
 		slot[i] = count_le(node[i]->leaf.start, ASP_LEAF_MAX, at[i]);
-		if (address[i].value < first)
+		if (asp_clamp(address[i].value) < first)
 			slot[i] = 0;
 		if (slot[i])
 			__builtin_prefetch(&node[i]->leaf.slot[slot[i] - 1]);

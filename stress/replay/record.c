@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "array.h"
+#include "run.h"
 
 /* The command; not const, because exec's arguments are not. "?": a call that this
  * machine does not have is no error. */
@@ -130,6 +131,8 @@ static int wait_for(pid_t child)
 
 	snprintf(children, sizeof(children), "/proc/%d/task/%d/children", (int)child, (int)child);
 	atomic_store(&recording, true);
+	if (atomic_load(&run_interrupted)) /* before anybody could be told */
+		record_interrupt();
 	/* Not yet reaped, so that its number is still its own. */
 	while (waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT) && errno == EINTR)
 		;

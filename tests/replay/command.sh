@@ -138,12 +138,12 @@ if command -v strace >/dev/null && strace -o /dev/null true 2>/dev/null; then
 	expect 0 'mismatches  0' --backend=null "$work/saved"
 	# ^C, to replay alone, from a program that would not end by itself.
 	# shellcheck disable=SC2016 # for the inner shells
-	timeout 60 sh -c 'echo $$ >"$1/pid"; exec "$2" --backend=null --record -- \
+	if grep -q __tsan_init "$replay"; then
+		echo "    (^C while recording is not tried: ThreadSanitizer keeps signals back in waitid)"
+	elif timeout 60 sh -c 'echo $$ >"$1/pid"; exec "$2" --backend=null --record -- \
 		sh -c "kill -INT \$(cat \"$1/pid\"); exec sleep 1000"' - "$work" "$replay" \
-		>"$work/out" 2>&1
-	got=$?
-	if [ $got -ne 130 ] || ! grep -q 'mismatches  0' "$work/out"; then
-		echo "FAILED: ^C while recording: exit $got"
+		>"$work/out" 2>&1; [ $? -ne 130 ] || ! grep -q 'mismatches  0' "$work/out"; then
+		echo "FAILED: ^C while recording:"
 		sed 's/^/    /' "$work/out"
 		failures=$((failures + 1))
 	fi

@@ -366,7 +366,8 @@ static void test_leaves_nothing(void **state)
 		assert_true(count_mappings() > before);
 		aspace_host_destroy(host);
 		read_maps();
-		if (!SANITIZED)
+		/* An emulator's own mappings come and go with what it translates. */
+		if (!SANITIZED && !getenv("ASPACE_EMULATED"))
 			assert_int_equal(count_mappings(), before);
 		assert_null(strstr(maps, "aspace-window"));
 		assert_false(next_line(&cursor, window, &line));
