@@ -86,9 +86,8 @@ static struct asp_grace flavours[FLAVOURS] = {FRESH, FRESH, FRESH, FRESH,
 /* Guards the members of asp_grace and of its clients that say so. */
 static struct asp_lock flavours_lock;
 
-/* The flavour whose helper the calling thread is. Initial exec as in
- * asp_thread_self(). */
-static _Thread_local struct asp_grace *helping __attribute__((tls_model("initial-exec")));
+/* The flavour whose helper the calling thread is. */
+static ASP_THREAD_LOCAL struct asp_grace *helping;
 
 /* ---- Numbers -------------------------------------------------------------- */
 

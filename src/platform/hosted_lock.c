@@ -165,9 +165,8 @@ void asp_wake_all(_Atomic uint32_t *word)
 
 uintptr_t asp_thread_self(void)
 {
-	/* Initial exec: the address needs no call, and no allocation at first use.
-	 * pthread_self() is not on the list of async-signal-safe functions. */
-	static _Thread_local char self __attribute__((tls_model("initial-exec")));
+	/* pthread_self() is not on the list of async-signal-safe functions. */
+	static ASP_THREAD_LOCAL char self;
 
 	return (uintptr_t)&self;
 }
