@@ -432,11 +432,14 @@ static unsigned check_counts(struct aspace *space, struct asp_tree_census *censu
 	    held != space->snapshot_nodes)
 		return SPACE + 2;
 	held += space->retired.count + space->waiting.count + space->freed_nodes.count;
-	if (space->nodes.in_use != census->nodes + held)
+	if (asp_pool_in_use(&space->nodes) != census->nodes + held)
 		return SPACE + 2;
 	records += records_of(&space->retired) + records_of(&space->waiting) +
-		   records_of(&space->freed_nodes) + records_of(&space->nodes.ready);
-	if (space->records.in_use != records + space->freed_objects.count + space->deferred.count)
+		   records_of(&space->freed_nodes);
+	for (const struct aspace_record *ready = space->nodes.ready; ready; ready = ready->next)
+		records++;
+	if (asp_pool_in_use(&space->records) !=
+	    records + space->freed_objects.count + space->deferred.count)
 		return SPACE + 2;
 	return 0;
 }
@@ -460,9 +463,12 @@ static unsigned check_all(struct aspace *space, struct asp_tree_census *census)
 
 	if (bad)
 		return TREE + bad;
+	bad = check_pools(space, census);
+	if (bad)
+		return bad;
 	census->what = "the newest version has another number, or an action is left";
 	if (root->birth != atomic_load_explicit(&space->version, memory_order_relaxed) ||
-	    space->actions.in_use)
+	    asp_pool_in_use(&space->actions))
 		return SPACE + 1;
 	bad = check_deferred(space, root, census);
 	if (!bad) {
@@ -472,8 +478,6 @@ static unsigned check_all(struct aspace *space, struct asp_tree_census *census)
 	}
 	if (!bad)
 		bad = check_areas(space, root, census);
-	if (!bad)
-		bad = check_pools(space, census);
 	return bad;
 }
 

@@ -16,7 +16,7 @@
 
 static inline struct asp_node *asp_nodes_get(struct asp_pool *nodes)
 {
-	struct aspace_record *record = nodes->ready.head, *next;
+	struct aspace_record *record = nodes->ready, *next;
 	struct asp_node *node;
 
 	if (!record)
@@ -29,12 +29,9 @@ static inline struct asp_node *asp_nodes_get(struct asp_pool *nodes)
 	next = record->next;
 	if (next && record->nodes < next->nodes)
 		asp_pool_prefetch(next->node[record->nodes], sizeof(*node));
-	nodes->ready.count--;
 	nodes->available--;
-	nodes->in_use++;
 	if (!record->nodes) {
-		asp_list_pop(&nodes->ready);
-		nodes->ready.count++;
+		nodes->ready = next;
 		asp_pool_put(nodes->records, record, sizeof(*record));
 	}
 	asp_unpoison(node, sizeof(*node));
@@ -49,8 +46,9 @@ static inline void asp_nodes_put(struct asp_pool *nodes, struct asp_node *node)
 /* Takes all nodes of the list back, with their records. */
 static inline void asp_nodes_put_all(struct asp_pool *nodes, struct aspace_record_list *list)
 {
+	if (!list->head)
+		return;
 	nodes->available += list->count;
-	nodes->in_use -= list->count;
 	if (atomic_load_explicit(&asp_watched, memory_order_relaxed)) {
 		for (struct aspace_record *record = list->head; record; record = record->next) {
 			for (size_t i = 0; i < record->nodes; i++)
@@ -58,8 +56,8 @@ static inline void asp_nodes_put_all(struct asp_pool *nodes, struct aspace_recor
 		}
 	}
 	/* In front: what has been out of use for the shortest time is used first. */
-	asp_list_splice(list, &nodes->ready);
-	nodes->ready = *list;
+	list->tail->next = nodes->ready;
+	nodes->ready = list->head;
 	*list = (struct aspace_record_list){0};
 }
 
@@ -68,9 +66,9 @@ static inline void asp_nodes_unpack(struct asp_pool *nodes)
 {
 	struct aspace_record *record;
 
-	while ((record = asp_list_pop_nodes(&nodes->ready)) != NULL) {
+	while ((record = nodes->ready) != NULL) {
+		nodes->ready = record->next;
 		nodes->available -= record->nodes;
-		nodes->in_use += record->nodes;
 		for (size_t i = 0; i < record->nodes; i++) {
 			asp_unpoison(record->node[i], sizeof(*record->node[i]));
 			asp_nodes_put(nodes, record->node[i]);

@@ -3,6 +3,7 @@
  * The object pool; see pool.h for its invariants.
  */
 #include "memory/pool.h"
+#include "memory/record.h"
 
 #include <aspace/aspace.h>
 
@@ -83,13 +84,12 @@ void asp_pool_destroy(struct asp_pool *pool)
 	asp_pool_init(pool, pool->object_size, pool->pages, pool->pages_ctx);
 }
 
-/* Blocks grow with the pool, so that there are few of them, up to a size that huge pages
- * serve well; a large request gets one block of its own. Untouched objects cost no memory
- * on a lazy system. */
+/* Each block doubles the pool, so that there are few of them, up to a size that huge pages
+ * serve well; a large request gets one block of its own. */
 bool asp_pool_grow(struct asp_pool *pool, size_t count)
 {
 	size_t need = count + pool->held - pool->available;
-	size_t size = pool->bytes_mapped < BLOCK_HUGE ? pool->bytes_mapped / 4 : 2 * BLOCK_HUGE;
+	size_t size = pool->bytes_mapped < BLOCK_HUGE ? pool->bytes_mapped : 2 * BLOCK_HUGE;
 	struct asp_block *block;
 
 	if (need > (SIZE_MAX / 2) / pool->object_size)
@@ -111,6 +111,7 @@ bool asp_pool_grow(struct asp_pool *pool, size_t count)
 	if (!pool->fresh)
 		pool->fresh = block;
 	pool->available += block->total;
+	pool->total += block->total;
 	pool->bytes_mapped += size;
 	return true;
 }
@@ -139,7 +140,6 @@ void *asp_pool_get_fresh(struct asp_pool *pool)
 	object = object_at(pool, block, block->used++);
 	asp_unpoison(object, pool->object_size);
 	pool->available--;
-	pool->in_use++;
 	return object;
 }
 
@@ -180,6 +180,7 @@ void asp_pool_trim(struct asp_pool *pool)
 		if (block->idle == block->total && block->total <= spare) {
 			spare -= block->total;
 			pool->available -= block->total;
+			pool->total -= block->total;
 			block->idle = SIZE_MAX;
 		}
 	}
@@ -208,12 +209,14 @@ void asp_pool_trim(struct asp_pool *pool)
 
 unsigned asp_pool_validate(const struct asp_pool *pool)
 {
-	size_t count = pool->ready.count;
 	struct asp_block *block;
+	size_t count = 0;
 	void *object;
 
 	for (block = pool->blocks; block; block = block->next)
 		count += block->total - block->used;
+	for (const struct aspace_record *record = pool->ready; record; record = record->next)
+		count += record->nodes;
 	for (object = pool->free; object; object = next_free(pool, object)) {
 		block = block_of(pool, object);
 		if (!block || (uintptr_t)object < (uintptr_t)block + BLOCK_HEAD ||

@@ -10,7 +10,7 @@
  * has just given back is the one most likely still in cache.
  *
  * Invariants (numbers for asp_pool_validate):
- *  P1  available == length of the free list + objects never handed out + ready.count
+ *  P1  available == length of the free list + objects never handed out + nodes in `ready`
  *  P2  every free object lies in a block of the pool, on an object boundary
  */
 #ifndef ASPACE_MEMORY_POOL_H
@@ -31,12 +31,12 @@ struct asp_pool {
 	void *free;       /* the first word of a free object is the next one */
 	size_t available; /* objects that get can hand out */
 	size_t held;      /* objects that reserve leaves alone: for work that must not fail later */
-	size_t in_use;
+	size_t total;     /* objects of all blocks */
 	size_t bytes_mapped;
 	struct asp_block *blocks;
 	struct asp_block *fresh; /* the block whose never-used part get cuts from */
-	/* memory/nodes.h: free objects in records, and where their records belong. */
-	struct aspace_record_list ready;
+	/* memory/nodes.h: records of free objects, and where the records belong. */
+	struct aspace_record *ready;
 	struct asp_pool *records;
 	const struct aspace_page_ops *pages;
 	void *pages_ctx;
@@ -94,7 +94,6 @@ static inline void *asp_pool_get(struct asp_pool *pool, size_t size)
 	pool->free = *(void **)object;
 	asp_pool_prefetch(pool->free, size);
 	pool->available--;
-	pool->in_use++;
 	return object;
 }
 
@@ -104,10 +103,15 @@ static inline void asp_pool_put(struct asp_pool *pool, void *object, size_t size
 	asp_poison(object, size);
 	pool->free = object;
 	pool->available++;
-	pool->in_use--;
 #ifdef ASPACE_TESTING
 	pool->promised++;
 #endif
+}
+
+/* How many objects are handed out. */
+static inline size_t asp_pool_in_use(const struct asp_pool *pool)
+{
+	return pool->total - pool->available;
 }
 
 /* Gives blocks without an object in use back. O(objects free). */

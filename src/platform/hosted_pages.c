@@ -39,7 +39,7 @@ void __asan_unpoison_memory_region(void const volatile *addr, size_t size);
 
 /* Small blocks will be used in full, and a page fault costs more than the page: all of them
  * are had at once. */
-#define POPULATE_MAX ((size_t)256 << 10)
+#define POPULATE_MAX ((size_t)1 << 20)
 
 static char *map_pages(size_t size)
 {
