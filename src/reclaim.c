@@ -21,15 +21,18 @@
 #include "memory/nodes.h"
 #include "space.h"
 
-/* Nodes per grace period. Fewer: more grace periods, each of which wakes the helper and
- * interrupts the readers' CPUs; more: nodes come back when they have left the cache. But
- * not more than a quarter of what may be garbage: the next batch grows while this one waits. */
-#define NODES_PER_GRACE ((size_t)1024)
+/* Nodes per grace period, in bytes. Fewer: more grace periods, each of which wakes the helper
+ * and interrupts the CPUs of readers and of the writer; more: nodes come back when they have
+ * left even the last of the caches. But not more than a quarter of what may be garbage: the
+ * next batch grows while this one waits. */
+#define BYTES_PER_GRACE ((uint64_t)2 << 20)
 
 static bool batch_is_full(const struct aspace *space)
 {
-	return space->retired.count >= NODES_PER_GRACE ||
-	       space->retired.count * sizeof(struct asp_node) > space->options.garbage_max / 4;
+	uint64_t quarter = space->options.garbage_max / 4;
+
+	return space->retired.count * sizeof(struct asp_node) >
+	       (quarter < BYTES_PER_GRACE ? quarter : BYTES_PER_GRACE);
 }
 
 /* Records looked at under one hold of snap_lock. */
