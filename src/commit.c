@@ -265,7 +265,8 @@ static void tell_truth(struct aspace_txn *txn)
 	asp_put_records(space, &txn->released);
 	asp_put_records(space, &txn->leaving);
 	asp_list_splice(&txn->clones_spare, &txn->clones_used);
-	asp_edit_begin(&txn->edit, &space->nodes, &space->records, txn->base, txn->base->birth + 1);
+	asp_edit_begin(&txn->edit, &space->lookup->edit, &space->nodes, &space->records, txn->base,
+		       txn->base->birth + 1);
 	for (unsigned i = 0; i < ASP_PHASES; i++) {
 		action = txn->actions[order_of_truth[i]].head;
 		for (; action; action = action->next) {

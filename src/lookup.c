@@ -5,9 +5,11 @@
 #define LOOKUP        asp_lookup_portable
 #define LOOKUP_NAME   "portable"
 #define LOOKUP_TARGET /* whatever the build is for */
+#define LOOKUP_WIDTH  16
 
 #include "tree/search.h"
-#define count_le asp_count_le
+#define count_le  asp_count_le
+#define inner_gap asp_inner_gap
 
 static inline unsigned not_less(const uint64_t *value, uint64_t least)
 {

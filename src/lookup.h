@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Lookups of addresses and of gaps, by the widest registers that the CPU has.
+ * Lookups of addresses and of gaps, and what updates do to whole nodes, by the widest registers
+ * that the CPU has.
  *
  * There is one set of functions for each kind of registers; a space picks one at its
  * creation. What the sets have in common is in lookup_body.h; what differs is how a node's
@@ -29,6 +30,7 @@ struct asp_lookup {
 	/* The lowest, or if `down` the highest, start that fits. False if nothing does. */
 	bool (*find_gap)(const struct asp_node *root, const struct asp_gap_query *query, bool down,
 			 uint64_t *start);
+	struct asp_edit_ops edit;
 };
 
 extern const struct asp_lookup asp_lookup_portable;

@@ -11,9 +11,17 @@
 #ifdef ASP_LOOKUP_X86
 #include <immintrin.h>
 
+#include "tree/search.h"
+
 #define LOOKUP        asp_lookup_avx2
 #define LOOKUP_NAME   "avx2"
 #define LOOKUP_TARGET __attribute__((target("avx2,popcnt")))
+#define LOOKUP_WIDTH  32
+
+LOOKUP_TARGET static inline __m256i load(const uint64_t *four)
+{
+	return _mm256_loadu_si256((const __m256i *)(const void *)four);
+}
 
 LOOKUP_TARGET static inline __m256i keys_above(const uint64_t *key, __m256i bias, __m256i a)
 {
@@ -74,6 +82,31 @@ LOOKUP_TARGET static inline unsigned differ_by(const uint64_t *above, const uint
 		bits |= less(_mm256_xor_si256(_mm256_sub_epi64(a, b), bias), l) << i;
 	}
 	return ~bits & 0xffff;
+}
+
+LOOKUP_TARGET static inline __m256i greater_of(__m256i a, __m256i b)
+{
+	return _mm256_blendv_epi8(b, a, _mm256_cmpgt_epi64(a, b));
+}
+
+/* Of `first`, one more word is read than is compared, as above. */
+LOOKUP_TARGET static uint64_t inner_gap(const struct asp_node *node)
+{
+	const uint64_t *used = asp_used_mask(node->count), *last = node->inner.last;
+	__m256i bias = _mm256_set1_epi64x(INT64_MIN), greatest = bias;
+	uint64_t four[4];
+
+	for (unsigned i = 0; i < ASP_INNER_MAX; i += 4) {
+		__m256i inside = _mm256_and_si256(load(node->inner.gap + i), load(used + i));
+		__m256i between = _mm256_and_si256(
+			_mm256_sub_epi64(load(node->inner.first + i + 1), load(last + i)),
+			load(used + i + 1));
+
+		greatest = greater_of(greatest, _mm256_xor_si256(inside, bias));
+		greatest = greater_of(greatest, _mm256_xor_si256(between, bias));
+	}
+	_mm256_storeu_si256((__m256i *)(void *)four, _mm256_xor_si256(greatest, bias));
+	return asp_greater(asp_greater(four[0], four[1]), asp_greater(four[2], four[3]));
 }
 
 #include "lookup_body.h"

@@ -5,11 +5,13 @@
  *   LOOKUP          the set's name, asp_lookup_...
  *   LOOKUP_NAME     the same as a string
  *   LOOKUP_TARGET   the attribute by which the compiler may use its registers
+ *   LOOKUP_WIDTH    how many bytes they have
  *   static unsigned count_le(const uint64_t *key, unsigned total, uint64_t address)
  *                   how many keys are at most the address, which is below ASP_NO_KEY;
  *                   total: ASP_LEAF_MAX or ASP_INNER_MAX
  *   not_less(), differ_by()
  *                   see tree/gap_body.h
+ *   inner_gap()     see tree/edit_body.h
  *
  * Loads of nodes are plain: the root was read with acquire, and nothing below it is written
  * after publication.
@@ -207,6 +209,7 @@ LOOKUP_TARGET static size_t find_many(const struct asp_node *root,
 	return found;
 }
 
+#include "tree/edit_body.h"
 #include "tree/gap_body.h"
 
 const struct asp_lookup LOOKUP = {
@@ -215,4 +218,5 @@ const struct asp_lookup LOOKUP = {
 	.find_in = find_in,
 	.find_many = find_many,
 	.find_gap = find_gap,
+	.edit = {search_finger, copy_node, inner_gap},
 };

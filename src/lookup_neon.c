@@ -8,9 +8,12 @@
 #ifdef ASP_LOOKUP_NEON
 #include <arm_neon.h>
 
+#include "tree/search.h"
+
 #define LOOKUP        asp_lookup_neon
 #define LOOKUP_NAME   "neon"
 #define LOOKUP_TARGET /* every CPU that this build is for has it */
+#define LOOKUP_WIDTH  16
 
 static inline unsigned count_le(const uint64_t *key, unsigned total, uint64_t address)
 {
@@ -49,6 +52,8 @@ static inline unsigned differ_by(const uint64_t *above, const uint64_t *below, u
 		vst1q_u64(between + i, vsubq_u64(vld1q_u64(above + i), vld1q_u64(below + i)));
 	return not_less(between, least);
 }
+
+#define inner_gap asp_inner_gap
 
 #include "lookup_body.h"
 #endif

@@ -25,7 +25,8 @@ void asp_txn_begin(struct aspace *space)
 	txn->base = base;
 	txn->busy = txn->leaving_in_way = false;
 	txn->action_count = txn->insertions = 0;
-	asp_edit_begin(&txn->edit, &space->nodes, &space->records, base, base->birth + 1);
+	asp_edit_begin(&txn->edit, &space->lookup->edit, &space->nodes, &space->records, base,
+		       base->birth + 1);
 	asp_hold_back(space);
 }
 

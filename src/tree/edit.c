@@ -20,29 +20,36 @@
 
 /* ---- Nodes ---------------------------------------------------------------- */
 
-static void retire(struct asp_edit *edit, struct asp_node *node)
+static __attribute__((noinline)) struct aspace_record *add_record(struct asp_edit *edit)
+{
+	struct aspace_record *record = asp_pool_get(edit->records, sizeof(*record));
+
+	record->retired = edit->stamp;
+	record->nodes = 0;
+	asp_list_push(&edit->retired, record);
+	edit->retired.count--; /* which is of nodes */
+	return record;
+}
+
+static inline void retire(struct asp_edit *edit, struct asp_node *node)
 {
 	struct aspace_record *record = edit->retired.tail;
 
-	if (!record || record->nodes == ASP_RECORD_NODES) {
-		record = asp_pool_get(edit->records, sizeof(*record));
-		record->retired = edit->stamp;
-		record->nodes = 0;
-		asp_list_push(&edit->retired, record);
-		edit->retired.count--;
-	}
+	if (!record || record->nodes == ASP_RECORD_NODES)
+		record = add_record(edit);
 	record->node[record->nodes++] = node;
 	edit->retired.count++;
 }
 
 static void pad_keys(struct asp_node *node, unsigned from, unsigned to)
 {
-	if (node->level) {
-		for (unsigned i = from; i < to; i++)
+	/* The empty assembly keeps the compiler from calling memset(): mostly it is one key. */
+	for (unsigned i = from; i < to; i++) {
+		if (node->level)
 			node->inner.first[i] = node->inner.last[i] = ASP_NO_KEY;
-	} else {
-		for (unsigned i = from; i < to; i++)
+		else
 			node->leaf.start[i] = ASP_NO_KEY;
+		__asm__("" : "+r"(i));
 	}
 }
 
@@ -84,16 +91,11 @@ static void drop_node(struct asp_edit *edit, struct asp_node *node)
 static struct asp_node *own(struct asp_edit *edit, struct asp_node **ref)
 {
 	struct asp_node *node = *ref, *copy;
-	size_t size;
 
 	if (node->birth == edit->stamp)
 		return node;
 	copy = asp_nodes_get(edit->nodes);
-	/* By the C library, which knows the widest registers: the compiler would do it in
-	 * line with the narrowest. */
-	size = sizeof(*copy);
-	__asm__("" : "+r"(size));
-	__builtin_memcpy(copy, node, size);
+	edit->ops->copy(copy, node);
 	copy->birth = edit->stamp;
 	retire(edit, node);
 	*ref = copy;
@@ -140,59 +142,37 @@ static void open_entry(struct asp_node *node, unsigned at)
 	node->count++;
 }
 
-static inline uint64_t greater(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
-}
-
-/* used_mask(count)[i]: ones for i < count, else zeros. */
-static inline const uint64_t *used_mask(unsigned count)
-{
-#define ONES UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX
-	static const uint64_t masks[32] = {ONES, ONES, ONES, ONES};
-#undef ONES
-
-	_Static_assert(ASP_LEAF_MAX <= 16 && ASP_INNER_MAX <= 16, "enough of them");
-	return masks + 16 - count;
-}
-
-/* The greatest gap between two entries. Goes over all of them, used or not, so that no branch
- * depends on how many are: those that are not used count as no gap. Two functions, because in
- * one the compiler would load what both need and then have no registers left. */
+/* The greatest gap between two areas of a leaf; see asp_inner_gap(). Not inlined: the compiler
+ * would load what both need and then have no registers left. */
 static __attribute__((noinline)) uint64_t leaf_gap(const struct asp_node *leaf)
 {
-	const uint64_t *used = used_mask(leaf->count);
+	const uint64_t *used = asp_used_mask(leaf->count);
 	uint64_t gap = 0;
 
 #pragma GCC unroll 16
 	for (unsigned i = 1; i < ASP_LEAF_MAX; i++)
-		gap = greater(gap, (leaf->leaf.start[i] - leaf->leaf.slot[i - 1].end) & used[i]);
+		gap = asp_greater(gap,
+				  (leaf->leaf.start[i] - leaf->leaf.slot[i - 1].end) & used[i]);
 	return gap;
 }
 
-/* Two maxima, so that one need not wait for the other. */
-static __attribute__((noinline)) uint64_t inner_gap(const struct asp_node *node)
-{
-	const uint64_t *used = used_mask(node->count);
-	uint64_t between = 0, inside = node->inner.gap[0];
-
-#pragma GCC unroll 16
-	for (unsigned i = 1; i < ASP_INNER_MAX; i++) {
-		inside = greater(inside, node->inner.gap[i] & used[i]);
-		between = greater(between,
-				  (node->inner.first[i] - node->inner.last[i - 1]) & used[i]);
-	}
-	return greater(inside, between);
-}
-
-struct asp_bounds asp_node_bounds(const struct asp_node *node)
+static struct asp_bounds bounds_with(const struct asp_node *node, uint64_t gap)
 {
 	unsigned last = node->count - 1u;
 
 	if (node->level)
-		return (struct asp_bounds){node->inner.first[0], node->inner.last[last],
-					   inner_gap(node)};
-	return (struct asp_bounds){node->leaf.start[0], node->leaf.slot[last].end, leaf_gap(node)};
+		return (struct asp_bounds){node->inner.first[0], node->inner.last[last], gap};
+	return (struct asp_bounds){node->leaf.start[0], node->leaf.slot[last].end, gap};
+}
+
+struct asp_bounds asp_node_bounds(const struct asp_node *node)
+{
+	return bounds_with(node, node->level ? asp_inner_gap(node) : leaf_gap(node));
+}
+
+static struct asp_bounds bounds_of(const struct asp_edit *edit, const struct asp_node *node)
+{
+	return bounds_with(node, node->level ? edit->ops->inner_gap(node) : leaf_gap(node));
 }
 
 /* Says of child i what is true of it. False if that was said already. */
@@ -208,9 +188,9 @@ static bool set_bounds(struct asp_node *node, unsigned i, const struct asp_bound
 }
 
 /* Computed anew from the child rather than adjusted: nothing to get out of step. */
-static void refresh(struct asp_node *node, unsigned i)
+static void refresh(const struct asp_edit *edit, struct asp_node *node, unsigned i)
 {
-	struct asp_bounds bounds = asp_node_bounds(node->inner.child[i]);
+	struct asp_bounds bounds = bounds_of(edit, node->inner.child[i]);
 
 	set_bounds(node, i, &bounds);
 }
@@ -221,27 +201,21 @@ static uint64_t gap_around(const struct asp_node *node, unsigned i)
 	uint64_t gap = node->inner.gap[i];
 
 	if (i)
-		gap = greater(gap, node->inner.first[i] - node->inner.last[i - 1]);
+		gap = asp_greater(gap, node->inner.first[i] - node->inner.last[i - 1]);
 	if (i + 1u < node->count)
-		gap = greater(gap, node->inner.first[i + 1] - node->inner.last[i]);
+		gap = asp_greater(gap, node->inner.first[i + 1] - node->inner.last[i]);
 	return gap;
 }
 
-/* The bounds of an inner node of which child i alone has changed, whose greatest gap was
- * `gap` and that around the child `around`. All other gaps are at most `gap`, and one of them
- * is if the child's was less; so only where the greatest one has shrunk must all be compared. */
-static struct asp_bounds bounds_after(const struct asp_node *node, unsigned i, uint64_t gap,
-				      uint64_t around)
+/* The bounds of a node whose greatest gap was `gap`, after a change of some of its gaps: the
+ * greatest of them was `before` and is `after`. The others are at most `gap`, and one of them
+ * is if `before` is less; so only where the greatest one has shrunk must all be compared. */
+static struct asp_bounds bounds_after(const struct asp_edit *edit, const struct asp_node *node,
+				      uint64_t gap, uint64_t before, uint64_t after)
 {
-	uint64_t now = gap_around(node, i);
-
-	if (now < gap && around == gap)
-		return asp_node_bounds(node);
-	return (struct asp_bounds){
-		.first = node->inner.first[0],
-		.last = node->inner.last[node->count - 1],
-		.gap = greater(now, gap),
-	};
+	if (after < gap && before >= gap)
+		return bounds_of(edit, node);
+	return bounds_with(node, asp_greater(after, gap));
 }
 
 /* ---- The finger ----------------------------------------------------------- */
@@ -250,38 +224,6 @@ static void lift_finger(struct asp_edit *edit)
 {
 	edit->finger.from = edit->finger.to = 0;
 	edit->finger.at = ASP_NO_KEY;
-}
-
-/* Up to where a search still ends in the finger's leaf, which is new or has changed. */
-static void set_reach(struct asp_finger *finger)
-{
-	const struct asp_node *leaf = finger->node[0];
-
-	finger->at = ASP_NO_KEY;
-	finger->to = finger->spine ? ASP_NO_KEY : leaf->leaf.slot[leaf->count - 1].end;
-}
-
-static void put_finger(struct asp_edit *edit, uint64_t address)
-{
-	struct asp_finger *finger = &edit->finger;
-	struct asp_node *node = edit->root;
-
-	finger->from = 0;
-	finger->spine = true;
-	for (unsigned level = node->level; level; level--) {
-		unsigned i = asp_inner_count_ended(node, address);
-
-		if (i >= node->count)
-			i = node->count - 1u;
-		if (i)
-			finger->from = node->inner.last[i - 1];
-		finger->spine &= i + 1 == node->count;
-		finger->node[level] = node;
-		finger->index[level] = (uint8_t)i;
-		node = node->inner.child[i];
-	}
-	finger->node[0] = node;
-	set_reach(finger);
 }
 
 #ifdef ASPACE_TESTING
@@ -313,12 +255,8 @@ bool asp_edit_seek(struct asp_edit *edit, struct asp_cursor *cursor, uint64_t ad
 		*cursor = (struct asp_cursor){edit->root, NULL, 0};
 		return false;
 	}
-	if (address != finger->at) {
-		if (address < finger->from || address >= finger->to)
-			put_finger(edit, address);
-		finger->slot = asp_leaf_first_above(finger->node[0], address);
-		finger->at = address;
-	}
+	if (address != finger->at)
+		edit->ops->search(edit, address);
 	leaf = finger->node[0];
 	found = finger->slot < leaf->count;
 	*cursor = (struct asp_cursor){edit->root, found ? leaf : NULL, (int)finger->slot};
@@ -351,40 +289,46 @@ static struct asp_node *own_path(struct asp_edit *edit)
 	return finger->node[0] = own(edit, ref);
 }
 
-/* The finger's leaf has changed: so has what is said of it above. */
-static void refresh_path(struct asp_edit *edit)
+/* What is said of the finger's node of this level, one below the root's at most. */
+static uint64_t gap_said(const struct asp_finger *finger, unsigned level)
+{
+	return finger->node[level + 1]->inner.gap[finger->index[level + 1]];
+}
+
+/* The finger's leaf has changed: so has what is said of it above. The greatest of the gaps
+ * that are gone was `before` (or less), that of the new ones is `after`. */
+static void refresh_path(struct asp_edit *edit, uint64_t before, uint64_t after)
 {
 	struct asp_finger *finger = &edit->finger;
 	unsigned top = edit->root->level;
 	struct asp_bounds bounds;
 
 	if (top)
-		bounds = asp_node_bounds(finger->node[0]);
+		bounds = bounds_after(edit, finger->node[0], gap_said(finger, 0), before, after);
 	for (unsigned level = 1; level <= top; level++) {
 		struct asp_node *node = finger->node[level];
 		unsigned i = finger->index[level];
-		uint64_t around = gap_around(node, i);
 
+		before = gap_around(node, i);
 		if (!set_bounds(node, i, &bounds))
 			break;
 		if (level < top)
-			bounds = bounds_after(
-				node, i,
-				finger->node[level + 1]->inner.gap[finger->index[level + 1]],
-				around);
+			bounds = bounds_after(edit, node, gap_said(finger, level), before,
+					      gap_around(node, i));
 	}
 	if (finger->node[0]->count)
-		set_reach(finger);
+		asp_finger_set_reach(finger);
 	else
 		lift_finger(edit);
 }
 
 /* ---- The life of an edit -------------------------------------------------- */
 
-void asp_edit_begin(struct asp_edit *edit, struct asp_pool *nodes, struct asp_pool *records,
-		    struct asp_node *base, uint64_t stamp)
+void asp_edit_begin(struct asp_edit *edit, const struct asp_edit_ops *ops, struct asp_pool *nodes,
+		    struct asp_pool *records, struct asp_node *base, uint64_t stamp)
 {
 	/* One by one: most of the finger need not be anything. */
+	edit->ops = ops;
 	edit->nodes = nodes;
 	edit->records = records;
 	edit->root = base;
@@ -494,7 +438,7 @@ static struct asp_node *insert_child(struct asp_edit *edit, struct asp_node *nod
 		right = split(edit, node, spine, &into, &at);
 	open_entry(into, at);
 	into->inner.child[at] = child;
-	refresh(into, at);
+	refresh(edit, into, at);
 	return right;
 }
 
@@ -503,20 +447,26 @@ void asp_edit_insert(struct asp_edit *edit, const struct aspace_area *area)
 	struct asp_finger *finger = &edit->finger;
 	struct asp_cursor cursor;
 	struct asp_node *leaf, *right, *root;
+	uint64_t gap, below, above;
+	unsigned at;
 
 	count_area(edit, area->flags, 1);
 	asp_edit_seek(edit, &cursor, area->start.value);
 	leaf = own_path(edit);
-	right = insert_area(edit, leaf, finger->slot, area, finger->spine);
+	at = finger->slot;
+	below = at ? area->start.value - leaf->leaf.slot[at - 1].end : 0;
+	above = at < leaf->count ? leaf->leaf.start[at] - area->end.value : 0;
+	gap = at && at < leaf->count ? leaf->leaf.start[at] - leaf->leaf.slot[at - 1].end : 0;
+	right = insert_area(edit, leaf, at, area, finger->spine);
 	if (!right) {
-		refresh_path(edit);
+		refresh_path(edit, gap, asp_greater(below, above));
 		return;
 	}
 	for (unsigned level = 1; level <= edit->root->level; level++) {
 		struct asp_node *node = finger->node[level];
 		unsigned i = finger->index[level];
 
-		refresh(node, i);
+		refresh(edit, node, i);
 		if (right)
 			right = insert_child(edit, node, i + 1, right, finger->spine);
 	}
@@ -525,8 +475,8 @@ void asp_edit_insert(struct asp_edit *edit, const struct aspace_area *area)
 		root->count = 2;
 		root->inner.child[0] = edit->root;
 		root->inner.child[1] = right;
-		refresh(root, 0);
-		refresh(root, 1);
+		refresh(edit, root, 0);
+		refresh(edit, root, 1);
 		edit->root = root;
 	}
 	lift_finger(edit);
@@ -534,15 +484,25 @@ void asp_edit_insert(struct asp_edit *edit, const struct aspace_area *area)
 
 /* ---- Update --------------------------------------------------------------- */
 
+/* The gap between an area that ends there and the next of its leaf. */
+static uint64_t gap_behind(const struct asp_node *leaf, unsigned at, uint64_t end)
+{
+	return at + 1u < leaf->count ? leaf->leaf.start[at + 1] - end : 0;
+}
+
 void asp_edit_update(struct asp_edit *edit, uint64_t start, uint64_t end, uint64_t flags,
 		     void *user)
 {
 	struct asp_cursor cursor;
+	struct asp_node *leaf;
 	struct asp_slot *slot;
 	uint64_t old_end;
+	unsigned at;
 
 	asp_edit_seek(edit, &cursor, start);
-	slot = &own_path(edit)->leaf.slot[edit->finger.slot];
+	leaf = own_path(edit);
+	at = edit->finger.slot;
+	slot = &leaf->leaf.slot[at];
 	if ((slot->flags ^ flags) & ASP_FLAG_LEAVING) {
 		count_area(edit, slot->flags, -1);
 		count_area(edit, flags, 1);
@@ -552,7 +512,7 @@ void asp_edit_update(struct asp_edit *edit, uint64_t start, uint64_t end, uint64
 	slot->flags = flags;
 	slot->user = user;
 	if (end != old_end)
-		refresh_path(edit);
+		refresh_path(edit, gap_behind(leaf, at, old_end), gap_behind(leaf, at, end));
 }
 
 /* ---- Remove --------------------------------------------------------------- */
@@ -623,15 +583,15 @@ static void rebalance(struct asp_edit *edit, struct asp_node *node, unsigned i)
 			drop_node(edit, right);
 			cut_entries(node, at + 1, at + 2);
 			mend_children(edit, left);
-			refresh(node, at);
+			refresh(edit, node, at);
 			i = at;
 		} else {
 			right = own(edit, &node->inner.child[at + 1]);
 			share_entries(left, right);
 			mend_children(edit, left);
 			mend_children(edit, right);
-			refresh(node, at);
-			refresh(node, at + 1);
+			refresh(edit, node, at);
+			refresh(edit, node, at + 1);
 		}
 	}
 }
@@ -671,7 +631,7 @@ static void remove_below(struct asp_edit *edit, struct asp_node **ref, uint64_t 
 			drop_node(edit, node->inner.child[i]);
 			continue;
 		}
-		refresh(node, i);
+		refresh(edit, node, i);
 		move_entries(node, kept++, node, i, 1);
 	}
 	cut_entries(node, kept, to > kept ? to : kept);
@@ -716,6 +676,7 @@ static bool remove_in_leaf(struct asp_edit *edit, uint64_t lo, uint64_t hi)
 	struct asp_cursor cursor;
 	struct asp_node *leaf;
 	unsigned from, to;
+	uint64_t after = 0;
 
 	asp_edit_seek(edit, &cursor, lo);
 	leaf = finger->node[0];
@@ -731,7 +692,10 @@ static bool remove_in_leaf(struct asp_edit *edit, uint64_t lo, uint64_t hi)
 	for (unsigned i = from; i < to; i++)
 		count_area(edit, leaf->leaf.slot[i].flags, -1);
 	cut_entries(leaf, from, to);
-	refresh_path(edit);
+	/* Between two that are left, one gap has swallowed the others. */
+	if (from && from < leaf->count)
+		after = leaf->leaf.start[from] - leaf->leaf.slot[from - 1].end;
+	refresh_path(edit, UINT64_MAX, after);
 	return true;
 }
 

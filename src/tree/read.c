@@ -93,16 +93,3 @@ bool asp_cursor_prev(struct asp_cursor *cursor)
 	}
 	return asp_cursor_seek_below(cursor, cursor->root, asp_cursor_start(cursor));
 }
-
-struct aspace_area asp_cursor_area(const struct asp_cursor *cursor)
-{
-	const struct asp_slot *slot = asp_cursor_slot(cursor);
-
-	return (struct aspace_area){
-		.start = {asp_cursor_start(cursor)},
-		.end = {slot->end},
-		.flags = slot->flags,
-		.backend = slot->backend,
-		.user = slot->user,
-	};
-}

@@ -60,4 +60,37 @@ static inline unsigned asp_leaf_first_above(const struct asp_node *leaf, uint64_
 	return at - (at && leaf->leaf.slot[at - 1].end > address);
 }
 
+static inline uint64_t asp_greater(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* asp_used_mask(count)[i]: ones for i < count, else zeros. */
+static inline const uint64_t *asp_used_mask(unsigned count)
+{
+#define ONES UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX
+	static const uint64_t masks[32] = {ONES, ONES, ONES, ONES};
+#undef ONES
+
+	_Static_assert(ASP_LEAF_MAX <= 16 && ASP_INNER_MAX <= 16, "enough of them");
+	return masks + 16 - count;
+}
+
+/* The greatest gap between two children of an inner node, or inside one. Goes over all of
+ * them, used or not, so that no branch depends on how many are: those that are not used count
+ * as no gap. Two maxima, so that one need not wait for the other. */
+static inline uint64_t asp_inner_gap(const struct asp_node *node)
+{
+	const uint64_t *used = asp_used_mask(node->count);
+	uint64_t between = 0, inside = node->inner.gap[0];
+
+#pragma GCC unroll 16
+	for (unsigned i = 1; i < ASP_INNER_MAX; i++) {
+		inside = asp_greater(inside, node->inner.gap[i] & used[i]);
+		between = asp_greater(between,
+				      (node->inner.first[i] - node->inner.last[i - 1]) & used[i]);
+	}
+	return asp_greater(inside, between);
+}
+
 #endif

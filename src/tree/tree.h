@@ -48,7 +48,18 @@ static inline const struct asp_slot *asp_cursor_slot(const struct asp_cursor *cu
 }
 
 /* The area at the cursor, the library's own flag bits included. */
-struct aspace_area asp_cursor_area(const struct asp_cursor *cursor);
+static inline struct aspace_area asp_cursor_area(const struct asp_cursor *cursor)
+{
+	const struct asp_slot *slot = asp_cursor_slot(cursor);
+
+	return (struct aspace_area){
+		.start = {asp_cursor_start(cursor)},
+		.end = {slot->end},
+		.flags = slot->flags,
+		.backend = slot->backend,
+		.user = slot->user,
+	};
+}
 
 /* A gap search whose arguments have been checked: all of [lo, hi) lies in the
  * limits of the space, size > 0, align a power of two. */
@@ -99,7 +110,28 @@ struct asp_finger {
 	struct asp_node *node[ASP_HEIGHT_MAX];
 };
 
+/* Up to where a search still ends in the finger's leaf, which is new or has changed. */
+static inline void asp_finger_set_reach(struct asp_finger *finger)
+{
+	const struct asp_node *leaf = finger->node[0];
+
+	finger->at = ASP_NO_KEY;
+	finger->to = finger->spine ? ASP_NO_KEY : leaf->leaf.slot[leaf->count - 1].end;
+}
+
+struct asp_edit;
+
+/* What is done to whole nodes, by the widest registers that the CPU has (edit_body.h). */
+struct asp_edit_ops {
+	/* Puts the finger where the address is. */
+	void (*search)(struct asp_edit *edit, uint64_t address);
+	void (*copy)(struct asp_node *to, const struct asp_node *from);
+	/* asp_inner_gap() */
+	uint64_t (*inner_gap)(const struct asp_node *node);
+};
+
 struct asp_edit {
+	const struct asp_edit_ops *ops;
 	struct asp_pool *nodes;
 	struct asp_pool *records;
 	struct asp_node *root;
@@ -115,8 +147,8 @@ struct asp_edit {
 void asp_node_init_leaf(struct asp_node *node, uint64_t birth);
 
 /* Start from a published root; the tree will be version `stamp`. */
-void asp_edit_begin(struct asp_edit *edit, struct asp_pool *nodes, struct asp_pool *records,
-		    struct asp_node *base, uint64_t stamp);
+void asp_edit_begin(struct asp_edit *edit, const struct asp_edit_ops *ops, struct asp_pool *nodes,
+		    struct asp_pool *records, struct asp_node *base, uint64_t stamp);
 
 /* Give all private nodes and records back; the base is as it was. */
 void asp_edit_discard(struct asp_edit *edit);

@@ -21,6 +21,7 @@
 
 #include "last_hit.h"
 #include "space.h"
+#include "tree/search.h"
 
 static const char *const names[] = {"portable", "avx2", "avx512", "neon"};
 
@@ -145,6 +146,51 @@ static void compare(struct aspace *space, const struct asp_lookup *set)
 	assert_int_equal(aspace_find_many(space, asked, 0, NULL), 0);
 }
 
+/* Takes areas out by the set's searches, copies and comparisons of gaps, and puts them back.
+ * What is said of each node is then compared with what it holds, without the set (T4). */
+static void edit(struct aspace *space, const struct asp_lookup *set)
+{
+	space->lookup = set;
+	for (unsigned n = 0; areas && n < 600; n++) {
+		const struct aspace_area *area = &model[draw() % areas];
+		struct aspace_range range = {area->start, area->end};
+
+		assert_int_equal(aspace_unmap(space, range, 0), ASPACE_OK);
+		if (n % 8 == 0 || areas < 200)
+			assert_int_equal(aspace_validate(space, NULL, 0), ASPACE_OK);
+		map(space, area->start.value, area->end.value, area->flags);
+		if (n % 8 == 0 || areas < 200)
+			assert_int_equal(aspace_validate(space, NULL, 0), ASPACE_OK);
+	}
+}
+
+/* The greatest gap at each place where one can be, in nodes of each size. */
+static void compare_gaps(const struct asp_lookup *set)
+{
+	static const uint64_t steps[] = {1, UINT64_C(1) << 62, (UINT64_C(1) << 63) + 5};
+	struct asp_node node, copy;
+
+	for (unsigned n = 0; n < ASP_INNER_MAX * ASP_INNER_MAX * 2 * 3; n++) {
+		unsigned count = 1 + n % ASP_INNER_MAX, at = n / ASP_INNER_MAX % ASP_INNER_MAX;
+		bool inside = n / ASP_INNER_MAX / ASP_INNER_MAX % 2;
+		uint64_t step = steps[n / ASP_INNER_MAX / ASP_INNER_MAX / 2], address = 1;
+
+		memset(&node, 0xff, sizeof(node));
+		node.level = 1;
+		node.count = (uint16_t)count;
+		for (unsigned i = 0; i < count; i++) {
+			address += i && i == at && !inside ? step + 9 : draw() % 9;
+			node.inner.first[i] = address;
+			node.inner.gap[i] = i == at && inside ? step + 9 : draw() % 9;
+			address += 10;
+			node.inner.last[i] = address;
+		}
+		assert_int_equal(set->edit.inner_gap(&node), asp_inner_gap(&node));
+		set->edit.copy(&copy, &node);
+		assert_memory_equal(&copy, &node, sizeof(node));
+	}
+}
+
 static void test_sets(void **state)
 {
 	static const size_t counts[] = {0, 1, 2, 13, 14, 15, 100, 1000, AREAS_MAX};
@@ -161,10 +207,13 @@ static void test_sets(void **state)
 		}
 		assert_string_equal(set->name, names[n]);
 		tried++;
+		compare_gaps(set);
 		for (size_t i = 0; i < 2 * sizeof(counts) / sizeof(counts[0]); i++) {
 			struct aspace *space = make_space(0);
 
 			fill(space, counts[i / 2], i % 2);
+			compare(space, set);
+			edit(space, set);
 			compare(space, set);
 			assert_int_equal(aspace_validate(space, NULL, 0), ASPACE_OK);
 			assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
