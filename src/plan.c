@@ -472,18 +472,22 @@ bool asp_plan_reserve_scattered(struct aspace_txn *txn, size_t areas)
 	return asp_edit_reserve(&txn->edit, &need);
 }
 
-/* The edit is done: merge, or, in an open transaction, note where to look at commit. */
-static void finish(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
+/* The edit is done: merge if there may be equal neighbours, or, in an open transaction, note
+ * what is to be done at commit. */
+static void finish(struct aspace_txn *txn, uint64_t lo, uint64_t hi, bool marks, bool merges)
 {
 	struct aspace_record *record;
 
 	if (!txn->open) {
-		asp_plan_merge(txn, lo, hi);
+		if (merges)
+			asp_plan_merge(txn, lo, hi);
 		return;
 	}
 	record = asp_pool_get(&txn->space->records, sizeof(*record));
 	record->lo = lo;
 	record->hi = hi;
+	record->marks = marks;
+	record->merges = merges;
 	asp_list_push(&txn->touched, record);
 }
 
@@ -593,8 +597,7 @@ enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range rang
 	if (obstacles.count)
 		asp_plan_cut(txn, lo, hi);
 	asp_edit_insert(&txn->edit, &area);
-	if (txn->open || obstacles.touches || obstacles.count)
-		finish(txn, lo, hi);
+	finish(txn, lo, hi, true, obstacles.touches || obstacles.count);
 	return ASPACE_OK;
 }
 
@@ -666,8 +669,8 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 	} else {
 		asp_plan_cut(txn, range.start.value, range.end.value);
 	}
-	if (txn->open)
-		finish(txn, range.start.value, range.end.value);
+	/* What is left has the neighbours that it had, or none. */
+	finish(txn, range.start.value, range.end.value, grace, false);
 	return ASPACE_OK;
 }
 
@@ -754,7 +757,7 @@ enum aspace_status asp_plan_protect(struct aspace_txn *txn, struct aspace_range 
 						   action->change.new_flags |
 							   (pieces.area.flags & ASP_FLAG_FRESH));
 			}
-			finish(txn, range.start.value, range.end.value);
+			finish(txn, range.start.value, range.end.value, false, true);
 		}
 	}
 	/* An open transaction works its actions out anew at commit. */

@@ -71,6 +71,8 @@ static void sort_touched(struct aspace_txn *txn)
 		if (txn->touched.tail && txn->touched.tail->hi > record->lo) {
 			if (txn->touched.tail->hi < record->hi)
 				txn->touched.tail->hi = record->hi;
+			txn->touched.tail->marks |= record->marks;
+			txn->touched.tail->merges |= record->merges;
 			asp_pool_put(&txn->space->records, record, sizeof(*record));
 		} else {
 			asp_list_push(&txn->touched, record);
@@ -209,12 +211,14 @@ static uint64_t add_stretch(struct aspace_txn *txn, struct look *old, struct loo
 	return to;
 }
 
-static enum aspace_status add_actions(struct aspace_txn *txn)
+/* Counts the areas of the private tree in the touched ranges, and two neighbours of each. */
+static enum aspace_status add_actions(struct aspace_txn *txn, size_t *areas)
 {
 	struct look old = {.root = txn->base}, new = {.root = txn->edit.root};
 
 	for (struct aspace_record *range = txn->touched.head; range; range = range->next) {
-		for (uint64_t at = range->lo; at < range->hi;) {
+		*areas += 2;
+		for (uint64_t at = range->lo; at < range->hi; ++*areas) {
 			at = add_stretch(txn, &old, &new, at, range->hi);
 			if (!at)
 				return ASPACE_NO_MEMORY;
@@ -227,61 +231,56 @@ static enum aspace_status add_actions(struct aspace_txn *txn)
  * it was unmapped leaves as its backend knows it. */
 static uint64_t settled_flags(const struct aspace_txn *txn, const struct aspace_area *area)
 {
-	struct look old = {.root = txn->base};
+	struct asp_cursor old;
 
 	if (!(area->flags & ASP_FLAG_LEAVING))
 		return area->flags & ~ASP_FLAG_FRESH;
-	look_at(&old, area->start.value);
-	return covers(&old, area->start.value) ? old.area.flags | ASP_FLAG_LEAVING : area->flags;
-}
-
-/* Areas of the private tree in the touched ranges, and their neighbours. */
-static size_t count_areas(struct aspace_txn *txn)
-{
-	size_t areas = 0;
-
-	for (struct aspace_record *range = txn->touched.head; range; range = range->next) {
-		struct asp_cursor cursor;
-		bool more = asp_edit_seek(&txn->edit, &cursor, range->lo);
-
-		for (areas += 2; more && asp_cursor_start(&cursor) < range->hi; areas++)
-			more = asp_cursor_next(&cursor);
-	}
-	return areas;
+	if (!asp_cursor_seek(&old, txn->base, area->start.value) ||
+	    asp_cursor_start(&old) > area->start.value)
+		return area->flags;
+	return asp_cursor_slot(&old)->flags | ASP_FLAG_LEAVING;
 }
 
 /* Makes the private tree publishable: no marks, no equal neighbours. Each touched range may
  * be on a path of its own; merging goes beyond it, into leaves that are not ours yet. */
-static enum aspace_status clear_marks(struct aspace_txn *txn)
+static void clear_marks(struct aspace_txn *txn)
 {
-	if (!asp_plan_reserve_scattered(txn, count_areas(txn)))
-		return ASPACE_NO_MEMORY;
 	for (struct aspace_record *range = txn->touched.head; range; range = range->next) {
 		struct asp_cursor cursor;
-		bool more = asp_edit_seek(&txn->edit, &cursor, range->lo);
+		struct aspace_area area;
 
-		while (more && asp_cursor_start(&cursor) < range->hi) {
-			struct aspace_area area = asp_cursor_area(&cursor);
-			uint64_t flags = settled_flags(txn, &area);
+		for (uint64_t at = range->lo; range->marks && at < range->hi; at = area.end.value) {
+			uint64_t flags;
 
+			if (!asp_edit_seek(&txn->edit, &cursor, at) ||
+			    asp_cursor_start(&cursor) >= range->hi)
+				break;
+			area = asp_cursor_area(&cursor);
+			flags = settled_flags(txn, &area);
 			if (flags != area.flags)
 				asp_edit_update(&txn->edit, area.start.value, area.end.value, flags,
 						area.user);
-			more = asp_edit_seek(&txn->edit, &cursor, area.end.value);
 		}
 	}
-	for (struct aspace_record *range = txn->touched.head; range; range = range->next)
-		asp_plan_merge(txn, range->lo, range->hi);
-	return ASPACE_OK;
+	for (struct aspace_record *range = txn->touched.head; range; range = range->next) {
+		if (range->merges)
+			asp_plan_merge(txn, range->lo, range->hi);
+	}
 }
 
 enum aspace_status asp_txn_settle(struct aspace_txn *txn)
 {
 	enum aspace_status status;
+	size_t areas = 0;
 
 	sort_touched(txn);
-	status = add_actions(txn);
-	return status == ASPACE_OK ? clear_marks(txn) : status;
+	status = add_actions(txn, &areas);
+	if (status != ASPACE_OK)
+		return status;
+	if (!asp_plan_reserve_scattered(txn, areas))
+		return ASPACE_NO_MEMORY;
+	clear_marks(txn);
+	return ASPACE_OK;
 }
 
 /* ---- The public side ------------------------------------------------------ */

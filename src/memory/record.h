@@ -44,6 +44,8 @@ struct aspace_record {
 		/* A range that a transaction has touched. */
 		struct {
 			uint64_t lo, hi;
+			bool marks;  /* areas in it may have flags of the private tree's own */
+			bool merges; /* and equal neighbours */
 		};
 	};
 };
