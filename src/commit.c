@@ -298,9 +298,39 @@ static bool reserve_truth(struct aspace_txn *txn)
 	return txn->action_count < 2 || asp_edit_reserve(&txn->edit, &need);
 }
 
+/* Prepares all, then makes them; `standing`: how many could not be taken back. */
+static enum aspace_status make_all_changes(struct aspace_txn *txn, size_t *standing)
+{
+	enum aspace_status status = prepare(txn);
+
+	if (status == ASPACE_OK) {
+		status = make_changes(txn);
+		if (status != ASPACE_OK)
+			*standing = undo(txn);
+	}
+	flush(txn);
+	return status;
+}
+
+/* Where there is no other. If it is refused, nothing stands. */
+static enum aspace_status make_only_change(struct asp_action *action)
+{
+	const struct aspace_backend_ops *ops = action->backend->ops;
+	enum aspace_status status = ASPACE_OK;
+
+	if (ops->prepare)
+		status = ops->prepare(action->backend, &action->change);
+	if (status == ASPACE_OK)
+		status = call(action, &action->change);
+	if (ops->flush)
+		ops->flush(action->backend);
+	return status;
+}
+
 enum aspace_status asp_commit(struct aspace_txn *txn)
 {
 	enum aspace_status status = txn->open ? asp_txn_settle(txn) : ASPACE_OK;
+	size_t standing = 0;
 
 	if (status == ASPACE_OK && !reserve_truth(txn))
 		status = ASPACE_NO_MEMORY;
@@ -313,16 +343,14 @@ enum aspace_status asp_commit(struct aspace_txn *txn)
 		return ASPACE_OK;
 	}
 
-	status = prepare(txn);
-	if (status == ASPACE_OK) {
-		status = make_changes(txn);
-		if (status != ASPACE_OK && undo(txn)) {
-			flush(txn);
-			tell_truth(txn);
-			return ASPACE_BAD_STATE;
-		}
+	if (txn->action_count == 1)
+		status = make_only_change(&txn->first);
+	else
+		status = make_all_changes(txn, &standing);
+	if (standing) {
+		tell_truth(txn);
+		return ASPACE_BAD_STATE;
 	}
-	flush(txn);
 	if (status == ASPACE_OK)
 		asp_publish(txn);
 	else

@@ -57,7 +57,8 @@ static void put_actions(struct aspace_txn *txn)
 
 		while ((action = list->head) != NULL) {
 			list->head = action->next;
-			asp_pool_put(&txn->space->actions, action, sizeof(*action));
+			if (action != &txn->first)
+				asp_pool_put(&txn->space->actions, action, sizeof(*action));
 		}
 		list->tail = NULL;
 	}
@@ -218,13 +219,19 @@ struct pieces {
 	uint64_t from, to;       /* the piece */
 };
 
-static struct pieces pieces_of(struct aspace_range range)
+/* Sets what must be set, and no more: this is on the way of every operation. */
+static void begin_pieces(struct pieces *pieces, struct aspace_range range)
 {
-	return (struct pieces){.lo = range.start.value, .hi = range.end.value};
+	pieces->lo = range.start.value;
+	pieces->hi = range.end.value;
+	pieces->started = pieces->hole = false;
 }
 
+/* False: there is no more, and the piece is what it was. */
 static bool next_piece(struct aspace_txn *txn, struct pieces *pieces)
 {
+	if (pieces->started && pieces->lo >= pieces->hi)
+		return false;
 	for (;;) {
 		bool found = pieces->started
 				     ? asp_cursor_next(&pieces->cursor)
@@ -235,10 +242,10 @@ static bool next_piece(struct aspace_txn *txn, struct pieces *pieces)
 			pieces->hole |= pieces->lo < pieces->hi;
 			return false;
 		}
-		pieces->area = asp_cursor_area(&pieces->cursor);
-		if (!(pieces->area.flags & ASP_FLAG_LEAVING))
+		if (!(asp_cursor_slot(&pieces->cursor)->flags & ASP_FLAG_LEAVING))
 			break;
 	}
+	pieces->area = asp_cursor_area(&pieces->cursor);
 	pieces->from =
 		pieces->area.start.value > pieces->lo ? pieces->area.start.value : pieces->lo;
 	pieces->to = pieces->area.end.value < pieces->hi ? pieces->area.end.value : pieces->hi;
@@ -269,8 +276,9 @@ static bool piece_on_granule(const struct pieces *pieces)
 
 static bool has_holes(struct aspace_txn *txn, struct aspace_range range)
 {
-	struct pieces pieces = pieces_of(range);
+	struct pieces pieces;
 
+	begin_pieces(&pieces, range);
 	while (next_piece(txn, &pieces))
 		;
 	return pieces.hole;
@@ -416,19 +424,26 @@ struct asp_action *asp_plan_action(struct aspace_txn *txn, enum asp_phase phase,
 				   uint64_t lo, uint64_t hi)
 {
 	struct asp_actions *list = &txn->actions[phase];
-	struct asp_action *action = asp_pool_get(&txn->space->actions, sizeof(*action));
+	struct asp_action *action = &txn->first;
 
-	*action = (struct asp_action){
-		.backend = backend,
-		.change = {.kind = kind, .range = aspace_range_of(lo, hi)},
-	};
+	if (txn->action_count++)
+		action = asp_pool_get(&txn->space->actions, sizeof(*action));
+	/* One by one: compilers clear a structure of this size by slow means. */
+	action->next = NULL;
+	action->backend = backend;
+	action->done = false;
+	action->change.kind = kind;
+	action->change.undo = false;
+	action->change.range = aspace_range_of(lo, hi);
+	action->change.destination.value = action->change.old_flags = action->change.new_flags = 0;
+	action->change.user = NULL;
+	action->change.borders = 0;
 	if (list->tail)
 		list->tail->next = action;
 	else
 		list->head = action;
 	list->tail = action;
 	txn->phases |= 1u << phase;
-	txn->action_count++;
 	if (kind != ASPACE_CHANGE_UNMAP && kind != ASPACE_CHANGE_PROTECT)
 		txn->insertions++;
 	return action;
@@ -454,7 +469,7 @@ static bool reserve(struct aspace_txn *txn, size_t removed, size_t changed, size
 	};
 
 	return asp_edit_reserve(&txn->edit, &need) &&
-	       (!actions || asp_pool_reserve(&txn->space->actions, actions));
+	       (actions < 2 || asp_pool_reserve(&txn->space->actions, actions - 1));
 }
 
 /* The same where the areas need not be neighbours: each may have a path of its own, but
@@ -506,10 +521,12 @@ struct obstacles {
 static struct obstacles look_for_obstacles(struct aspace_txn *txn, uint64_t lo, uint64_t hi,
 					   const struct aspace_backend *backend)
 {
-	struct obstacles found = {0};
+	struct obstacles found;
 	struct asp_cursor cursor;
 	bool more = asp_edit_seek(&txn->edit, &cursor, lo);
 
+	found.count = 0;
+	found.leaving = found.foreign = found.cut = false;
 	found.touches = lo && asp_edit_end_below(&txn->edit) == lo;
 	for (; more && asp_cursor_start(&cursor) < hi; more = asp_cursor_next(&cursor)) {
 		const struct asp_slot *slot = asp_cursor_slot(&cursor);
@@ -541,8 +558,9 @@ static void plan_map_actions(struct aspace_txn *txn, const struct aspace_area *a
 		phase = ASP_PHASE_REPLACE;
 		kind = ASPACE_CHANGE_REPLACE;
 	} else if (obstacles->count) {
-		struct pieces pieces = pieces_of(aspace_range_of(lo, hi));
+		struct pieces pieces;
 
+		begin_pieces(&pieces, aspace_range_of(lo, hi));
 		while (next_piece(txn, &pieces))
 			plan_unmap_action(txn, &pieces);
 		phase = ASP_PHASE_REMAP;
@@ -574,8 +592,9 @@ enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range rang
 		return ASPACE_BUSY;
 	}
 	if (obstacles.count) {
-		struct pieces pieces = pieces_of(range);
+		struct pieces pieces;
 
+		begin_pieces(&pieces, range);
 		while (next_piece(txn, &pieces)) {
 			if (!piece_on_granule(&pieces))
 				return ASPACE_INVALID_PARAM;
@@ -624,17 +643,15 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 {
 	struct aspace *space = txn->space;
 	bool grace = space->mode & ASPACE_GRACE_UNMAP;
-	struct pieces pieces = pieces_of(range), first;
+	struct pieces pieces;
 	size_t count = 0;
 	enum aspace_status status;
 
 	if (!asp_range_usable(space, range, space->granule))
 		return ASPACE_INVALID_PARAM;
-	while (next_piece(txn, &pieces)) {
+	for (begin_pieces(&pieces, range); next_piece(txn, &pieces); count++) {
 		if (!piece_on_granule(&pieces))
 			return ASPACE_INVALID_PARAM;
-		if (!count++)
-			first = pieces;
 	}
 	if (pieces.hole && asp_is_strict(space, how))
 		return ASPACE_NOT_MAPPED;
@@ -645,7 +662,10 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 	if (!reserve(txn, grace ? 0 : count, grace ? count : 0, txn->open || grace ? 0 : count))
 		return ASPACE_NO_MEMORY;
 	/* Mostly there is one, which need not be looked for again. */
-	pieces = first;
+	if (count > 1) {
+		begin_pieces(&pieces, range);
+		next_piece(txn, &pieces);
+	}
 	do {
 		/* What a cut leaves above it needs a reference; a leaving piece is always one
 		 * more. */
@@ -661,7 +681,7 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 	} while (count > 1 && next_piece(txn, &pieces));
 
 	if (grace) {
-		pieces = pieces_of(range);
+		begin_pieces(&pieces, range);
 		while (next_piece(txn, &pieces)) {
 			plan_leaving(txn, &pieces);
 			restart_pieces(&pieces);
@@ -681,8 +701,9 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 static enum aspace_status decide_pieces(struct aspace_txn *txn, struct aspace_range range,
 					aspace_protect_fn *decide, void *ctx, size_t *count)
 {
-	struct pieces pieces = pieces_of(range);
+	struct pieces pieces;
 
+	begin_pieces(&pieces, range);
 	while (next_piece(txn, &pieces)) {
 		struct aspace_area seen = asp_public_area(pieces.area);
 		uint64_t flags = seen.flags;
@@ -694,7 +715,7 @@ static enum aspace_status decide_pieces(struct aspace_txn *txn, struct aspace_ra
 			continue;
 		if (flags & ~seen.backend->flags_mask || !piece_on_granule(&pieces))
 			return ASPACE_INVALID_PARAM;
-		if (!asp_pool_reserve(&txn->space->actions, 1))
+		if (txn->action_count && !asp_pool_reserve(&txn->space->actions, 1))
 			return ASPACE_NO_MEMORY;
 		action = asp_plan_action(txn, ASP_PHASE_PROTECT, seen.backend,
 					 ASPACE_CHANGE_PROTECT, pieces.from, pieces.to);
@@ -711,8 +732,9 @@ static enum aspace_status clone_for_pieces(struct aspace_txn *txn)
 {
 	for (struct asp_action *action = txn->actions[ASP_PHASE_PROTECT].head; action;
 	     action = action->next) {
-		struct pieces pieces = pieces_of(action->change.range);
+		struct pieces pieces;
 
+		begin_pieces(&pieces, action->change.range);
 		next_piece(txn, &pieces);
 		for (unsigned i = extra_pieces(&pieces); i > 0; i--) {
 			enum aspace_status status =
@@ -750,8 +772,9 @@ enum aspace_status asp_plan_protect(struct aspace_txn *txn, struct aspace_range 
 			for (action = txn->actions[ASP_PHASE_PROTECT].head; action;
 			     action = action->next) {
 				uint64_t lo = action->change.range.start.value;
-				struct pieces pieces = pieces_of(action->change.range);
+				struct pieces pieces;
 
+				begin_pieces(&pieces, action->change.range);
 				next_piece(txn, &pieces);
 				asp_plan_set_flags(txn, lo, action->change.range.end.value,
 						   action->change.new_flags |
@@ -774,7 +797,7 @@ enum aspace_status asp_plan_move(struct aspace_txn *txn, struct aspace_range fro
 	struct aspace *space = txn->space;
 	uint64_t size = from.end.value - from.start.value;
 	struct aspace_range dest = {to, {to.value + size}};
-	struct pieces pieces = pieces_of(from);
+	struct pieces pieces;
 	struct obstacles obstacles;
 	struct asp_action *action;
 	enum aspace_status status;
@@ -786,6 +809,7 @@ enum aspace_status asp_plan_move(struct aspace_txn *txn, struct aspace_range fro
 		return ASPACE_INVALID_PARAM;
 	if (space->mode & ASPACE_GRACE_UNMAP)
 		return ASPACE_NOT_SUPPORTED;
+	begin_pieces(&pieces, from);
 	while (next_piece(txn, &pieces)) {
 		uint64_t granule = pieces.area.backend->granule;
 
@@ -806,7 +830,7 @@ enum aspace_status asp_plan_move(struct aspace_txn *txn, struct aspace_range fro
 	 * the old address, for longer. */
 	if (!reserve(txn, count, count, count))
 		return ASPACE_NO_MEMORY;
-	pieces = pieces_of(from);
+	begin_pieces(&pieces, from);
 	while (next_piece(txn, &pieces)) {
 		unsigned clones = pieces.to < pieces.area.end.value ? 2 : 1;
 

@@ -78,6 +78,7 @@ struct aspace_txn {
 	size_t insertions; /* how many of the actions put an area somewhere */
 	unsigned phases;   /* bit by bit: which phases have actions */
 	struct asp_actions actions[ASP_PHASES];
+	struct asp_action first; /* of all: mostly there is no other. The rest are from a pool */
 	/* Ranges that an open transaction has edited; its actions are worked out at
 	 * commit, from the difference. */
 	struct aspace_record_list touched;

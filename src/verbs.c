@@ -18,16 +18,34 @@ enum verb {
 struct request {
 	enum verb verb;
 	unsigned how;
-	struct aspace_range range;
-	struct aspace_vaddr address;
-	uint64_t size;
-	uint64_t flags;
-	struct aspace_backend *backend;
-	void *user;
-	const struct aspace_gap *gap;
-	struct aspace_vaddr *start;
-	aspace_protect_fn *decide;
-	void *ctx;
+	union {
+		struct {
+			union {
+				struct aspace_range range;
+				struct {
+					const struct aspace_gap *gap;
+					struct aspace_vaddr *start;
+				};
+			};
+			uint64_t flags;
+			struct aspace_backend *backend;
+			void *user;
+		} map;
+		struct aspace_range unmap;
+		struct {
+			struct aspace_range range;
+			aspace_protect_fn *decide;
+			void *ctx;
+		} protect;
+		struct {
+			struct aspace_range from;
+			struct aspace_vaddr to;
+		} move;
+		struct {
+			struct aspace_vaddr start;
+			uint64_t size;
+		} resize;
+	};
 };
 
 enum aspace_status asp_plan_map_anywhere(struct aspace_txn *txn, const struct aspace_gap *gap,
@@ -56,20 +74,22 @@ static enum aspace_status plan(struct aspace_txn *txn, const struct request *r)
 {
 	switch (r->verb) {
 	case VERB_MAP:
-		return asp_plan_map(txn, r->range, r->flags, r->backend, r->user, r->how);
+		return asp_plan_map(txn, r->map.range, r->map.flags, r->map.backend, r->map.user,
+				    r->how);
 	case VERB_MAP_ANYWHERE:
-		return asp_plan_map_anywhere(txn, r->gap, r->flags, r->backend, r->user, r->how,
-					     r->start);
+		return asp_plan_map_anywhere(txn, r->map.gap, r->map.flags, r->map.backend,
+					     r->map.user, r->how, r->map.start);
 	case VERB_UNMAP:
-		return asp_plan_unmap(txn, r->range, r->how);
+		return asp_plan_unmap(txn, r->unmap, r->how);
 	case VERB_CLEAR:
 		return asp_plan_unmap(txn, aspace_limits(txn->space), ASP_HOW_LENIENT);
 	case VERB_PROTECT:
-		return asp_plan_protect(txn, r->range, r->decide, r->ctx, r->how);
+		return asp_plan_protect(txn, r->protect.range, r->protect.decide, r->protect.ctx,
+					r->how);
 	case VERB_MOVE:
-		return asp_plan_move(txn, r->range, r->address);
+		return asp_plan_move(txn, r->move.from, r->move.to);
 	case VERB_RESIZE:
-		return asp_plan_resize(txn, r->address, r->size, r->how);
+		return asp_plan_resize(txn, r->resize.start, r->resize.size, r->how);
 	}
 	return ASPACE_INVALID_PARAM;
 }
@@ -123,10 +143,10 @@ enum aspace_status aspace_map(struct aspace *space, struct aspace_range range, u
 	return run(space, &(struct request){
 				  .verb = VERB_MAP,
 				  .how = how,
-				  .range = range,
-				  .flags = flags,
-				  .backend = backend,
-				  .user = user,
+				  .map.range = range,
+				  .map.flags = flags,
+				  .map.backend = backend,
+				  .map.user = user,
 			  });
 }
 
@@ -137,17 +157,17 @@ enum aspace_status aspace_map_anywhere(struct aspace *space, const struct aspace
 	return run(space, &(struct request){
 				  .verb = VERB_MAP_ANYWHERE,
 				  .how = how,
-				  .gap = gap,
-				  .flags = flags,
-				  .backend = backend,
-				  .user = user,
-				  .start = start,
+				  .map.gap = gap,
+				  .map.start = start,
+				  .map.flags = flags,
+				  .map.backend = backend,
+				  .map.user = user,
 			  });
 }
 
 enum aspace_status aspace_unmap(struct aspace *space, struct aspace_range range, unsigned how)
 {
-	return run(space, &(struct request){.verb = VERB_UNMAP, .how = how, .range = range});
+	return run(space, &(struct request){.verb = VERB_UNMAP, .how = how, .unmap = range});
 }
 
 bool asp_same_flags(void *ctx, const struct aspace_area *area, uint64_t *flags)
@@ -169,9 +189,7 @@ enum aspace_status aspace_protect_with(struct aspace *space, struct aspace_range
 	return run(space, &(struct request){
 				  .verb = VERB_PROTECT,
 				  .how = how,
-				  .range = range,
-				  .decide = decide,
-				  .ctx = ctx,
+				  .protect = {range, decide, ctx},
 			  });
 }
 
@@ -186,8 +204,7 @@ enum aspace_status aspace_move(struct aspace *space, struct aspace_range from,
 	return run(space, &(struct request){
 				  .verb = VERB_MOVE,
 				  .how = how,
-				  .range = from,
-				  .address = to,
+				  .move = {from, to},
 			  });
 }
 
@@ -197,8 +214,7 @@ enum aspace_status aspace_resize(struct aspace *space, struct aspace_vaddr start
 	return run(space, &(struct request){
 				  .verb = VERB_RESIZE,
 				  .how = how,
-				  .address = start,
-				  .size = size,
+				  .resize = {start, size},
 			  });
 }
 
