@@ -28,12 +28,6 @@
  */
 #include "tables.h"
 
-struct span {
-	int level;
-	uint64_t table;
-	uint64_t start, end;
-};
-
 static uint64_t slot_start(const struct aspace_aarch64 *t, int level, uint64_t at)
 {
 	return aspace_align_down(at, asp_a64_size(&t->geometry, level));
@@ -92,58 +86,54 @@ static size_t tables_for_cut(const struct aspace_aarch64 *t, int level, uint64_t
 	return count;
 }
 
-static void survey_leaf(const struct aspace_aarch64 *t, const struct asp_a64_edit *edit, int level,
-			uint64_t at, uint64_t entry, struct asp_a64_survey *survey)
+struct survey {
+	const struct aspace_aarch64 *t;
+	const struct asp_a64_edit *edit;
+	struct asp_a64_survey *result;
+};
+
+static void survey_leaf(const struct survey *survey, const struct asp_a64_slot *slot)
 {
-	uint64_t start = slot_start(t, level, at);
+	const struct aspace_aarch64 *t = survey->t;
+	const struct asp_a64_edit *edit = survey->edit;
+	struct asp_a64_survey *result = survey->result;
+	int level = slot->level;
+	uint64_t start = slot_start(t, level, slot->start), entry = slot->descriptor;
 	uint64_t size = asp_a64_size(&t->geometry, level);
 
-	survey->mapped = true;
 	if (asp_a64_classify(&t->config, level, entry, apply(t, edit, entry)) == ASP_A64_BREAK)
-		survey->breaks = true;
-	if (is_inside(edit, at, group_size(t, level, entry)))
+		result->breaks = true;
+	if (is_inside(edit, start, group_size(t, level, entry)))
 		return;
 	/* To take a group apart, or to put a table in a leaf's place: one rule for both. */
 	if (asp_a64_classify(&t->config, level, entry, entry ^ ASP_A64_CONTIGUOUS) == ASP_A64_BREAK)
-		survey->breaks = true;
-	if (is_inside(edit, at, size))
+		result->breaks = true;
+	if (is_inside(edit, start, size))
 		return;
 	if (edit->start > start)
-		survey->tables += tables_for_cut(t, level, edit->start);
+		result->tables += tables_for_cut(t, level, edit->start);
 	if (edit->end - start < size)
-		survey->tables += tables_for_cut(t, level, edit->end);
+		result->tables += tables_for_cut(t, level, edit->end);
 }
 
-static void survey_table(const struct aspace_aarch64 *t, const struct asp_a64_edit *edit,
-			 const struct span *span, struct asp_a64_survey *survey)
+static bool survey_slot(void *ctx, const struct asp_a64_slot *slot)
 {
-	const uint64_t *entries = asp_a64_pointer(t, span->table);
-	uint64_t next;
+	const struct survey *survey = ctx;
 
-	for (uint64_t at = span->start; at < span->end; at = next) {
-		uint64_t entry =
-			asp_a64_load(t, &entries[asp_a64_index(&t->geometry, span->level, at)]);
-
-		next = asp_a64_slot_end(&t->geometry, span->level, at, span->end);
-		if (asp_a64_is_table(span->level, entry)) {
-			struct span below = {span->level + 1, asp_a64_next_table(t, entry), at,
-					     next};
-
-			survey_table(t, edit, &below, survey);
-		} else if (asp_a64_is_valid(entry)) {
-			survey_leaf(t, edit, span->level, at, entry, survey);
-		} else {
-			survey->hole = true;
-		}
-	}
+	if (asp_a64_is_valid(slot->descriptor))
+		survey_leaf(survey, slot);
+	else
+		survey->result->hole = true;
+	return true;
 }
 
 void asp_a64_survey_edit(const struct aspace_aarch64 *t, const struct asp_a64_edit *edit,
-			 struct asp_a64_survey *survey)
+			 struct asp_a64_survey *result)
 {
-	struct span root = {t->geometry.start, t->root, edit->start, edit->end};
+	struct asp_a64_span all = asp_a64_whole(t, edit->start, edit->end);
+	struct survey survey = {t, edit, result};
 
-	survey_table(t, edit, &root, survey);
+	asp_a64_visit(t, &all, survey_slot, &survey);
 }
 
 /* ---- Pass 1: change, or break ------------------------------------------------------------ */
@@ -240,7 +230,7 @@ static void split_live(struct work *w, int level, uint64_t *entries, uint64_t at
 	gather_slot(w->t, level, at, old);
 }
 
-static void change_table(struct work *w, const struct span *span)
+static void change_table(struct work *w, const struct asp_a64_span *span)
 {
 	uint64_t *entries = asp_a64_pointer(w->t, span->table);
 	uint64_t next;
@@ -251,8 +241,8 @@ static void change_table(struct work *w, const struct span *span)
 
 		next = asp_a64_slot_end(&w->t->geometry, span->level, at, span->end);
 		if (asp_a64_is_table(span->level, old)) {
-			struct span below = {span->level + 1, asp_a64_next_table(w->t, old), at,
-					     next};
+			struct asp_a64_span below = {span->level + 1, asp_a64_next_table(w->t, old),
+						     at, next};
 
 			change_table(w, &below);
 		} else if (!asp_a64_is_valid(old)) {
@@ -346,49 +336,33 @@ static void make_leaf(struct work *w, int level, uint64_t *entry, uint64_t at)
 	asp_a64_store(w->t, entry, made);
 }
 
-static void make_table_again(struct work *w, const struct span *span)
+static bool make_again(void *ctx, const struct asp_a64_slot *slot)
 {
-	uint64_t *entries = asp_a64_pointer(w->t, span->table);
-	uint64_t size = asp_a64_size(&w->t->geometry, span->level);
-	uint64_t next;
+	struct work *w = ctx;
+	int level = slot->level;
+	uint64_t size = asp_a64_size(&w->t->geometry, level);
+	uint64_t group = group_size(w->t, level, slot->descriptor);
+	uint64_t first = aspace_align_down(slot->start, group);
+	uint64_t *entries = slot->entry - asp_a64_index(&w->t->geometry, level, slot->start);
 
-	for (uint64_t at = span->start; at < span->end; at = next) {
-		uint64_t old = asp_a64_load(
-			w->t, &entries[asp_a64_index(&w->t->geometry, span->level, at)]);
-
-		next = asp_a64_slot_end(&w->t->geometry, span->level, at, span->end);
-		if (asp_a64_is_table(span->level, old)) {
-			struct span below = {span->level + 1, asp_a64_next_table(w->t, old), at,
-					     next};
-
-			make_table_again(w, &below);
-		} else if (asp_a64_is_broken(span->level, old)) {
-			/* All of the group, of which a part may be outside of the range. */
-			uint64_t group = group_size(w->t, span->level, old);
-			uint64_t first = aspace_align_down(at, group);
-
-			for (uint64_t offset = 0; offset < group; offset += size) {
-				uint64_t address = first + offset;
-
-				make_leaf(w, span->level,
-					  &entries[asp_a64_index(&w->t->geometry, span->level,
-								 address)],
-					  address);
-			}
-		}
-	}
+	if (!asp_a64_is_broken(level, slot->descriptor))
+		return true;
+	/* All of the group, of which a part may be outside of the range. */
+	for (uint64_t at = first, i = 0; i < group / size; i++, at += size)
+		make_leaf(w, level, &entries[asp_a64_index(&w->t->geometry, level, at)], at);
+	return true;
 }
 
 void asp_a64_edit(struct aspace_aarch64 *t, const struct asp_a64_edit *edit)
 {
-	struct span root = {t->geometry.start, t->root, edit->start, edit->end};
+	struct asp_a64_span root = asp_a64_whole(t, edit->start, edit->end);
 	struct work work = {.t = t, .edit = edit};
 
 	change_table(&work, &root);
 	if (!work.broken)
 		return;
 	asp_a64_invalidate(t);
-	make_table_again(&work, &root);
+	asp_a64_visit(t, &root, make_again, &work);
 }
 
 /* ---- Empty tables --------------------------------------------------------------------------------- */
@@ -409,7 +383,7 @@ static bool is_empty(const struct aspace_aarch64 *t, int level, uint64_t table, 
 
 /* Answers whether it has gathered a table of this span: that invalidation takes the pointers
  * above it too, which all are on the way to one of its addresses (D8.17). */
-static bool prune_table(struct aspace_aarch64 *t, const struct span *span)
+static bool prune_table(struct aspace_aarch64 *t, const struct asp_a64_span *span)
 {
 	uint64_t *entries = asp_a64_pointer(t, span->table);
 	bool gathered = false;
@@ -418,7 +392,7 @@ static bool prune_table(struct aspace_aarch64 *t, const struct span *span)
 	for (uint64_t at = span->start; at < span->end; at = next) {
 		uint64_t *entry = &entries[asp_a64_index(&t->geometry, span->level, at)];
 		uint64_t old = asp_a64_load(t, entry);
-		struct span below = {span->level + 1, 0, at, 0};
+		struct asp_a64_span below = {span->level + 1, 0, at, 0};
 		bool way_gathered = false;
 
 		next = asp_a64_slot_end(&t->geometry, span->level, at, span->end);
@@ -444,8 +418,8 @@ static bool prune_table(struct aspace_aarch64 *t, const struct span *span)
 void asp_a64_prune(struct aspace_aarch64 *t)
 {
 	for (unsigned i = 0; i < t->touched_count; i++) {
-		struct span root = {t->geometry.start, t->root, t->touched[i].start.value,
-				    t->touched[i].end.value};
+		struct asp_a64_span root =
+			asp_a64_whole(t, t->touched[i].start.value, t->touched[i].end.value);
 
 		prune_table(t, &root);
 	}

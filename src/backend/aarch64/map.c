@@ -18,13 +18,6 @@
  */
 #include "tables.h"
 
-/* A stretch of the range within one table. */
-struct span {
-	int level;
-	uint64_t table;
-	uint64_t start, end;
-};
-
 static bool fits(const struct aspace_aarch64 *t, const struct asp_a64_map *map, int level,
 		 uint64_t at, uint64_t end, unsigned count)
 {
@@ -61,43 +54,36 @@ static size_t tables_below(const struct aspace_aarch64 *t, const struct asp_a64_
 	return count;
 }
 
-static void survey_table(const struct aspace_aarch64 *t, const struct asp_a64_map *map,
-			 const struct span *span, struct asp_a64_survey *survey)
+struct survey {
+	const struct aspace_aarch64 *t;
+	const struct asp_a64_map *map;
+	struct asp_a64_survey *result;
+};
+
+static bool survey_slot(void *ctx, const struct asp_a64_slot *slot)
 {
-	const uint64_t *entries = asp_a64_pointer(t, span->table);
-	uint64_t next;
+	const struct survey *survey = ctx;
 
-	for (uint64_t at = span->start; at < span->end; at = next) {
-		uint64_t entry =
-			asp_a64_load(t, &entries[asp_a64_index(&t->geometry, span->level, at)]);
-
-		next = asp_a64_slot_end(&t->geometry, span->level, at, span->end);
-		if (asp_a64_is_table(span->level, entry)) {
-			struct span below = {span->level + 1, asp_a64_next_table(t, entry), at,
-					     next};
-
-			survey_table(t, map, &below, survey);
-			continue;
-		}
-		/* What is mapped now may be gone when map comes: count as if it were. */
-		survey->mapped = survey->mapped || entry;
-		survey->tables += leaf_fits(t, map, span->level, at, next)
-					  ? 0
-					  : tables_below(t, map, span->level, at, next);
-	}
+	/* What is mapped now may be gone when map comes: count as if it were. */
+	survey->result->mapped = survey->result->mapped || slot->descriptor;
+	if (!leaf_fits(survey->t, survey->map, slot->level, slot->start, slot->end))
+		survey->result->tables +=
+			tables_below(survey->t, survey->map, slot->level, slot->start, slot->end);
+	return true;
 }
 
 void asp_a64_survey_map(const struct aspace_aarch64 *t, const struct asp_a64_map *map,
-			struct asp_a64_survey *survey)
+			struct asp_a64_survey *result)
 {
-	struct span root = {t->geometry.start, t->root, map->start, map->end};
+	struct asp_a64_span all = asp_a64_whole(t, map->start, map->end);
+	struct survey survey = {t, map, result};
 
-	survey_table(t, map, &root, survey);
+	asp_a64_visit(t, &all, survey_slot, &survey);
 }
 
 /* How many leaves from `at` on form a group, if any: the size of the group, else 0. */
 static unsigned group_at(const struct aspace_aarch64 *t, const struct asp_a64_map *map,
-			 const struct span *span, uint64_t at)
+			 const struct asp_a64_span *span, uint64_t at)
 {
 	const uint64_t *entries = asp_a64_pointer(t, span->table);
 	unsigned count = asp_a64_group(&t->config, span->level);
@@ -113,12 +99,12 @@ static unsigned group_at(const struct aspace_aarch64 *t, const struct asp_a64_ma
 }
 
 static void map_table(struct aspace_aarch64 *t, const struct asp_a64_map *map,
-		      const struct span *span, bool live);
+		      const struct asp_a64_span *span, bool live);
 
 static void map_slot_with_table(struct aspace_aarch64 *t, const struct asp_a64_map *map, int level,
 				uint64_t *entry, uint64_t at, uint64_t next, bool live)
 {
-	struct span below = {level + 1, asp_a64_take(t), at, next};
+	struct asp_a64_span below = {level + 1, asp_a64_take(t), at, next};
 	uint64_t descriptor = asp_a64_table_descriptor(t, below.table);
 
 	map_table(t, map, &below, false);
@@ -128,7 +114,7 @@ static void map_slot_with_table(struct aspace_aarch64 *t, const struct asp_a64_m
 }
 
 static void map_table(struct aspace_aarch64 *t, const struct asp_a64_map *map,
-		      const struct span *span, bool live)
+		      const struct asp_a64_span *span, bool live)
 {
 	uint64_t *entries = asp_a64_pointer(t, span->table);
 	uint64_t type =
@@ -142,7 +128,8 @@ static void map_table(struct aspace_aarch64 *t, const struct asp_a64_map *map,
 
 		next = asp_a64_slot_end(&t->geometry, span->level, at, span->end);
 		if (asp_a64_is_table(span->level, old)) {
-			struct span below = {span->level + 1, asp_a64_next_table(t, old), at, next};
+			struct asp_a64_span below = {span->level + 1, asp_a64_next_table(t, old),
+						     at, next};
 
 			map_table(t, map, &below, live);
 			continue;
@@ -161,7 +148,7 @@ static void map_table(struct aspace_aarch64 *t, const struct asp_a64_map *map,
 	}
 }
 
-static void link_table(struct aspace_aarch64 *t, const struct span *span)
+static void link_table(struct aspace_aarch64 *t, const struct asp_a64_span *span)
 {
 	uint64_t *entries = asp_a64_pointer(t, span->table);
 	uint64_t next;
@@ -176,7 +163,8 @@ static void link_table(struct aspace_aarch64 *t, const struct span *span)
 		if (asp_a64_is_pending(span->level, old)) {
 			asp_a64_store(t, entry, old | ASP_A64_VALID);
 		} else if (asp_a64_is_table(span->level, old)) {
-			struct span below = {span->level + 1, asp_a64_next_table(t, old), at, next};
+			struct asp_a64_span below = {span->level + 1, asp_a64_next_table(t, old),
+						     at, next};
 
 			link_table(t, &below);
 		}
@@ -185,7 +173,7 @@ static void link_table(struct aspace_aarch64 *t, const struct span *span)
 
 void asp_a64_map(struct aspace_aarch64 *t, const struct asp_a64_map *map)
 {
-	struct span root = {t->geometry.start, t->root, map->start, map->end};
+	struct asp_a64_span root = asp_a64_whole(t, map->start, map->end);
 	size_t tables = atomic_load_explicit(&t->table_count, memory_order_relaxed);
 
 	map_table(t, map, &root, true);

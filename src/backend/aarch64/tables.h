@@ -11,7 +11,7 @@
  *   edit.c        changing and clearing a range; empty tables
  *   compact.c     small leaves made large again
  *   harvest.c     access flags and dirty state
- *   walk.c        reading, without a lock
+ *   walk.c        walking a range; reading, without a lock
  *   linear.c      the backend: linear frames
  *   create.c      making and unmaking
  *
@@ -110,6 +110,36 @@ static inline bool asp_a64_range_usable(const struct aspace_aarch64 *tables,
 	       aspace_is_aligned(range.start.value, granule) &&
 	       aspace_is_aligned(range.end.value, granule);
 }
+
+/* ---- Walking (walk.c) ------------------------------------------------------------------ */
+
+/* A stretch of a range within one table. */
+struct asp_a64_span {
+	int level;
+	uint64_t table;
+	uint64_t start, end;
+};
+
+static inline struct asp_a64_span asp_a64_whole(const struct aspace_aarch64 *tables, uint64_t start,
+						uint64_t end)
+{
+	return (struct asp_a64_span){tables->geometry.start, tables->root, start, end};
+}
+
+/* A descriptor that points to no table, and the part of the walked range in its slot. */
+struct asp_a64_slot {
+	int level;
+	uint64_t *entry;
+	uint64_t descriptor; /* as it was loaded, once */
+	uint64_t start, end;
+};
+
+/* Answers false to stop. */
+typedef bool asp_a64_slot_fn(void *ctx, const struct asp_a64_slot *slot);
+
+/* Visit the slots of a span, upward, through all tables below. Answers false if it was stopped. */
+bool asp_a64_visit(const struct aspace_aarch64 *tables, const struct asp_a64_span *span,
+		   asp_a64_slot_fn *fn, void *ctx);
 
 /* ---- Table pages (memory.c) ------------------------------------------------------------ */
 

@@ -90,47 +90,62 @@ enum aspace_status aspace_aarch64_query(const struct aspace_aarch64 *t, struct a
 	return status;
 }
 
-struct visit {
-	aspace_aarch64_visit_fn *fn;
-	void *ctx;
-	bool stop;
-};
-
-static enum aspace_status walk(const struct aspace_aarch64 *t, int level, uint64_t table,
-			       uint64_t start, uint64_t end, struct visit *visit)
+bool asp_a64_visit(const struct aspace_aarch64 *t, const struct asp_a64_span *span,
+		   asp_a64_slot_fn *fn, void *ctx)
 {
-	const uint64_t *entries = asp_a64_pointer(t, table);
-	enum aspace_status status = ASPACE_OK;
-	uint64_t next;
+	uint64_t *entries = asp_a64_pointer(t, span->table);
+	struct asp_a64_slot slot = {.level = span->level, .start = span->start};
 
-	for (uint64_t at = start; at < end && status == ASPACE_OK && !visit->stop; at = next) {
-		uint64_t entry = asp_a64_load(t, &entries[asp_a64_index(&t->geometry, level, at)]);
-		struct aspace_aarch64_mapping mapping;
+	for (; slot.start < span->end; slot.start = slot.end) {
+		slot.entry = &entries[asp_a64_index(&t->geometry, slot.level, slot.start)];
+		slot.descriptor = asp_a64_load(t, slot.entry);
+		slot.end = asp_a64_slot_end(&t->geometry, slot.level, slot.start, span->end);
+		if (asp_a64_is_table(slot.level, slot.descriptor)) {
+			struct asp_a64_span below = {slot.level + 1,
+						     asp_a64_next_table(t, slot.descriptor),
+						     slot.start, slot.end};
 
-		next = asp_a64_slot_end(&t->geometry, level, at, end);
-		if (asp_a64_is_table(level, entry)) {
-			status = walk(t, level + 1, asp_a64_next_table(t, entry), at, next, visit);
-		} else if (asp_a64_is_valid(entry)) {
-			asp_a64_describe(t, level, at, entry, &mapping);
-			visit->stop = !visit->fn(visit->ctx, &mapping);
-		} else if (absence(level, entry) == ASPACE_BUSY) {
-			status = ASPACE_BUSY;
+			if (!asp_a64_visit(t, &below, fn, ctx))
+				return false;
+		} else if (!fn(ctx, &slot)) {
+			return false;
 		}
 	}
-	return status;
+	return true;
+}
+
+struct visit {
+	const struct aspace_aarch64 *t;
+	aspace_aarch64_visit_fn *fn;
+	void *ctx;
+	enum aspace_status status;
+};
+
+static bool visit_slot(void *ctx, const struct asp_a64_slot *slot)
+{
+	struct visit *visit = ctx;
+	struct aspace_aarch64_mapping mapping;
+
+	if (asp_a64_is_valid(slot->descriptor)) {
+		asp_a64_describe(visit->t, slot->level, slot->start, slot->descriptor, &mapping);
+		return visit->fn(visit->ctx, &mapping);
+	}
+	if (absence(slot->level, slot->descriptor) == ASPACE_BUSY)
+		visit->status = ASPACE_BUSY;
+	return visit->status == ASPACE_OK;
 }
 
 enum aspace_status aspace_aarch64_walk(const struct aspace_aarch64 *t, struct aspace_range range,
 				       aspace_aarch64_visit_fn *fn, void *ctx)
 {
-	struct visit visit = {fn, ctx, false};
-	enum aspace_status status;
+	struct asp_a64_span all = asp_a64_whole(t, range.start.value, range.end.value);
+	struct visit visit = {t, fn, ctx, ASPACE_OK};
 
 	if (range.start.value >= range.end.value || !covers(t, range.start.value) ||
 	    !covers(t, range.end.value - 1))
 		return ASPACE_INVALID_PARAM;
 	enter(t);
-	status = walk(t, t->geometry.start, t->root, range.start.value, range.end.value, &visit);
+	asp_a64_visit(t, &all, visit_slot, &visit);
 	leave(t);
-	return status;
+	return visit.status;
 }
