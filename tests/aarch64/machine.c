@@ -16,7 +16,8 @@
 #define OLDS_MAX   3
 #define PATH_MAX_  24
 #define RUBBISH    UINT64_C(0x0badbadbadbadbad)
-#define KEEP_MAX   1024 /* entries that may live into the next operation */
+#define KEEP_MAX   1024       /* entries that may live into the next operation */
+#define FRAMES     (1u << 15) /* granules of memory for areas, from FRAMES * granule on */
 
 /* What an entry of a table may still be seen as. */
 struct meta {
@@ -86,6 +87,11 @@ struct machine {
 	size_t granule;
 	size_t refuse;
 	size_t in_use;
+
+	uint8_t frames[FRAMES]; /* is it allocated? */
+	size_t frames_in_use;   /* granules */
+	size_t refuse_frames;
+	uint64_t largest_frame;
 
 	uint32_t generation;  /* counts barriers that order stores */
 	uint32_t stored;      /* the generation of the last store */
@@ -246,6 +252,84 @@ static void page_retire(void *ctx, struct aspace_paddr table, size_t size)
 	page_free(ctx, table, size);
 }
 
+/* ---- Frames ---------------------------------------------------------------------------- */
+
+static uint64_t frame_base(const struct machine *m)
+{
+	return (uint64_t)FRAMES * m->granule;
+}
+
+/* The number of the granule; FRAMES: none of ours. */
+static size_t frame_index(const struct machine *m, uint64_t address)
+{
+	uint64_t offset = address - frame_base(m);
+
+	return address < frame_base(m) || offset / m->granule >= FRAMES
+		       ? FRAMES
+		       : (size_t)(offset / m->granule);
+}
+
+static bool frame_alloc(void *ctx, uint64_t size, struct aspace_paddr *frame)
+{
+	struct machine *m = ctx;
+	size_t count = (size_t)(size / m->granule);
+
+	if (m->refuse_frames && --m->refuse_frames == 0) {
+		m->refuse_frames = 1;
+		return false;
+	}
+	if (count > FRAMES / 4 || (m->largest_frame && size > m->largest_frame))
+		return false;
+	for (size_t i = 0; i < FRAMES; i += count) {
+		/* Not always the first: reuse shall come sooner or later. */
+		if (memchr(&m->frames[i], 1, count) || (i < FRAMES / 2 && draw(m, 4) == 0))
+			continue;
+		memset(&m->frames[i], 1, count);
+		m->frames_in_use += count;
+		*frame = aspace_pa(frame_base(m) + i * m->granule);
+		return true;
+	}
+	return false;
+}
+
+/* Can an access still get there? */
+static void frame_free(void *ctx, struct aspace_paddr frame, uint64_t size)
+{
+	struct machine *m = ctx;
+	size_t index = frame_index(m, frame.value), count = (size_t)(size / m->granule);
+
+	if (index + count > FRAMES || memchr(&m->frames[index], 0, count)) {
+		violate(m, "a frame is freed that was not allocated");
+		return;
+	}
+	memset(&m->frames[index], 0, count);
+	m->frames_in_use -= count;
+	for (size_t i = 0; i < m->count; i++) {
+		const struct entry *e = &m->entries[i];
+		uint64_t last = e->output + (e->last - e->start);
+
+		if (e->kind != POINTER && e->output < frame.value + size && frame.value <= last)
+			violate(m, "a frame is freed that a TLB entry leads to");
+	}
+}
+
+static void frame_retire(void *ctx, struct aspace_paddr frame, uint64_t size)
+{
+	((struct machine *)ctx)->tally.frames_retired++;
+	frame_free(ctx, frame, size);
+}
+
+void machine_refuse_frames(struct machine *m, size_t nth, uint64_t largest)
+{
+	m->refuse_frames = nth;
+	m->largest_frame = largest;
+}
+
+uint64_t machine_frames_in_use(const struct machine *m)
+{
+	return m->frames_in_use * m->granule;
+}
+
 static uint64_t *page_pointer(void *ctx, struct aspace_paddr table)
 {
 	struct page *page = page_of(ctx, table.value);
@@ -387,9 +471,14 @@ static bool rights_equal(const struct rights *a, const struct rights *b)
 	       a->guarded == b->guarded && a->nonsecure == b->nonsecure;
 }
 
-static bool is_expected(const struct expectation *e, uint64_t output, const struct rights *rights)
+static bool is_expected(const struct machine *m, const struct expectation *e, uint64_t output,
+			const struct rights *rights)
 {
-	return e->mapped && e->output == output && rights_equal(&e->rights, rights);
+	size_t frame = frame_index(m, output);
+
+	if (e->anywhere ? frame == FRAMES || !m->frames[frame] : e->output != output)
+		return false;
+	return e->mapped && rights_equal(&e->rights, rights);
 }
 
 /* ---- The TLBs -------------------------------------------------------------------------- */
@@ -577,8 +666,8 @@ static void insert_leaf(struct machine *m, struct probe *probe, uint16_t id, int
 		violate(m, "a leaf whose address is not aligned to it");
 	if (output >> u->output)
 		violate(m, "an output address that is too large");
-	if (!is_expected(&probe->before, output + (probe->address - start), &rights) &&
-	    !is_expected(&probe->after, output + (probe->address - start), &rights))
+	if (!is_expected(m, &probe->before, output + (probe->address - start), &rights) &&
+	    !is_expected(m, &probe->after, output + (probe->address - start), &rights))
 		violate(m, "a translation that holds neither before nor after");
 	insert(m, &e);
 	if (group) { /* what one of them says may be taken for all */
@@ -993,6 +1082,9 @@ static const struct aspace_aarch64_ops ops = {
 	.tlbi = tlbi_issue,
 	.vmid_enter = vmid_enter,
 	.vmid_leave = vmid_leave,
+	.frame_alloc = frame_alloc,
+	.frame_free = frame_free,
+	.frame_retire = frame_retire,
 };
 
 const struct aspace_aarch64_ops *machine_ops(void)
@@ -1062,7 +1154,8 @@ static void check_probe(struct machine *m, struct probe *probe)
 		if (e->kind == POINTER || probe->address < e->start || e->last < probe->address)
 			continue;
 		rights = rights_of(m, e->descriptor);
-		if (!is_expected(&probe->after, e->output + (probe->address - e->start), &rights))
+		if (!is_expected(m, &probe->after, e->output + (probe->address - e->start),
+				 &rights))
 			violate(m, e->kind == COMBINED ? "a combined TLB entry is stale"
 						       : "a TLB entry is stale");
 		/* Of a group each entry has a history of its own. */

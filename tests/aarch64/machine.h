@@ -42,6 +42,7 @@ struct rights {
 /* What an address should translate to. */
 struct expectation {
 	bool mapped;
+	bool anywhere; /* any frame of the machine's that is allocated */
 	uint64_t output;
 	struct rights rights;
 };
@@ -53,7 +54,7 @@ typedef void machine_expect_fn(void *ctx, uint64_t address, bool after,
 /* How often things happened: a test that provokes something asserts that it did. */
 struct machine_tally {
 	uint64_t walks, entries, stores, barriers, isbs, tlbis, invalidated;
-	uint64_t ranges, alls, retired, transients, hardware_updates;
+	uint64_t ranges, alls, retired, frames_retired, transients, hardware_updates;
 };
 
 struct machine;
@@ -77,6 +78,10 @@ void machine_turn_back(struct machine *machine);
 /* The nth table from now on, and all later ones, are refused; 0: none. */
 void machine_refuse(struct machine *machine, size_t nth);
 size_t machine_tables_in_use(const struct machine *machine);
+
+/* The same for frames; and frames larger than this are never to be had, 0: all are. */
+void machine_refuse_frames(struct machine *machine, size_t nth, uint64_t largest);
+uint64_t machine_frames_in_use(const struct machine *machine); /* bytes */
 
 /* The first violation, or NULL. */
 const char *machine_violation(const struct machine *machine);

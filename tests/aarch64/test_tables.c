@@ -704,6 +704,102 @@ static void test_harvest(void **state)
 	unmake(&w);
 }
 
+/* ---- Allocated frames ------------------------------------------------------------------------ */
+
+static struct aspace_change change_of(enum aspace_change_kind kind, uint64_t start, uint64_t end,
+				      uint64_t flags)
+{
+	return (struct aspace_change){
+		.kind = kind,
+		.range = aspace_range_of(start, end),
+		.old_flags = kind == ASPACE_CHANGE_MAP ? 0 : flags,
+		.new_flags = kind == ASPACE_CHANGE_UNMAP ? 0 : flags,
+	};
+}
+
+/* Pages, so many that the stash takes three tables, with each table and each frame refused once. */
+static void test_frames_out_of_memory(void **state)
+{
+	const struct aspace_change change =
+		change_of(ASPACE_CHANGE_MAP, 0x10000, 0x10000 + 1100 * PAGE, RW);
+	const struct aspace_change back =
+		change_of(ASPACE_CHANGE_UNMAP, 0x10000, 0x10000 + 1100 * PAGE, RW);
+	struct aspace_aarch64_config config = config_4k();
+	struct aspace_aarch64_allocated source;
+	struct aspace_backend *backend = &source.backend;
+	struct world w;
+
+	(void)state;
+	make(&w, &config);
+	assert_int_equal(aspace_aarch64_allocated_init(&source, w.tables, false, 0), ASPACE_OK);
+	for (unsigned frames = 0; frames < 2; frames++) {
+		size_t in_use = machine_tables_in_use(w.machine), nth = 0;
+		enum aspace_status status;
+
+		do {
+			machine_refuse(w.machine, frames ? 0 : ++nth);
+			machine_refuse_frames(w.machine, frames ? ++nth : 0, PAGE);
+			status = backend->ops->prepare(backend, &change);
+			if (status == ASPACE_OK)
+				break;
+			assert_int_equal(status, ASPACE_NO_MEMORY);
+			backend->ops->flush(backend);
+			assert_int_equal(machine_tables_in_use(w.machine), in_use);
+			assert_int_equal(machine_frames_in_use(w.machine), 0);
+		} while (nth < 5000);
+		assert_int_equal(status, ASPACE_OK);
+		assert_true(nth > (frames ? 1100 : 6));
+		/* And what is not used goes back. */
+		backend->ops->flush(backend);
+		assert_int_equal(machine_tables_in_use(w.machine), in_use);
+		assert_int_equal(machine_frames_in_use(w.machine), 0);
+	}
+	/* Without prepare, too. */
+	machine_refuse(w.machine, 0);
+	machine_refuse_frames(w.machine, 0, PAGE);
+	assert_int_equal(backend->ops->map(backend, &change), ASPACE_OK);
+	backend->ops->flush(backend);
+	assert_int_equal(machine_frames_in_use(w.machine), 1100 * PAGE);
+	assert_int_equal(backend->ops->unmap(backend, &back), ASPACE_OK);
+	backend->ops->flush(backend);
+	assert_int_equal(machine_frames_in_use(w.machine), 0);
+	unmake(&w);
+}
+
+/* Between an unmap and the flush nothing is mapped, though the frame is still there. */
+static void test_frames_in_the_middle(void **state)
+{
+	struct aspace_change change = change_of(ASPACE_CHANGE_MAP, 0, BLOCK, RW);
+	struct aspace_aarch64_config config = config_4k();
+	struct aspace_aarch64_allocated source;
+	struct aspace_backend *backend = &source.backend;
+	struct aspace_aarch64_mapping mapping;
+	struct world w;
+
+	(void)state;
+	make(&w, &config);
+	assert_int_equal(aspace_aarch64_allocated_init(&source, w.tables, false, 0), ASPACE_OK);
+	assert_int_equal(backend->ops->map(backend, &change), ASPACE_OK);
+	backend->ops->flush(backend);
+	assert_int_equal(query(&w, 0).level, 2);
+	change = change_of(ASPACE_CHANGE_UNMAP, PAGE, 3 * PAGE, RW);
+	assert_int_equal(backend->ops->unmap(backend, &change), ASPACE_OK);
+	assert_int_equal(aspace_aarch64_query(w.tables, aspace_va(PAGE), &mapping),
+			 ASPACE_NOT_MAPPED);
+	assert_int_equal(machine_frames_in_use(w.machine), BLOCK);
+	backend->ops->flush(backend);
+	assert_int_equal(machine_frames_in_use(w.machine), BLOCK - 2 * PAGE);
+	change = change_of(ASPACE_CHANGE_UNMAP, 0, BLOCK, RW);
+	assert_int_equal(backend->ops->unmap(backend, &change), ASPACE_NOT_MAPPED);
+	change = change_of(ASPACE_CHANGE_UNMAP, 3 * PAGE, BLOCK, RW);
+	assert_int_equal(backend->ops->unmap(backend, &change), ASPACE_OK);
+	change = change_of(ASPACE_CHANGE_UNMAP, 0, PAGE, RW);
+	assert_int_equal(backend->ops->unmap(backend, &change), ASPACE_OK);
+	backend->ops->flush(backend);
+	assert_int_equal(machine_frames_in_use(w.machine), 0);
+	unmake(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -718,6 +814,8 @@ int main(void)
 		cmocka_unit_test(test_no_dirty_state_is_lost),
 		cmocka_unit_test(test_compact_loses_no_dirty_state),
 		cmocka_unit_test(test_harvest),
+		cmocka_unit_test(test_frames_out_of_memory),
+		cmocka_unit_test(test_frames_in_the_middle),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

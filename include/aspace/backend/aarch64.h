@@ -4,9 +4,9 @@
  * A backend over AArch64 translation tables: stage 1 and stage 2, VMSAv8-64.
  *
  * *Tables* (struct aspace_aarch64) are one tree of translation tables, that of one
- * TTBR or VTTBR. A *source* (struct aspace_aarch64_linear) says which frames stand
- * behind an area's addresses, and is the backend that is given to aspace_map(). Any number
- * of sources share one tree.
+ * TTBR or VTTBR. A *source* (struct aspace_aarch64_linear, struct aspace_aarch64_allocated)
+ * says which frames stand behind an area's addresses, and is the backend that is given to
+ * aspace_map(). Any number of sources share one tree.
  *
  * Nothing is chosen by the preprocessor and no instruction is issued here: what the
  * processor is asked to do goes through struct aspace_aarch64_ops, so the same objects run
@@ -310,6 +310,18 @@ struct aspace_aarch64_ops {
 	void (*read_enter)(void *ctx);
 	/** It ends. What table_retire gets is free when all that had begun before have ended. */
 	void (*read_leave)(void *ctx);
+
+	/** Optional, with the next: a frame for an area of struct aspace_aarch64_allocated. @p size
+	 * bytes (a granule, a block or a contiguous group) aligned to that, within output_bits, with
+	 * the contents that new memory is to have. False: there is none of that size; it is asked
+	 * for smaller ones then, down to a granule. */
+	bool (*frame_alloc)(void *ctx, uint64_t size, struct aspace_paddr *frame);
+	/** Takes back a frame, or an aligned part of one that was cut: not always all that came
+	 * in one allocation. No TLB has it. */
+	void (*frame_free)(void *ctx, struct aspace_paddr frame, uint64_t size);
+	/** Optional: the same for one that was mapped, and that lockless readers may have learnt
+	 * of: free it after a grace period. Without it, frame_free. */
+	void (*frame_retire)(void *ctx, struct aspace_paddr frame, uint64_t size);
 };
 
 /* ---- Tables -------------------------------------------------------------------- */
@@ -378,6 +390,44 @@ struct aspace_aarch64_linear {
 ASPACE_API enum aspace_status aspace_aarch64_linear_init(struct aspace_aarch64_linear *source,
 							 struct aspace_aarch64 *tables,
 							 uint64_t offset);
+
+/** A source of frames that are allocated, by frame_alloc. The caller's memory;
+ * aspace_aarch64_allocated_init() fills it in. */
+struct aspace_aarch64_allocated {
+	/** To be given to aspace_map(). */
+	struct aspace_backend backend;
+	/** Where. */
+	struct aspace_aarch64 *tables;
+	/** Areas are populated on access, by aspace_fault(); else when they are mapped. */
+	bool lazy;
+	/** What one fault populates at most, in bytes. */
+	uint64_t fault_max;
+};
+
+/**
+ * Make a source of allocated frames.
+ *
+ * Its areas' memory is the program's frames, the largest that frame_alloc has and that fit. Unless
+ * @p lazy, `prepare` allocates all of them, and a map that is refused has taken none. When
+ * something is unmapped, its frames are retired in `flush`: until then an undo puts them back,
+ * unless something else was mapped in their place; then the undo answers ASPACE_NO_MEMORY.
+ *
+ * `fault` populates what surrounds the address: the largest block, group or page that is free, inside
+ * the area and no larger than @p fault_max or the area's cap. Its leaf begins as accessed, and as
+ * written where @p access says so. ASPACE_ACCESS_DENIED: the area's flags do not allow the access;
+ * ASPACE_NO_MEMORY: nothing has changed; ASPACE_OK also where it was populated already. It calls
+ * nothing but the operations: whether it may run in a signal handler is theirs to say.
+ *
+ * Its changes answer as those of a linear source. All areas are to be unmapped before the tables
+ * are destroyed, or their frames are lost.
+ *
+ * @p fault_max: bytes; less than a granule means a granule.
+ * Errors: ASPACE_NOT_SUPPORTED: the operations have no frame_alloc.
+ * Context: anywhere. O(1). Ownership: the caller's; it must live as long as a backend must.
+ */
+ASPACE_API enum aspace_status aspace_aarch64_allocated_init(struct aspace_aarch64_allocated *source,
+							    struct aspace_aarch64 *tables,
+							    bool lazy, uint64_t fault_max);
 
 /**
  * Make the leaves in @p range as large as they can be: tables of equal leaves become blocks, runs of

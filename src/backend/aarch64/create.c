@@ -13,7 +13,8 @@ static bool ops_usable(const struct aspace_aarch64_ops *ops)
 
 	return ops->size == sizeof(*ops) && ops->table_alloc && ops->table_free &&
 	       ops->table_pointer && ops->dsb && ops->isb && ops->tlbi && (access || no_access) &&
-	       !ops->read_enter == !ops->read_leave && !ops->vmid_enter == !ops->vmid_leave;
+	       !ops->read_enter == !ops->read_leave && !ops->vmid_enter == !ops->vmid_leave &&
+	       !ops->frame_alloc == !ops->frame_free && (ops->frame_alloc || !ops->frame_retire);
 }
 
 static size_t self_size(const struct asp_a64_geometry *geometry)
@@ -56,6 +57,8 @@ enum aspace_status aspace_aarch64_create(const struct aspace_aarch64_options *op
 		.table_count = 1,
 		.reserve = ASP_A64_NO_TABLE,
 		.unlinked = ASP_A64_NO_TABLE,
+		.stash_first = ASP_A64_NO_TABLE,
+		.stash_last = ASP_A64_NO_TABLE,
 		.stored = true, /* the zeroes of the root */
 	};
 	if (ops->clean)
@@ -120,6 +123,29 @@ enum aspace_status aspace_aarch64_linear_init(struct aspace_aarch64_linear *sour
 			},
 		.tables = tables,
 		.offset = offset,
+	};
+	return ASPACE_OK;
+}
+
+enum aspace_status aspace_aarch64_allocated_init(struct aspace_aarch64_allocated *source,
+						 struct aspace_aarch64 *tables, bool lazy,
+						 uint64_t fault_max)
+{
+	uint64_t granule = UINT64_C(1) << tables->geometry.granule_shift;
+
+	if (!tables->ops->frame_alloc)
+		return ASPACE_NOT_SUPPORTED;
+	*source = (struct aspace_aarch64_allocated){
+		.backend =
+			{
+				.ops = &asp_a64_allocated_ops,
+				.flags_mask = asp_a64_flags_mask(&tables->config),
+				.granule = granule,
+				.remap_restores = true,
+			},
+		.tables = tables,
+		.lazy = lazy,
+		.fault_max = fault_max > granule ? fault_max : granule,
 	};
 	return ASPACE_OK;
 }

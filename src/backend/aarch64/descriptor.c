@@ -270,7 +270,7 @@ bool asp_a64_is_dirty(const struct aspace_aarch64_config *c, uint64_t d)
 	return (d & ASP_A64_SW_DIRTY) || is_written(c, d);
 }
 
-static uint64_t mark_written(const struct aspace_aarch64_config *c, uint64_t d)
+uint64_t asp_a64_mark_written(const struct aspace_aarch64_config *c, uint64_t d)
 {
 	if (!(d & ASP_A64_DBM))
 		return d | ASP_A64_SW_DIRTY;
@@ -284,7 +284,7 @@ uint64_t asp_a64_with_attributes(const struct aspace_aarch64_config *c, uint64_t
 			ASP_A64_CONTIGUOUS | ASP_A64_AF | ASP_A64_SW_DIRTY;
 	uint64_t changed = (d & kept) | (attributes & ~kept);
 
-	return is_written(c, d) ? mark_written(c, changed) : changed;
+	return is_written(c, d) ? asp_a64_mark_written(c, changed) : changed;
 }
 
 uint64_t asp_a64_clean(const struct aspace_aarch64_config *c, uint64_t d)
@@ -303,5 +303,5 @@ uint64_t asp_a64_without_history(const struct aspace_aarch64_config *c, uint64_t
 uint64_t asp_a64_with_history(const struct aspace_aarch64_config *c, uint64_t d, uint64_t other)
 {
 	d |= other & (ASP_A64_AF | ASP_A64_SW_DIRTY);
-	return is_written(c, other) ? mark_written(c, d) : d;
+	return is_written(c, other) ? asp_a64_mark_written(c, d) : d;
 }

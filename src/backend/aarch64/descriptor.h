@@ -3,19 +3,22 @@
  * Descriptors: the 64 bits of a translation table entry (D8.3), and what areas' flags
  * become in them.
  *
- * The processor ignores all of an invalid descriptor but bit 0. We use three kinds:
+ * The processor ignores all of an invalid descriptor but bit 0. We use four kinds:
  *
  *     0                   nothing is mapped
  *     a leaf, bit 0 off   *broken*: between the two halves of break-before-make; the rest
  *                         of the descriptor is kept in its place
  *     a table, bit 0 off  *pending*: a table that is linked as soon as its contents are
  *                         ordered; nothing is mapped there yet
+ *     a leaf, bit 0 off,  *condemned*: unmapped, and its frame is to be freed as soon as
+ *     bit 63 on           no TLB has it any more
  *
- * So neither break-before-make nor the linking of many tables at once needs memory to
- * remember what comes next.
+ * So neither break-before-make nor the linking of many tables at once nor the freeing of
+ * frames needs memory to remember what comes next.
  *
  * Invariants:
- *  1. Outside of a call of the backend no descriptor is broken or pending.
+ *  1. Outside of a call of the backend no descriptor is broken or pending; outside of a batch,
+ *     none is condemned.
  *  2. asp_a64_flags() of what asp_a64_attributes() made is flags & KEPT_MASK.
  */
 #ifndef ASPACE_AARCH64_DESCRIPTOR_H
@@ -41,6 +44,8 @@
 #define ASP_A64_SW_MASK    (UINT64_C(7) << ASP_A64_SW_SHIFT)
 /* Was written before it lost the bits by which the processor would say so. */
 #define ASP_A64_SW_DIRTY (UINT64_C(1) << 58)
+/* Only in an invalid descriptor, of which all other bits are ours. */
+#define ASP_A64_CONDEMNED (UINT64_C(1) << 63)
 
 static inline bool asp_a64_is_valid(uint64_t descriptor)
 {
@@ -66,8 +71,13 @@ static inline bool asp_a64_is_pending(int level, uint64_t descriptor)
 
 static inline bool asp_a64_is_broken(int level, uint64_t descriptor)
 {
-	return descriptor && !asp_a64_is_valid(descriptor) &&
+	return descriptor && !asp_a64_is_valid(descriptor) && !(descriptor & ASP_A64_CONDEMNED) &&
 	       !asp_a64_is_pending(level, descriptor);
+}
+
+static inline bool asp_a64_is_condemned(uint64_t descriptor)
+{
+	return !asp_a64_is_valid(descriptor) && (descriptor & ASP_A64_CONDEMNED);
 }
 
 /* The bits of a descriptor that hold an output or a next-level address. */
@@ -94,6 +104,8 @@ uint64_t asp_a64_with_history(const struct aspace_aarch64_config *config, uint64
 			      uint64_t other);
 /* A leaf that was not written. */
 uint64_t asp_a64_clean(const struct aspace_aarch64_config *config, uint64_t descriptor);
+/* A leaf that was written. */
+uint64_t asp_a64_mark_written(const struct aspace_aarch64_config *config, uint64_t descriptor);
 bool asp_a64_is_dirty(const struct aspace_aarch64_config *config, uint64_t descriptor);
 
 static inline bool asp_a64_has_asids(const struct aspace_aarch64_config *config)

@@ -67,6 +67,8 @@ static uint64_t group_size(const struct aspace_aarch64 *t, int level, uint64_t d
 static uint64_t apply(const struct aspace_aarch64 *t, const struct asp_a64_edit *edit,
 		      uint64_t descriptor)
 {
+	if (edit->condemn)
+		return (descriptor & ~ASP_A64_VALID) | ASP_A64_CONDEMNED;
 	if (edit->clear)
 		return 0;
 	return asp_a64_with_attributes(&t->config, descriptor, edit->attributes);
@@ -101,6 +103,7 @@ static void survey_leaf(const struct survey *survey, const struct asp_a64_slot *
 	uint64_t start = slot_start(t, level, slot->start), entry = slot->descriptor;
 	uint64_t size = asp_a64_size(&t->geometry, level);
 
+	result->mapped = true;
 	if (asp_a64_classify(&t->config, level, entry, apply(t, edit, entry)) == ASP_A64_BREAK)
 		result->breaks = true;
 	if (is_inside(edit, start, group_size(t, level, entry)))

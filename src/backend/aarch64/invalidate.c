@@ -223,8 +223,10 @@ static void issue_gathered(struct aspace_aarch64 *t)
 
 void asp_a64_order_stores(struct aspace_aarch64 *t)
 {
-	if (t->stored)
+	if (t->stored) {
 		t->ops->dsb(t->ctx, ASPACE_AARCH64_BARRIER_STORES, t->config.shareability);
+		t->unsynchronized = true;
+	}
 	t->stored = false;
 }
 
@@ -246,8 +248,8 @@ void asp_a64_invalidate(struct aspace_aarch64 *t)
 
 void asp_a64_synchronize(struct aspace_aarch64 *t)
 {
-	if (!t->stored && !t->gathered_count && !t->gathered_all)
-		return;
 	asp_a64_invalidate(t);
-	t->ops->isb(t->ctx);
+	if (t->unsynchronized)
+		t->ops->isb(t->ctx);
+	t->unsynchronized = false;
 }

@@ -35,9 +35,21 @@ static bool leaf_fits(const struct aspace_aarch64 *t, const struct asp_a64_map *
 	       fits(t, map, level, at, end, 1);
 }
 
+/* A table for the slot of `at` at `level`, unless an earlier map has had it counted. */
+static size_t count_table(const struct aspace_aarch64 *t, struct asp_a64_survey *survey, int level,
+			  uint64_t at)
+{
+	uint64_t *counted = &survey->counted[level + 1];
+
+	if (at < *counted)
+		return 0;
+	*counted = asp_a64_slot_end(&t->geometry, level, at, UINT64_MAX);
+	return 1;
+}
+
 /* How many tables does a slot without one take? */
 static size_t tables_below(const struct aspace_aarch64 *t, const struct asp_a64_map *map, int level,
-			   uint64_t start, uint64_t end)
+			   uint64_t start, uint64_t end, struct asp_a64_survey *survey)
 {
 	size_t count = 0;
 	uint64_t next;
@@ -46,10 +58,9 @@ static size_t tables_below(const struct aspace_aarch64 *t, const struct asp_a64_
 		next = asp_a64_slot_end(&t->geometry, level, at, end);
 		if (leaf_fits(t, map, level, at, next))
 			continue;
-		if (level + 1 == ASP_A64_LAST_LEVEL)
-			count++; /* its entries are pages, which always fit */
-		else
-			count += 1 + tables_below(t, map, level + 1, at, next);
+		count += count_table(t, survey, level, at);
+		if (level + 1 < ASP_A64_LAST_LEVEL) /* else pages, which always fit */
+			count += tables_below(t, map, level + 1, at, next, survey);
 	}
 	return count;
 }
@@ -63,12 +74,16 @@ struct survey {
 static bool survey_slot(void *ctx, const struct asp_a64_slot *slot)
 {
 	const struct survey *survey = ctx;
+	struct asp_a64_survey *result = survey->result;
 
+	if (asp_a64_is_condemned(slot->descriptor))
+		result->condemned = true;
+	else if (slot->descriptor)
+		result->mapped = true;
 	/* What is mapped now may be gone when map comes: count as if it were. */
-	survey->result->mapped = survey->result->mapped || slot->descriptor;
 	if (!leaf_fits(survey->t, survey->map, slot->level, slot->start, slot->end))
-		survey->result->tables +=
-			tables_below(survey->t, survey->map, slot->level, slot->start, slot->end);
+		result->tables += tables_below(survey->t, survey->map, slot->level, slot->start,
+					       slot->end, result);
 	return true;
 }
 
@@ -134,6 +149,13 @@ static void map_table(struct aspace_aarch64 *t, const struct asp_a64_map *map,
 			map_table(t, map, &below, live);
 			continue;
 		}
+		if (asp_a64_is_pending(span->level, old)) {
+			struct asp_a64_span below = {span->level + 1, asp_a64_next_table(t, old),
+						     at, next};
+
+			map_table(t, map, &below, false);
+			continue;
+		}
 		if (!leaf_fits(t, map, span->level, at, next)) {
 			map_slot_with_table(t, map, span->level, entry, at, next, live);
 			continue;
@@ -171,14 +193,26 @@ static void link_table(struct aspace_aarch64 *t, const struct asp_a64_span *span
 	}
 }
 
-void asp_a64_map(struct aspace_aarch64 *t, const struct asp_a64_map *map)
+void asp_a64_fill(struct aspace_aarch64 *t, const struct asp_a64_map *map)
 {
 	struct asp_a64_span root = asp_a64_whole(t, map->start, map->end);
-	size_t tables = atomic_load_explicit(&t->table_count, memory_order_relaxed);
 
 	map_table(t, map, &root, true);
-	if (atomic_load_explicit(&t->table_count, memory_order_relaxed) == tables)
-		return;
+}
+
+void asp_a64_link(struct aspace_aarch64 *t, uint64_t start, uint64_t end)
+{
+	struct asp_a64_span root = asp_a64_whole(t, start, end);
+
 	asp_a64_order_stores(t);
 	link_table(t, &root);
+}
+
+void asp_a64_map(struct aspace_aarch64 *t, const struct asp_a64_map *map)
+{
+	size_t tables = aspace_aarch64_table_count(t);
+
+	asp_a64_fill(t, map);
+	if (aspace_aarch64_table_count(t) != tables)
+		asp_a64_link(t, map->start, map->end);
 }

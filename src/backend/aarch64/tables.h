@@ -12,7 +12,10 @@
  *   compact.c     small leaves made large again
  *   harvest.c     access flags and dirty state
  *   walk.c        walking a range; reading, without a lock
+ *   frames.c      frames that are allocated: stashed, released
+ *   change.c      what the backends have in common
  *   linear.c      the backend: linear frames
+ *   allocated.c   the backend: allocated frames
  *   create.c      making and unmaking
  *
  * An operation on a tree: it asks first what it would take (tables, breaks), and refuses
@@ -25,8 +28,9 @@
  *     the link (D8.16.1), and it is neither in the reserve nor unlinked.
  *  3. A table is retired only after it was unlinked, all its walks were invalidated
  *     (non-leaf) and that had completed.
- *  4. Between two batches: nothing gathered, nothing promised, reserve and unlinked lists
- *     empty, no store that a barrier has not ordered, and no table empty but the root.
+ *  4. Between two batches: nothing gathered, nothing promised, reserve, stash and unlinked
+ *     list empty, no store that a barrier has not ordered, and no table empty but the root.
+ *  5. A frame is retired only after the leaves that map it have been invalidated.
  */
 #ifndef ASPACE_AARCH64_TABLES_H
 #define ASPACE_AARCH64_TABLES_H
@@ -74,6 +78,16 @@ struct aspace_aarch64 {
 	bool gathered_all;    /* the list was too short */
 	bool gathered_global; /* a global leaf is among them: an ASID is not enough */
 	bool stored;          /* since the last barrier */
+	bool unsynchronized;  /* a barrier since the last ISB */
+
+	/* Frames that prepare has allocated and no map has taken: a queue, in pages of
+	 * table_alloc. Entry 0 is the next page. Then, for each map, its first address, and
+	 * its frames with log2 of their sizes in the low bits. */
+	uint64_t stash_first, stash_last;
+	size_t stash_read, stash_written; /* the next entry of the first page, of the last */
+
+	bool condemned; /* there are condemned leaves in touched ranges */
+	bool released;  /* some of this batch are gone: what was unmapped cannot come back */
 
 	/* Ranges in which unmapping may have left tables empty. */
 	struct aspace_range touched[ASP_A64_TOUCHED_MAX];
@@ -154,6 +168,25 @@ void asp_a64_unlink(struct aspace_aarch64 *tables, uint64_t table);
 void asp_a64_retire_unlinked(struct aspace_aarch64 *tables);
 void asp_a64_drop_reserve(struct aspace_aarch64 *tables);
 
+/* ---- Frames (frames.c) ------------------------------------------------------------------- */
+
+/* Allocate all frames for a map, the largest that fit, and count its tables. False: there is not
+ * the memory; what has been got stays in the stash. */
+struct asp_a64_map;
+struct asp_a64_survey;
+bool asp_a64_stash(struct aspace_aarch64 *tables, const struct asp_a64_map *map,
+		   struct asp_a64_survey *survey);
+/* Is what comes next in the stash for a map that starts there? What was for others is freed. */
+bool asp_a64_stash_holds(struct aspace_aarch64 *tables, uint64_t start);
+/* The next frame, of a map that has some left. */
+uint64_t asp_a64_unstash(struct aspace_aarch64 *tables, uint64_t *size);
+void asp_a64_drop_stash(struct aspace_aarch64 *tables);
+/* A frame for [at, at + size) or a smaller part of it; *size gets what it is. */
+bool asp_a64_frame_for(struct aspace_aarch64 *tables, const struct asp_a64_map *map, uint64_t at,
+		       uint64_t *size, uint64_t *frame);
+/* After their invalidation: retire the frames of condemned leaves. */
+void asp_a64_release(struct aspace_aarch64 *tables, uint64_t start, uint64_t end);
+
 /* ---- Invalidation (invalidate.c) --------------------------------------------------------- */
 
 /* The descriptor `old` at `level`, for [start, end), is no more. */
@@ -172,10 +205,14 @@ void asp_a64_synchronize(struct aspace_aarch64 *tables);
 
 /* What an operation on [start, end) would take. */
 struct asp_a64_survey {
-	size_t tables; /* at most */
-	bool mapped;   /* some of it is mapped */
-	bool hole;     /* some of it is not */
-	bool breaks;   /* break-before-make is needed */
+	size_t tables;  /* at most */
+	bool mapped;    /* some of it is mapped */
+	bool hole;      /* some of it is not */
+	bool breaks;    /* break-before-make is needed */
+	bool condemned; /* some of it waits for its frame to be freed */
+	/* For a survey of several maps, upward: where the last table of each level that was
+	 * counted ends. Levels 0 to 3; the root is there. */
+	uint64_t counted[ASP_A64_LAST_LEVEL + 1];
 };
 
 /* map.c: map [start, end) to the frames at `offset` from it. */
@@ -189,13 +226,17 @@ struct asp_a64_map {
 
 void asp_a64_survey_map(const struct aspace_aarch64 *tables, const struct asp_a64_map *map,
 			struct asp_a64_survey *survey);
-/* After a survey that found nothing mapped, with as many tables in reserve. */
+/* After a survey that found nothing mapped or condemned, with as many tables in reserve. */
 void asp_a64_map(struct aspace_aarch64 *tables, const struct asp_a64_map *map);
+/* Its two parts: store, any number of times; and link what that has made, with one barrier. */
+void asp_a64_fill(struct aspace_aarch64 *tables, const struct asp_a64_map *map);
+void asp_a64_link(struct aspace_aarch64 *tables, uint64_t start, uint64_t end);
 
 /* edit.c: give what is mapped in [start, end) other attributes, or clear it. */
 struct asp_a64_edit {
 	uint64_t start, end;
 	bool clear;
+	bool condemn; /* clear, but keep what was there until its frame is freed */
 	uint64_t attributes;
 	bool contiguous; /* tables that must be made may have groups */
 };
@@ -210,7 +251,27 @@ void asp_a64_prune(struct aspace_aarch64 *tables);
 void asp_a64_describe(const struct aspace_aarch64 *tables, int level, uint64_t at,
 		      uint64_t descriptor, struct aspace_aarch64_mapping *mapping);
 
-/* linear.c */
+/* ---- Changes (change.c): what the backends have in common ------------------------------------- */
+
+bool asp_a64_map_of(const struct aspace_aarch64 *tables, const struct aspace_change *change,
+		    struct asp_a64_map *map);
+bool asp_a64_edit_of(const struct aspace_aarch64 *tables, const struct aspace_change *change,
+		     struct asp_a64_edit *edit);
+/* Would this be refused? `holes` are allowed. */
+enum aspace_status asp_a64_check_edit(const struct aspace_aarch64 *tables,
+				      const struct asp_a64_edit *edit, bool holes,
+				      struct asp_a64_survey *survey);
+/* For prepare: so many tables more. */
+enum aspace_status asp_a64_promise(struct aspace_aarch64 *tables, size_t count);
+/* Remember that tables of the range may be empty, and leaves condemned. */
+void asp_a64_touch(struct aspace_aarch64 *tables, struct aspace_range range);
+/* Before a map: nothing must be condemned there, or wait for its invalidation. */
+void asp_a64_make_room(struct aspace_aarch64 *tables, const struct asp_a64_map *map,
+		       const struct asp_a64_survey *survey);
+void asp_a64_end_batch(struct aspace_aarch64 *tables);
+
+/* linear.c, allocated.c */
 extern const struct aspace_backend_ops asp_a64_linear_ops;
+extern const struct aspace_backend_ops asp_a64_allocated_ops;
 
 #endif

@@ -45,6 +45,7 @@ row() {
 run_test() {
 	local status=0 args=() tree=${1%/*}
 	[[ $2 != random ]] || args=(--operations 40)
+	[[ $2 != allocated ]] || args=(--operations 300)
 	if [[ $2 == qemu ]]; then
 		[[ $tree != "$work/base" ]] || tree=$source
 		"$here/../qemu/run.sh" "$tree" "$work/image" max >"$3" 2>&1 || status=$?
@@ -67,7 +68,7 @@ verdict() {
 	echo "$said"
 }
 
-for test in random tables classify invalidate; do
+for test in random tables allocated classify invalidate; do
 	"$cc" -std=gnu11 -O1 -g -I"$source/include" -I"$source/src" -I"$source/tests" \
 		-c "$source/tests/aarch64/test_$test.c" -o "$work/base/test_$test.o" "${cmocka[@]}"
 done

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The backend of allocated frames. The rules that it keeps are those of change.c, and:
+ *
+ *  1. After prepare the stash holds all frames that the maps of the batch take.
+ *  2. What is unmapped keeps its frames until flush, so that an undo can put them back; unless
+ *     something else is mapped in their place before.
+ */
+#include "tables.h"
+
+static struct aspace_aarch64_allocated *source_of(struct aspace_backend *backend)
+{
+	return (struct aspace_aarch64_allocated *)backend;
+}
+
+/* ---- Populated at once ----------------------------------------------------------------- */
+
+static enum aspace_status prepare_map(const struct aspace_aarch64_allocated *source,
+				      const struct asp_a64_map *map)
+{
+	struct asp_a64_survey survey = {0};
+
+	if (source->lazy)
+		return ASPACE_OK;
+	if (!asp_a64_stash(source->tables, map, &survey))
+		return ASPACE_NO_MEMORY;
+	return asp_a64_promise(source->tables, survey.tables);
+}
+
+static bool edit_of(const struct aspace_aarch64_allocated *source,
+		    const struct aspace_change *change, struct asp_a64_edit *edit)
+{
+	bool usable = asp_a64_edit_of(source->tables, change, edit);
+
+	edit->condemn = edit->clear;
+	return usable;
+}
+
+static enum aspace_status allocated_prepare(struct aspace_backend *backend,
+					    const struct aspace_change *change)
+{
+	struct aspace_aarch64_allocated *source = source_of(backend);
+	struct asp_a64_survey survey = {0};
+	enum aspace_status status;
+	struct asp_a64_edit edit;
+	struct asp_a64_map map;
+
+	if (change->kind == ASPACE_CHANGE_MAP)
+		return asp_a64_map_of(source->tables, change, &map) ? prepare_map(source, &map)
+								    : ASPACE_INVALID_PARAM;
+	if (!edit_of(source, change, &edit))
+		return ASPACE_INVALID_PARAM;
+	status = asp_a64_check_edit(source->tables, &edit, source->lazy, &survey);
+	return status == ASPACE_OK ? asp_a64_promise(source->tables, survey.tables) : status;
+}
+
+static void map_stashed(struct aspace_aarch64 *t, const struct asp_a64_map *map)
+{
+	size_t tables = aspace_aarch64_table_count(t);
+	struct asp_a64_map piece = *map;
+	uint64_t size;
+
+	for (piece.start = map->start; piece.start < map->end; piece.start = piece.end) {
+		piece.offset = asp_a64_unstash(t, &size) - piece.start;
+		piece.end = piece.start + size;
+		asp_a64_fill(t, &piece);
+	}
+	if (aspace_aarch64_table_count(t) != tables)
+		asp_a64_link(t, map->start, map->end);
+}
+
+static bool restore_slot(void *ctx, const struct asp_a64_slot *slot)
+{
+	if (asp_a64_is_condemned(slot->descriptor))
+		asp_a64_store(ctx, slot->entry,
+			      (slot->descriptor & ~ASP_A64_CONDEMNED) | ASP_A64_VALID);
+	return true;
+}
+
+/* An undo of an unmap: TLBs that still hold what was there hold the same. */
+static enum aspace_status restore(struct aspace_aarch64 *t, const struct asp_a64_map *map)
+{
+	struct asp_a64_span all = asp_a64_whole(t, map->start, map->end);
+
+	if (t->released)
+		return ASPACE_NO_MEMORY;
+	asp_a64_visit(t, &all, restore_slot, t);
+	return ASPACE_OK;
+}
+
+static enum aspace_status allocated_map(struct aspace_backend *backend,
+					const struct aspace_change *change)
+{
+	struct aspace_aarch64_allocated *source = source_of(backend);
+	struct aspace_aarch64 *t = source->tables;
+	struct asp_a64_survey survey = {0};
+	enum aspace_status status = ASPACE_OK;
+	struct asp_a64_map map;
+
+	if (!asp_a64_map_of(t, change, &map))
+		return ASPACE_INVALID_PARAM;
+	if (change->undo)
+		return restore(t, &map);
+	asp_a64_survey_map(t, &map, &survey);
+	if (survey.mapped)
+		return ASPACE_ALREADY_EXISTS;
+	if (!source->lazy && !asp_a64_stash_holds(t, map.start)) {
+		status = prepare_map(source, &map); /* none came before */
+		asp_a64_stash_holds(t, map.start);
+	}
+	if (status != ASPACE_OK)
+		return status;
+	asp_a64_make_room(t, &map, &survey);
+	if (!source->lazy)
+		map_stashed(t, &map);
+	return ASPACE_OK;
+}
+
+static enum aspace_status allocated_edit(struct aspace_backend *backend,
+					 const struct aspace_change *change)
+{
+	struct aspace_aarch64_allocated *source = source_of(backend);
+	struct aspace_aarch64 *t = source->tables;
+	struct asp_a64_survey survey = {0};
+	enum aspace_status status;
+	struct asp_a64_edit edit;
+
+	if (!edit_of(source, change, &edit))
+		return ASPACE_INVALID_PARAM;
+	status = asp_a64_check_edit(t, &edit, source->lazy, &survey);
+	if (status != ASPACE_OK)
+		return status;
+	if (!asp_a64_reserve(t, survey.tables))
+		return ASPACE_NO_MEMORY;
+	asp_a64_edit(t, &edit);
+	if (!edit.clear)
+		return ASPACE_OK;
+	asp_a64_touch(t, change->range);
+	t->condemned = t->condemned || survey.mapped;
+	return ASPACE_OK;
+}
+
+static void allocated_flush(struct aspace_backend *backend)
+{
+	asp_a64_end_batch(source_of(backend)->tables);
+}
+
+/* ---- Populated on access ------------------------------------------------------------------ */
+
+/* The part of the area around `at` that `size` bytes fill; false: it reaches beyond. */
+static bool fit(const struct aspace_area *area, uint64_t at, uint64_t size, struct asp_a64_map *map)
+{
+	map->start = aspace_align_down(at, size);
+	if (map->start < area->start.value || area->end.value - map->start < size)
+		return false;
+	map->end = map->start + size;
+	return true;
+}
+
+/* Is it free, as a whole? Then with so many tables. */
+static bool is_free(const struct aspace_aarch64 *t, const struct asp_a64_map *map, size_t *tables)
+{
+	struct asp_a64_survey survey = {0};
+
+	asp_a64_survey_map(t, map, &survey);
+	*tables = survey.tables;
+	return !survey.mapped;
+}
+
+/* From the largest size down to a granule; each tried as one frame. */
+static enum aspace_status populate(const struct aspace_aarch64_allocated *source,
+				   const struct aspace_area *area, uint64_t at,
+				   struct asp_a64_map *map)
+{
+	struct aspace_aarch64 *t = source->tables;
+	uint64_t granule = UINT64_C(1) << t->geometry.granule_shift, limit, got, frame;
+	size_t tables;
+
+	for (limit = granule; limit * 2 <= source->fault_max; limit *= 2)
+		;
+	for (; limit >= granule; limit /= 2) {
+		if (!fit(area, at, limit, map) || !is_free(t, map, &tables))
+			continue;
+		got = limit;
+		if (!asp_a64_frame_for(t, map, map->start, &got, &frame))
+			return ASPACE_NO_MEMORY;
+		/* A smaller one than fits is for the place itself. */
+		fit(area, at, got, map);
+		map->offset = frame - map->start;
+		if (is_free(t, map, &tables) && asp_a64_reserve(t, tables)) {
+			asp_a64_map(t, map);
+			return ASPACE_OK;
+		}
+		t->ops->frame_free(t->ctx, aspace_pa(frame), got);
+		return ASPACE_NO_MEMORY;
+	}
+	return ASPACE_OK; /* it is populated: the fault was an old one */
+}
+
+/* The access bits are the flags' bits; nobody says at which level something was executed. */
+static uint64_t allowed(uint64_t flags)
+{
+	if (flags & ASPACE_AARCH64_USER_EXECUTE)
+		flags |= ASPACE_AARCH64_EXECUTE;
+	return flags & (ASPACE_ACCESS_READ | ASPACE_ACCESS_WRITE | ASPACE_ACCESS_EXECUTE);
+}
+
+static enum aspace_status allocated_fault(struct aspace_backend *backend,
+					  const struct aspace_area *area,
+					  struct aspace_vaddr address, unsigned access)
+{
+	struct aspace_aarch64_allocated *source = source_of(backend);
+	struct aspace_aarch64 *t = source->tables;
+	const struct aspace_change change = {
+		.kind = ASPACE_CHANGE_MAP,
+		.range = {area->start, area->end},
+		.new_flags = area->flags,
+	};
+	enum aspace_status status;
+	struct asp_a64_map map;
+
+	if (!asp_a64_map_of(t, &change, &map) || address.value < area->start.value ||
+	    address.value >= area->end.value)
+		return ASPACE_INVALID_PARAM;
+	if (access & ~allowed(area->flags))
+		return ASPACE_ACCESS_DENIED;
+	/* The access follows: it need not be noted by the processor. */
+	map.attributes |= ASP_A64_AF;
+	if ((access & ASPACE_ACCESS_WRITE) && t->config.hardware_dirty)
+		map.attributes = asp_a64_mark_written(&t->config, map.attributes);
+	status = populate(source, area, address.value, &map);
+	asp_a64_synchronize(t);
+	asp_a64_drop_reserve(t);
+	return status;
+}
+
+const struct aspace_backend_ops asp_a64_allocated_ops = {
+	.size = sizeof(asp_a64_allocated_ops),
+	.map = allocated_map,
+	.unmap = allocated_edit,
+	.protect = allocated_edit,
+	.prepare = allocated_prepare,
+	.flush = allocated_flush,
+	.fault = allocated_fault,
+};
