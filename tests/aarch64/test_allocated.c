@@ -49,8 +49,9 @@ static size_t count, block; /* pages of the window, of a block */
 static uint32_t areas;
 
 static struct {
-	uint64_t maps, unmaps, protects, undone, replaced, faults, spurious, denied, large, moved;
-	uint64_t refused, refused_faults, retired, updates;
+	uint64_t maps, unmaps, protects, undone, remapped, replaced, faults, spurious, denied,
+		large, moved;
+	uint64_t refused, refused_faults, retired, updates, carried;
 } totals;
 
 static uint64_t draw64(void)
@@ -396,10 +397,61 @@ static struct aspace_change inverse_of(const struct aspace_change *change)
 	return inverse;
 }
 
+/* To where nothing is, which is not always congruent modulo a block. */
+static bool draw_move(struct aspace_change *change, unsigned *source)
+{
+	size_t page, start, stop, to = draw_page();
+
+	if (!find_area(&page))
+		return false;
+	draw_part(page, &start, &stop);
+	if (draw(2))
+		to = to / 16 * 16 + start % 16;
+	if (draw(3) == 0)
+		to = to / block * block + start % block;
+	if (to >= count)
+		return false;
+	stop = start + (free_from(to, stop - start) - to);
+	if (start == stop)
+		return false;
+	*source = after.pages[page].source;
+	*change = (struct aspace_change){
+		.kind = ASPACE_CHANGE_MOVE,
+		.range = range_of(start, stop),
+		.destination = {address_of(to)},
+		.old_flags = after.pages[page].flags,
+		.new_flags = after.pages[page].flags,
+	};
+	return true;
+}
+
+/* Over anything that is the source's, and holes. */
+static bool draw_replace(struct aspace_change *change, unsigned *source)
+{
+	size_t start = draw_page(), stop = start, size = draw_size();
+
+	*source = (unsigned)draw(SOURCES);
+	while (stop < count && stop - start < size &&
+	       (!after.pages[stop].area || after.pages[stop].source == *source))
+		stop++;
+	if (start == stop)
+		return false;
+	*change = (struct aspace_change){
+		.kind = ASPACE_CHANGE_REPLACE,
+		.range = range_of(start, stop),
+		.new_flags = draw_flags(),
+	};
+	return true;
+}
+
 static bool draw_change(struct aspace_change *change, unsigned *source)
 {
 	size_t page = draw_page(), start, stop;
 
+	if (draw(8) == 0)
+		return draw_move(change, source);
+	if (draw(10) == 0)
+		return draw_replace(change, source);
 	if (draw(5) < 2) {
 		stop = free_from(page, draw_size());
 		if (stop == page)
@@ -431,6 +483,7 @@ static void count_change(const struct aspace_change *change)
 	totals.unmaps += change->kind == ASPACE_CHANGE_UNMAP;
 	totals.protects += change->kind == ASPACE_CHANGE_PROTECT;
 	totals.moved += change->kind == ASPACE_CHANGE_MOVE;
+	totals.replaced += change->kind == ASPACE_CHANGE_REPLACE;
 }
 
 /* True: it was refused, as it should be, and nothing has changed. */
@@ -487,6 +540,42 @@ static void go_on(const struct aspace_change *change, unsigned source)
 	machine_turn_back(machine);
 }
 
+/* What the processor had noted at the old addresses must stand at the new ones. */
+static struct {
+	bool accessed, wrote;
+} noted[PROBES];
+
+static bool is_moved(const struct aspace_change *change, uint64_t address)
+{
+	return change->kind == ASPACE_CHANGE_MOVE && address >= change->range.start.value &&
+	       address < change->range.end.value;
+}
+
+static void note_history(const struct aspace_change *change)
+{
+	for (size_t i = 0; i < PROBES; i++) {
+		noted[i].accessed =
+			is_moved(change, probes[i]) && machine_accessed(machine, probes[i]);
+		noted[i].wrote = is_moved(change, probes[i]) && machine_wrote(machine, probes[i]);
+	}
+}
+
+static void check_moved_history(const struct aspace_change *change)
+{
+	uint64_t distance = change->destination.value - change->range.start.value;
+	struct aspace_aarch64_mapping mapping;
+
+	for (size_t i = 0; i < PROBES; i++) {
+		if (!noted[i].accessed)
+			continue;
+		if (aspace_aarch64_query(machine_tables(machine), aspace_va(probes[i] + distance),
+					 &mapping) != ASPACE_OK ||
+		    !mapping.accessed || (noted[i].wrote && !mapping.dirty))
+			fail("%#" PRIx64 ": the move has lost an access", probes[i]);
+		totals.carried++;
+	}
+}
+
 static void operate(void)
 {
 	struct aspace_change change, undo;
@@ -495,12 +584,17 @@ static void operate(void)
 	if (!draw_change(&change, &source) || prepare(&change, source, true))
 		return;
 	go_on(&change, source);
+	note_history(&change);
 	make("change", &change, source);
-	if (draw(6) == 0) {
+	check_moved_history(&change);
+	if (change.kind != ASPACE_CHANGE_REPLACE && draw(6) == 0) {
 		undo = inverse_of(&change);
 		after = before;
 		machine_turn_back(machine);
 		make("undo", &undo, source);
+		/* What came and went has no history; what went and came back has. */
+		if (change.kind != ASPACE_CHANGE_UNMAP)
+			forget(&undo);
 		totals.undone++;
 	} else {
 		forget(&change);
@@ -517,7 +611,7 @@ static void remap(void)
 	unsigned source, other = (unsigned)draw(SOURCES);
 
 	if (config.no_transient_faults || !draw_change(&change, &source) ||
-	    change.kind == ASPACE_CHANGE_MAP)
+	    (change.kind != ASPACE_CHANGE_UNMAP && change.kind != ASPACE_CHANGE_PROTECT))
 		return;
 	change.kind = ASPACE_CHANGE_UNMAP;
 	fresh = (struct aspace_change){
@@ -544,7 +638,7 @@ static void remap(void)
 	    apply(&change, source) != ASPACE_NO_MEMORY)
 		fail("what was freed is restored");
 	sources[source].backend.ops->flush(&sources[source].backend);
-	totals.replaced++;
+	totals.remapped++;
 	end();
 }
 
@@ -738,16 +832,19 @@ int main(int argc, char **argv)
 			run_config(operations);
 	}
 	printf("%" PRIu64 " maps, %" PRIu64 " unmaps, %" PRIu64 " protects, %" PRIu64
-	       " undone, %" PRIu64 " remapped, %" PRIu64 " refused\n",
-	       totals.maps, totals.unmaps, totals.protects, totals.undone, totals.replaced,
-	       totals.refused);
+	       " moves, %" PRIu64 " replaces, %" PRIu64 " undone, %" PRIu64 " remapped, %" PRIu64
+	       " refused\n",
+	       totals.maps, totals.unmaps, totals.protects, totals.moved, totals.replaced,
+	       totals.undone, totals.remapped, totals.refused);
 	printf("%" PRIu64 " faults, %" PRIu64 " of more than a page, %" PRIu64
 	       " where nothing was missing; %" PRIu64 " denied, %" PRIu64 " without memory\n",
 	       totals.faults, totals.large, totals.spurious, totals.denied, totals.refused_faults);
-	printf("%" PRIu64 " frames retired, %" PRIu64 " hardware updates\n", totals.retired,
-	       totals.updates);
-	if (only < 0 && (!totals.undone || !totals.refused || !totals.replaced || !totals.large ||
-			 !totals.spurious || !totals.denied || !totals.refused_faults)) {
+	printf("%" PRIu64 " frames retired, %" PRIu64 " hardware updates, %" PRIu64
+	       " carried by moves\n",
+	       totals.retired, totals.updates, totals.carried);
+	if (only < 0 && (!totals.undone || !totals.refused || !totals.remapped ||
+			 !totals.replaced || !totals.moved || !totals.large || !totals.spurious ||
+			 !totals.denied || !totals.refused_faults)) {
 		fprintf(stderr, "something was not provoked\n");
 		return 1;
 	}

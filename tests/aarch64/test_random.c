@@ -323,7 +323,8 @@ static size_t draw_probes(uint64_t start, uint64_t end, uint64_t *probes)
 /* ---- Operations -------------------------------------------------------------------------------- */
 
 struct totals {
-	uint64_t maps, unmaps, protects, refused, undos, replaced, compacted, harvested, operations;
+	uint64_t maps, unmaps, protects, refused, undos, replaced, at_once, compacted, harvested,
+		operations;
 	struct machine_tally tally;
 	uint64_t blocks, groups;
 };
@@ -339,6 +340,8 @@ static enum aspace_status apply(int source, const struct aspace_change *change)
 		return backend->ops->map(backend, change);
 	case ASPACE_CHANGE_UNMAP:
 		return backend->ops->unmap(backend, change);
+	case ASPACE_CHANGE_REPLACE:
+		return backend->ops->replace(backend, change);
 	default:
 		return backend->ops->protect(backend, change);
 	}
@@ -532,7 +535,7 @@ static void forget_accesses(const struct aspace_change *change)
 
 static void print_change(const char *what, int source, const struct aspace_change *change)
 {
-	static const char *const names[] = {"map", "unmap", "protect"};
+	static const char *const names[] = {"map", "unmap", "protect", "replace"};
 
 	if (trace)
 		printf("%u/%ld %s %s [%#" PRIx64 ", %#" PRIx64 ") source %d flags %#" PRIx64
@@ -601,7 +604,7 @@ static void make_change(const char *what, int source, const struct aspace_change
 	count_change(change);
 }
 
-static void end(const uint64_t *probes, size_t count)
+static void finish(const uint64_t *probes, size_t count)
 {
 	flush();
 	machine_refuse(machine, 0);
@@ -632,7 +635,7 @@ static void operate(void)
 		make_change("undo", source, &undo);
 		totals.undos++;
 	}
-	end(probes, count);
+	finish(probes, count);
 }
 
 /* Unmap, and map the same addresses to other frames, in one batch. */
@@ -662,7 +665,43 @@ static void replace(void)
 	make_change("replace", source, &change);
 	make_change("by", other, &fresh);
 	totals.replaced++;
-	end(probes, count);
+	finish(probes, count);
+}
+
+/* What is mapped of a source, and holes, anew in one step. */
+static void replace_at_once(void)
+{
+	uint64_t start = draw_place(), end, probes[PROBES];
+	int source = (int)draw(SOURCES);
+	struct aspace_change change;
+	size_t count;
+
+	end = start + draw_size(source);
+	if (end > high || end < start)
+		end = high;
+	if (end - start > level2 * 8)
+		end = start + level2 * 8;
+	for (size_t i = 0; i < after.count; i++) {
+		const struct segment *s = &after.segments[i];
+
+		if (s->source != source && s->start < end && start < s->end)
+			end = s->start;
+	}
+	if (start >= end)
+		return;
+	change = (struct aspace_change){
+		.kind = ASPACE_CHANGE_REPLACE,
+		.range = aspace_range_of(start, end),
+		.new_flags = draw_flags(),
+	};
+	if (!prepare(source, &change))
+		return;
+	before = after;
+	apply_to_map(&after, source, &change);
+	count = begin(&change, probes);
+	make_change("replace", source, &change);
+	totals.at_once++;
+	finish(probes, count);
 }
 
 /* Nothing changes for anybody but the size of leaves. */
@@ -894,7 +933,10 @@ static void run_config(long operations)
 	machine = machine_create(&config, draw64(), expect, NULL);
 	choose_places();
 	for (operation_number = 0; operation_number < operations; operation_number++) {
-		switch (draw(12)) {
+		switch (draw(13)) {
+		case 12:
+			replace_at_once();
+			break;
 		case 0:
 			replace();
 			break;
@@ -985,10 +1027,12 @@ int main(int argc, char **argv)
 	printf("seed %" PRIu64 "\n", first_seed);
 	run_all(operations, only);
 	printf("%u configurations, %" PRIu64 " operations: %" PRIu64 " maps, %" PRIu64
-	       " unmaps, %" PRIu64 " protects, %" PRIu64 " undone, %" PRIu64 " replaced, %" PRIu64
-	       " refused, %" PRIu64 " compacted, %" PRIu64 " leaves harvested\n",
+	       " unmaps, %" PRIu64 " protects, %" PRIu64 " undone, %" PRIu64 " remapped, %" PRIu64
+	       " replaced, %" PRIu64 " refused, %" PRIu64 " compacted, %" PRIu64
+	       " leaves harvested\n",
 	       config_number, totals.operations, totals.maps, totals.unmaps, totals.protects,
-	       totals.undos, totals.replaced, totals.refused, totals.compacted, totals.harvested);
+	       totals.undos, totals.replaced, totals.at_once, totals.refused, totals.compacted,
+	       totals.harvested);
 	printf("%" PRIu64 " walks, %" PRIu64 " TLB entries, %" PRIu64 " stores, %" PRIu64
 	       " barriers, %" PRIu64 " invalidations (%" PRIu64 " ranges, %" PRIu64
 	       " of all), %" PRIu64 " entries invalidated\n",

@@ -800,6 +800,110 @@ static void test_frames_in_the_middle(void **state)
 	unmake(&w);
 }
 
+static enum aspace_status replace(struct world *w, uint64_t start, uint64_t end, uint64_t flags)
+{
+	const struct aspace_change change = {
+		.kind = ASPACE_CHANGE_REPLACE,
+		.range = aspace_range_of(start, end),
+		.new_flags = flags,
+	};
+	struct aspace_backend *backend = &w->source.backend;
+	enum aspace_status status = backend->ops->prepare(backend, &change);
+
+	if (status == ASPACE_OK)
+		status = backend->ops->replace(backend, &change);
+	backend->ops->flush(backend);
+	return status;
+}
+
+/* The same frames with other flags: nothing faults for a moment, unless a size must change. */
+static void test_linear_replace(void **state)
+{
+	struct aspace_aarch64_config config = config_4k();
+	struct world w;
+
+	(void)state;
+	for (unsigned forbidden = 0; forbidden < 2; forbidden++) {
+		config.no_transient_faults = forbidden;
+		make(&w, &config);
+		assert_int_equal(map(&w, BLOCK, 2 * BLOCK, RW), ASPACE_OK);
+		assert_int_equal(replace(&w, 0, 3 * BLOCK, R), ASPACE_OK);
+		for (uint64_t at = 0; at < 3 * BLOCK; at += BLOCK) {
+			assert_int_equal(query(&w, at).flags & RW, R);
+			assert_int_equal(query(&w, at).level, 2);
+		}
+		assert_int_equal(replace(&w, 0, 3 * BLOCK, R | ASPACE_AARCH64_LEVEL_3),
+				 forbidden ? ASPACE_NOT_SUPPORTED : ASPACE_OK);
+		assert_int_equal(query(&w, BLOCK).level, forbidden ? 2 : 3);
+		/* A part of a block. */
+		assert_int_equal(map(&w, 8 * BLOCK, 9 * BLOCK, RW), ASPACE_OK);
+		assert_int_equal(replace(&w, 9 * BLOCK - PAGE, 9 * BLOCK + PAGE, R),
+				 forbidden ? ASPACE_NOT_SUPPORTED : ASPACE_OK);
+		assert_int_equal(query(&w, 9 * BLOCK - PAGE).flags & RW, forbidden ? RW : R);
+		assert_int_equal(query(&w, 8 * BLOCK).flags & RW, RW);
+		unmake(&w);
+	}
+}
+
+/* A block to where it is a block, and to where it is none, with each table refused once; and back
+ * with none to be had. */
+static void test_move(void **state)
+{
+	static const uint64_t to[] = {GIGA, GIGA + BLOCK / 2, GIGA + 3 * PAGE};
+	static const int level[] = {2, 3, 3};
+	struct aspace_aarch64_config config = config_4k();
+	struct aspace_aarch64_allocated source;
+	struct aspace_backend *backend = &source.backend;
+	struct world w;
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		struct aspace_change change = change_of(ASPACE_CHANGE_MAP, 0, 2 * BLOCK, RW);
+		struct aspace_change move = change_of(ASPACE_CHANGE_MOVE, BLOCK, 2 * BLOCK, RW);
+		struct aspace_change back = change_of(ASPACE_CHANGE_MOVE, to[i], to[i] + BLOCK, RW);
+		enum aspace_status status;
+		uint64_t frame;
+		size_t in_use, nth = 0;
+
+		make(&w, &config);
+		assert_int_equal(aspace_aarch64_allocated_init(&source, w.tables, false, 0),
+				 ASPACE_OK);
+		assert_int_equal(backend->ops->map(backend, &change), ASPACE_OK);
+		backend->ops->flush(backend);
+		frame = query(&w, BLOCK).output.value;
+		in_use = machine_tables_in_use(w.machine);
+		move.destination = aspace_va(to[i]);
+		back.destination = aspace_va(BLOCK);
+		back.undo = true;
+		do {
+			machine_refuse(w.machine, ++nth);
+			status = backend->ops->prepare(backend, &move);
+			if (status == ASPACE_OK)
+				break;
+			assert_int_equal(status, ASPACE_NO_MEMORY);
+			backend->ops->flush(backend);
+			assert_int_equal(machine_tables_in_use(w.machine), in_use);
+		} while (nth < 100);
+		assert_int_equal(status, ASPACE_OK);
+		assert_true(nth > 1);
+		machine_refuse(w.machine, 1);
+		assert_int_equal(backend->ops->move(backend, &move), ASPACE_OK);
+		assert_int_equal(query(&w, to[i]).output.value, frame);
+		assert_int_equal(query(&w, to[i] + BLOCK - PAGE).output.value,
+				 frame + BLOCK - PAGE);
+		assert_int_equal(query(&w, to[i]).level, level[i]);
+		assert_int_equal(backend->ops->move(backend, &back), ASPACE_OK);
+		backend->ops->flush(backend);
+		assert_int_equal(query(&w, BLOCK).output.value, frame);
+		machine_refuse(w.machine, 0);
+		change = change_of(ASPACE_CHANGE_UNMAP, 0, 2 * BLOCK, RW);
+		assert_int_equal(backend->ops->unmap(backend, &change), ASPACE_OK);
+		backend->ops->flush(backend);
+		assert_int_equal(machine_frames_in_use(w.machine), 0);
+		unmake(&w);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -816,6 +920,8 @@ int main(void)
 		cmocka_unit_test(test_harvest),
 		cmocka_unit_test(test_frames_out_of_memory),
 		cmocka_unit_test(test_frames_in_the_middle),
+		cmocka_unit_test(test_linear_replace),
+		cmocka_unit_test(test_move),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

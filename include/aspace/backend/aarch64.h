@@ -379,7 +379,8 @@ struct aspace_aarch64_linear {
 /**
  * Make a linear source.
  *
- * Unmapping can be undone by mapping again (remap_restores). map, unmap and protect answer
+ * Unmapping can be undone by mapping again (remap_restores). There is no `move`, since a frame belongs to
+ * its address; `replace` changes what is mapped in place. map, unmap, protect and replace answer
  * ASPACE_INVALID_PARAM for a range that the tables do not cover, a frame outside output_bits, and
  * flags that no descriptor can say; ASPACE_ALREADY_EXISTS or ASPACE_NOT_MAPPED where the tables do
  * not hold what the change says; ASPACE_NOT_SUPPORTED where no_transient_faults forbids; ASPACE_NO_MEMORY.

@@ -32,26 +32,71 @@ static bool edit_of(const struct aspace_aarch64_allocated *source,
 {
 	bool usable = asp_a64_edit_of(source->tables, change, edit);
 
-	edit->condemn = edit->clear;
+	edit->clear = edit->condemn = change->kind != ASPACE_CHANGE_PROTECT;
 	return usable;
+}
+
+static bool move_of(const struct aspace_aarch64_allocated *source,
+		    const struct aspace_change *change, struct asp_a64_move *move)
+{
+	uint64_t start = change->range.start.value, end = change->range.end.value;
+	uint64_t distance = change->destination.value - start;
+
+	*move = (struct asp_a64_move){.start = start, .end = end, .distance = distance};
+	return asp_a64_map_of(source->tables, change, &move->to) &&
+	       asp_a64_range_usable(source->tables,
+				    aspace_range_of(start + distance, end + distance));
+}
+
+/* Would a change of what is mapped be refused? And what does it take? */
+static enum aspace_status survey_change(const struct aspace_aarch64_allocated *source,
+					const struct aspace_change *change,
+					const struct asp_a64_edit *edit,
+					struct asp_a64_survey *survey)
+{
+	bool replace = change->kind == ASPACE_CHANGE_REPLACE;
+	struct aspace_aarch64 *t = source->tables;
+	enum aspace_status status = asp_a64_check_edit(t, edit, source->lazy || replace, survey);
+
+	/* Other frames: nothing is there for a moment. */
+	if (replace && survey->mapped && t->config.no_transient_faults)
+		return ASPACE_NOT_SUPPORTED;
+	return status;
+}
+
+static enum aspace_status prepare_move(const struct aspace_aarch64_allocated *source,
+				       const struct aspace_change *change)
+{
+	struct asp_a64_move move;
+
+	if (!move_of(source, change, &move))
+		return ASPACE_INVALID_PARAM;
+	return asp_a64_promise(source->tables, asp_a64_survey_move(source->tables, &move));
 }
 
 static enum aspace_status allocated_prepare(struct aspace_backend *backend,
 					    const struct aspace_change *change)
 {
 	struct aspace_aarch64_allocated *source = source_of(backend);
+	enum aspace_status status = ASPACE_OK;
 	struct asp_a64_survey survey = {0};
-	enum aspace_status status;
 	struct asp_a64_edit edit;
 	struct asp_a64_map map;
 
-	if (change->kind == ASPACE_CHANGE_MAP)
-		return asp_a64_map_of(source->tables, change, &map) ? prepare_map(source, &map)
-								    : ASPACE_INVALID_PARAM;
-	if (!edit_of(source, change, &edit))
-		return ASPACE_INVALID_PARAM;
-	status = asp_a64_check_edit(source->tables, &edit, source->lazy, &survey);
-	return status == ASPACE_OK ? asp_a64_promise(source->tables, survey.tables) : status;
+	if (change->kind != ASPACE_CHANGE_MAP) {
+		if (!edit_of(source, change, &edit))
+			return ASPACE_INVALID_PARAM;
+		status = survey_change(source, change, &edit, &survey);
+		if (status == ASPACE_OK)
+			status = asp_a64_promise(source->tables, survey.tables);
+	}
+	if (status == ASPACE_OK && change->kind == ASPACE_CHANGE_MOVE)
+		return prepare_move(source, change);
+	if (status != ASPACE_OK ||
+	    (change->kind != ASPACE_CHANGE_MAP && change->kind != ASPACE_CHANGE_REPLACE))
+		return status;
+	return asp_a64_map_of(source->tables, change, &map) ? prepare_map(source, &map)
+							    : ASPACE_INVALID_PARAM;
 }
 
 static void map_stashed(struct aspace_aarch64 *t, const struct asp_a64_map *map)
@@ -88,13 +133,26 @@ static enum aspace_status restore(struct aspace_aarch64 *t, const struct asp_a64
 	return ASPACE_OK;
 }
 
+/* What the map takes is next in the stash, also where no prepare came before. */
+static enum aspace_status have_frames(const struct aspace_aarch64_allocated *source,
+				      const struct asp_a64_map *map)
+{
+	enum aspace_status status = ASPACE_OK;
+
+	if (!source->lazy && !asp_a64_stash_holds(source->tables, map->start)) {
+		status = prepare_map(source, map);
+		asp_a64_stash_holds(source->tables, map->start);
+	}
+	return status;
+}
+
 static enum aspace_status allocated_map(struct aspace_backend *backend,
 					const struct aspace_change *change)
 {
 	struct aspace_aarch64_allocated *source = source_of(backend);
 	struct aspace_aarch64 *t = source->tables;
 	struct asp_a64_survey survey = {0};
-	enum aspace_status status = ASPACE_OK;
+	enum aspace_status status;
 	struct asp_a64_map map;
 
 	if (!asp_a64_map_of(t, change, &map))
@@ -104,10 +162,7 @@ static enum aspace_status allocated_map(struct aspace_backend *backend,
 	asp_a64_survey_map(t, &map, &survey);
 	if (survey.mapped)
 		return ASPACE_ALREADY_EXISTS;
-	if (!source->lazy && !asp_a64_stash_holds(t, map.start)) {
-		status = prepare_map(source, &map); /* none came before */
-		asp_a64_stash_holds(t, map.start);
-	}
+	status = have_frames(source, &map);
 	if (status != ASPACE_OK)
 		return status;
 	asp_a64_make_room(t, &map, &survey);
@@ -127,7 +182,7 @@ static enum aspace_status allocated_edit(struct aspace_backend *backend,
 
 	if (!edit_of(source, change, &edit))
 		return ASPACE_INVALID_PARAM;
-	status = asp_a64_check_edit(t, &edit, source->lazy, &survey);
+	status = survey_change(source, change, &edit, &survey);
 	if (status != ASPACE_OK)
 		return status;
 	if (!asp_a64_reserve(t, survey.tables))
@@ -137,6 +192,66 @@ static enum aspace_status allocated_edit(struct aspace_backend *backend,
 		return ASPACE_OK;
 	asp_a64_touch(t, change->range);
 	t->condemned = t->condemned || survey.mapped;
+	return ASPACE_OK;
+}
+
+static enum aspace_status allocated_replace(struct aspace_backend *backend,
+					    const struct aspace_change *change)
+{
+	struct aspace_aarch64_allocated *source = source_of(backend);
+	struct aspace_aarch64 *t = source->tables;
+	struct asp_a64_survey survey = {0};
+	enum aspace_status status;
+	struct asp_a64_edit edit;
+	struct asp_a64_map map;
+
+	if (!edit_of(source, change, &edit) || !asp_a64_map_of(t, change, &map))
+		return ASPACE_INVALID_PARAM;
+	status = survey_change(source, change, &edit, &survey);
+	if (status == ASPACE_OK)
+		status = have_frames(source, &map);
+	if (status != ASPACE_OK)
+		return status;
+	if (!asp_a64_reserve(t, survey.tables))
+		return ASPACE_NO_MEMORY;
+	asp_a64_edit(t, &edit);
+	asp_a64_invalidate(t);
+	asp_a64_release(t, edit.start, edit.end);
+	if (source->lazy)
+		asp_a64_touch(t, change->range);
+	else
+		map_stashed(t, &map);
+	return ASPACE_OK;
+}
+
+static enum aspace_status allocated_move(struct aspace_backend *backend,
+					 const struct aspace_change *change)
+{
+	struct aspace_aarch64_allocated *source = source_of(backend);
+	struct aspace_aarch64 *t = source->tables;
+	struct asp_a64_survey survey = {0}, there = {0};
+	enum aspace_status status;
+	struct asp_a64_move move;
+	struct asp_a64_edit edit;
+	struct asp_a64_map to;
+
+	if (!edit_of(source, change, &edit) || !move_of(source, change, &move))
+		return ASPACE_INVALID_PARAM;
+	status = survey_change(source, change, &edit, &survey);
+	if (status != ASPACE_OK)
+		return status;
+	to = move.to;
+	to.start = move.start + move.distance;
+	to.end = move.end + move.distance;
+	asp_a64_survey_map(t, &to, &there);
+	if (there.mapped)
+		return ASPACE_ALREADY_EXISTS;
+	/* An undo lives on what prepare has reserved for it. */
+	if (!change->undo && !asp_a64_reserve(t, survey.tables + asp_a64_survey_move(t, &move)))
+		return ASPACE_NO_MEMORY;
+	asp_a64_make_room(t, &to, &there);
+	asp_a64_move(t, &move);
+	asp_a64_touch(t, change->range);
 	return ASPACE_OK;
 }
 
@@ -239,6 +354,8 @@ const struct aspace_backend_ops asp_a64_allocated_ops = {
 	.map = allocated_map,
 	.unmap = allocated_edit,
 	.protect = allocated_edit,
+	.replace = allocated_replace,
+	.move = allocated_move,
 	.prepare = allocated_prepare,
 	.flush = allocated_flush,
 	.fault = allocated_fault,

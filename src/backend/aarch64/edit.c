@@ -104,6 +104,8 @@ static void survey_leaf(const struct survey *survey, const struct asp_a64_slot *
 	uint64_t size = asp_a64_size(&t->geometry, level);
 
 	result->mapped = true;
+	if (level < edit->highest || ((entry & ASP_A64_CONTIGUOUS) && !edit->contiguous))
+		result->large = true;
 	if (asp_a64_classify(&t->config, level, entry, apply(t, edit, entry)) == ASP_A64_BREAK)
 		result->breaks = true;
 	if (is_inside(edit, start, group_size(t, level, entry)))

@@ -23,6 +23,54 @@ static bool map_of(const struct aspace_aarch64_linear *source, const struct aspa
 	return true;
 }
 
+/* ---- Replace --------------------------------------------------------------------------- */
+
+/* The frames are the same ones: what is mapped changes its attributes, the holes are filled. Where
+ * something is larger than the new flags allow, all is unmapped first instead. */
+struct replacement {
+	struct asp_a64_edit edit;
+	struct asp_a64_map map;
+	struct asp_a64_survey edits, maps;
+};
+
+static enum aspace_status replacement_of(const struct aspace_aarch64_linear *source,
+					 const struct aspace_change *change, struct replacement *r)
+{
+	const struct aspace_aarch64 *t = source->tables;
+	enum aspace_status status;
+
+	*r = (struct replacement){.edit = {.clear = false}};
+	if (!map_of(source, change, &r->map) || !asp_a64_edit_of(t, change, &r->edit))
+		return ASPACE_INVALID_PARAM;
+	r->edit.contiguous = r->map.contiguous;
+	r->edit.highest = r->map.highest;
+	asp_a64_survey_map(t, &r->map, &r->maps);
+	status = asp_a64_check_edit(t, &r->edit, true, &r->edits);
+	r->edit.clear = r->edits.large;
+	return r->edit.clear && t->config.no_transient_faults ? ASPACE_NOT_SUPPORTED : status;
+}
+
+static enum aspace_status linear_replace(struct aspace_backend *backend,
+					 const struct aspace_change *change)
+{
+	struct aspace_aarch64_linear *source = source_of(backend);
+	struct aspace_aarch64 *t = source->tables;
+	enum aspace_status status;
+	struct replacement r;
+
+	status = replacement_of(source, change, &r);
+	if (status != ASPACE_OK)
+		return status;
+	if (!asp_a64_reserve(t, r.edits.tables + r.maps.tables))
+		return ASPACE_NO_MEMORY;
+	asp_a64_edit(t, &r.edit);
+	asp_a64_make_room(t, &r.map, &r.maps);
+	asp_a64_map(t, &r.map);
+	return ASPACE_OK;
+}
+
+/* ---- The others ------------------------------------------------------------------------ */
+
 static enum aspace_status linear_prepare(struct aspace_backend *backend,
 					 const struct aspace_change *change)
 {
@@ -32,8 +80,12 @@ static enum aspace_status linear_prepare(struct aspace_backend *backend,
 	struct asp_a64_survey survey = {0};
 	struct asp_a64_edit edit;
 	struct asp_a64_map map;
+	struct replacement r;
 
-	if (change->kind == ASPACE_CHANGE_MAP && map_of(source, change, &map)) {
+	if (change->kind == ASPACE_CHANGE_REPLACE) {
+		status = replacement_of(source, change, &r);
+		survey.tables = r.edits.tables + r.maps.tables;
+	} else if (change->kind == ASPACE_CHANGE_MAP && map_of(source, change, &map)) {
 		asp_a64_survey_map(t, &map, &survey);
 		status = ASPACE_OK;
 	} else if (change->kind != ASPACE_CHANGE_MAP && asp_a64_edit_of(t, change, &edit)) {
@@ -93,6 +145,7 @@ const struct aspace_backend_ops asp_a64_linear_ops = {
 	.map = linear_map,
 	.unmap = linear_edit,
 	.protect = linear_edit,
+	.replace = linear_replace,
 	.prepare = linear_prepare,
 	.flush = linear_flush,
 };

@@ -14,7 +14,7 @@
  * Invariants:
  *  1. Survey and map visit the same slots and decide alike: the survey's count is what
  *     map takes.
- *  2. No descriptor of the range is valid before, but those of tables.
+ *  2. A leaf of the range that is valid before stays.
  */
 #include "tables.h"
 
@@ -156,6 +156,8 @@ static void map_table(struct aspace_aarch64 *t, const struct asp_a64_map *map,
 			map_table(t, map, &below, false);
 			continue;
 		}
+		if (asp_a64_is_leaf(span->level, old))
+			continue;
 		if (!leaf_fits(t, map, span->level, at, next)) {
 			map_slot_with_table(t, map, span->level, entry, at, next, live);
 			continue;

@@ -9,6 +9,7 @@
  *   memory.c      table pages: reserve, live, unlinked
  *   map.c         filling a range
  *   edit.c        changing and clearing a range; empty tables
+ *   move.c        carrying a range to another place
  *   compact.c     small leaves made large again
  *   harvest.c     access flags and dirty state
  *   walk.c        walking a range; reading, without a lock
@@ -209,6 +210,7 @@ struct asp_a64_survey {
 	bool mapped;    /* some of it is mapped */
 	bool hole;      /* some of it is not */
 	bool breaks;    /* break-before-make is needed */
+	bool large;     /* a leaf is larger than the edit allows */
 	bool condemned; /* some of it waits for its frame to be freed */
 	/* For a survey of several maps, upward: where the last table of each level that was
 	 * counted ends. Levels 0 to 3; the root is there. */
@@ -226,7 +228,8 @@ struct asp_a64_map {
 
 void asp_a64_survey_map(const struct aspace_aarch64 *tables, const struct asp_a64_map *map,
 			struct asp_a64_survey *survey);
-/* After a survey that found nothing mapped or condemned, with as many tables in reserve. */
+/* After a survey that found nothing condemned, with as many tables in reserve. What is mapped
+ * already stays. */
 void asp_a64_map(struct aspace_aarch64 *tables, const struct asp_a64_map *map);
 /* Its two parts: store, any number of times; and link what that has made, with one barrier. */
 void asp_a64_fill(struct aspace_aarch64 *tables, const struct asp_a64_map *map);
@@ -239,6 +242,7 @@ struct asp_a64_edit {
 	bool condemn; /* clear, but keep what was there until its frame is freed */
 	uint64_t attributes;
 	bool contiguous; /* tables that must be made may have groups */
+	int highest;     /* a leaf above this level is too large; the survey says so */
 };
 
 void asp_a64_survey_edit(const struct aspace_aarch64 *tables, const struct asp_a64_edit *edit,
@@ -246,6 +250,17 @@ void asp_a64_survey_edit(const struct aspace_aarch64 *tables, const struct asp_a
 void asp_a64_edit(struct aspace_aarch64 *tables, const struct asp_a64_edit *edit);
 /* Unlink the tables of the touched ranges that are empty. */
 void asp_a64_prune(struct aspace_aarch64 *tables);
+
+/* move.c: carry what is mapped in [start, end) so far. */
+struct asp_a64_move {
+	uint64_t start, end;
+	uint64_t distance;     /* modulo 2^64 */
+	struct asp_a64_map to; /* what leaves there may be: highest, contiguous */
+};
+
+/* How many tables, beside those that asp_a64_survey_edit() counts for clearing the source? */
+size_t asp_a64_survey_move(const struct aspace_aarch64 *tables, const struct asp_a64_move *move);
+void asp_a64_move(struct aspace_aarch64 *tables, const struct asp_a64_move *move);
 
 /* walk.c: what a leaf says of the slot of `at`. */
 void asp_a64_describe(const struct aspace_aarch64 *tables, int level, uint64_t at,
