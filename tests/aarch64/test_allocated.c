@@ -99,7 +99,9 @@ static void expect(void *ctx, uint64_t address, bool later, struct expectation *
 
 	(void)ctx;
 	*e = (struct expectation){
-		.mapped = page->populated || page->perhaps,
+		/* A stage 1 has no leaf for an area without access. */
+		.mapped = (page->populated || page->perhaps) &&
+			  (stage2 || (page->flags & ASPACE_AARCH64_READ)),
 		.anywhere = true,
 		.rights =
 			{
@@ -270,7 +272,7 @@ static void draw_part(size_t page, size_t *start, size_t *end)
 
 static uint64_t draw_flags(void)
 {
-	uint64_t flags = draw(2) ? R : RW;
+	uint64_t flags = draw(8) == 0 ? 0 : draw(2) ? R : RW;
 
 	if (draw(4) == 0)
 		flags |= ASPACE_AARCH64_LEVEL_1 * (1 + draw(3));

@@ -185,7 +185,19 @@ static void test_flags_refused(void **state)
 	uint64_t bits;
 
 	(void)state;
-	assert_false(asp_a64_attributes(&c, 0, &bits)); /* no READ */
+	/* READ, or nothing at all. */
+	assert_false(asp_a64_attributes(&c, 2, &bits));
+	assert_false(asp_a64_attributes(&c, 4, &bits));
+	assert_true(asp_a64_attributes(&c, 0, &bits));
+	assert_false(asp_a64_is_valid(asp_a64_open(bits)));
+	/* Shareability where there is room for it. */
+	assert_true(asp_a64_attributes(&c, 1 | ASPACE_AARCH64_OUTER_SHARED, &bits));
+	assert_int_equal(asp_a64_shareability(&c, bits), ASPACE_AARCH64_OUTER_SHAREABLE);
+	c.ds = true;
+	c.shareability = ASPACE_AARCH64_INNER_SHAREABLE;
+	assert_false(asp_a64_attributes(&c, 1 | ASPACE_AARCH64_OUTER_SHARED, &bits));
+	assert_true(asp_a64_attributes(&c, 1 | ASPACE_AARCH64_INNER_SHARED, &bits));
+	c = (struct aspace_aarch64_config){.granule_shift = 12};
 	assert_false(asp_a64_attributes(&c, 1 | ASPACE_AARCH64_BTI, &bits));
 	assert_false(asp_a64_attributes(&c, 1 | ASPACE_AARCH64_NONSECURE, &bits));
 	assert_false(asp_a64_attributes(&c, 1 | 2 | 4 | 8, &bits)); /* EL0 writes, EL1 executes */

@@ -262,7 +262,7 @@ static void test_bad_changes(void **state)
 	assert_int_equal(map(&w, 0x1800, 0x3000, RW), ASPACE_INVALID_PARAM);
 	assert_int_equal(map(&w, 0x1000, 0x2800, RW), ASPACE_INVALID_PARAM);
 	assert_int_equal(map(&w, 0, (UINT64_C(1) << 39) + PAGE, RW), ASPACE_INVALID_PARAM);
-	assert_int_equal(map(&w, 0x1000, 0x2000, 0), ASPACE_INVALID_PARAM);
+	assert_int_equal(map(&w, 0x1000, 0x2000, ASPACE_AARCH64_WRITE), ASPACE_INVALID_PARAM);
 	assert_int_equal(map(&w, 0x1000, 0x2000, UINT64_C(1) << 40), ASPACE_INVALID_PARAM);
 	/* Frames beyond what can be said. */
 	w.source.offset = (UINT64_C(1) << 48) - PAGE;

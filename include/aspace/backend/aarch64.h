@@ -35,7 +35,8 @@ struct aspace_aarch64;
 
 /** Flags of areas in AArch64 tables. The first three are enum aspace_access. */
 enum aspace_aarch64_flag {
-	/** May be read. Stage 1 cannot refuse this: there it is required. */
+	/** May be read. At stage 1 required for WRITE, EXECUTE and USER_EXECUTE; without any of the
+	 * four the area is mapped, and every access faults. */
 	ASPACE_AARCH64_READ = 1,
 	/** May be written. */
 	ASPACE_AARCH64_WRITE = 2,
@@ -61,6 +62,12 @@ enum aspace_aarch64_flag {
 	ASPACE_AARCH64_LEVEL_3 = 3 << 16,
 	/** No contiguous groups. Not kept in the tables. */
 	ASPACE_AARCH64_NO_CONTIGUOUS = 1 << 18,
+	/** Another shareability than the configuration's. With DS the descriptor has no room for
+	 * one: only the configuration's own is allowed there. Not among the flags that a query
+	 * answers; struct aspace_aarch64_mapping has it. */
+	ASPACE_AARCH64_NON_SHARED = 1 << 19,
+	ASPACE_AARCH64_OUTER_SHARED = 2 << 19, /**< the same */
+	ASPACE_AARCH64_INNER_SHARED = 3 << 19, /**< the same */
 };
 
 /** The memory type's place in the flags; ASPACE_AARCH64_TYPE(). */
@@ -73,6 +80,8 @@ enum aspace_aarch64_flag {
 #define ASPACE_AARCH64_SOFTWARE_MASK UINT64_C(0x7000)
 /** The cap on the size of a leaf. */
 #define ASPACE_AARCH64_LEVEL_MASK UINT64_C(0x30000)
+/** The shareability's place in the flags. */
+#define ASPACE_AARCH64_SHARED_MASK UINT64_C(0x180000)
 /** The flags that a descriptor keeps, and aspace_aarch64_query() answers. */
 #define ASPACE_AARCH64_KEPT_MASK UINT64_C(0x77ff)
 
@@ -466,6 +475,8 @@ struct aspace_aarch64_mapping {
 	bool accessed;
 	/** Written since it was mapped or harvested; only with hardware_dirty. */
 	bool dirty;
+	/** Who shares the memory. */
+	enum aspace_aarch64_shareability shareability;
 };
 
 /**

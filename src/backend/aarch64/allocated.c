@@ -118,7 +118,7 @@ static bool restore_slot(void *ctx, const struct asp_a64_slot *slot)
 {
 	if (asp_a64_is_condemned(slot->descriptor))
 		asp_a64_store(ctx, slot->entry,
-			      (slot->descriptor & ~ASP_A64_CONDEMNED) | ASP_A64_VALID);
+			      asp_a64_open(slot->descriptor & ~ASP_A64_CONDEMNED));
 	return true;
 }
 

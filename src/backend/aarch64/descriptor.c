@@ -107,7 +107,8 @@ uint64_t asp_a64_flags_mask(const struct aspace_aarch64_config *c)
 {
 	uint64_t mask = ASPACE_AARCH64_READ | ASPACE_AARCH64_WRITE | ASPACE_AARCH64_EXECUTE |
 			ASPACE_AARCH64_TYPE_MASK | ASPACE_AARCH64_SOFTWARE_MASK |
-			ASPACE_AARCH64_LEVEL_MASK | ASPACE_AARCH64_NO_CONTIGUOUS;
+			ASPACE_AARCH64_LEVEL_MASK | ASPACE_AARCH64_NO_CONTIGUOUS |
+			ASPACE_AARCH64_SHARED_MASK;
 
 	if (asp_a64_has_asids(c))
 		mask |= ASPACE_AARCH64_USER | ASPACE_AARCH64_GLOBAL;
@@ -120,6 +121,25 @@ uint64_t asp_a64_flags_mask(const struct aspace_aarch64_config *c)
 	return mask;
 }
 
+#define ANY_ACCESS                                                                                 \
+	(ASPACE_AARCH64_READ | ASPACE_AARCH64_WRITE | ASPACE_AARCH64_EXECUTE |                     \
+	 ASPACE_AARCH64_USER_EXECUTE)
+
+static enum aspace_aarch64_shareability shareability_of(const struct aspace_aarch64_config *c,
+							uint64_t flags)
+{
+	switch (flags & ASPACE_AARCH64_SHARED_MASK) {
+	case ASPACE_AARCH64_NON_SHARED:
+		return ASPACE_AARCH64_NON_SHAREABLE;
+	case ASPACE_AARCH64_OUTER_SHARED:
+		return ASPACE_AARCH64_OUTER_SHAREABLE;
+	case ASPACE_AARCH64_INNER_SHARED:
+		return ASPACE_AARCH64_INNER_SHAREABLE;
+	default:
+		return c->shareability;
+	}
+}
+
 /* Can be said at all? (AP and XN: D8.4.1, D8.4.3.) */
 static bool flags_are_sayable(const struct aspace_aarch64_config *c, uint64_t flags)
 {
@@ -128,6 +148,8 @@ static bool flags_are_sayable(const struct aspace_aarch64_config *c, uint64_t fl
 
 	if (flags & ~asp_a64_flags_mask(c))
 		return false;
+	if (c->ds && shareability_of(c, flags) != c->shareability)
+		return false;
 	if (c->write_xor_execute && writes &&
 	    (flags & (ASPACE_AARCH64_EXECUTE | ASPACE_AARCH64_USER_EXECUTE)))
 		return false;
@@ -135,7 +157,7 @@ static bool flags_are_sayable(const struct aspace_aarch64_config *c, uint64_t fl
 		return c->xnx ||
 		       !(flags & ASPACE_AARCH64_EXECUTE) == !(flags & ASPACE_AARCH64_USER_EXECUTE);
 	if (!(flags & ASPACE_AARCH64_READ))
-		return false;
+		return !(flags & ANY_ACCESS);
 	/* What EL0 may write, EL1 never executes. */
 	return !(writes && (flags & ASPACE_AARCH64_USER) && (flags & ASPACE_AARCH64_EXECUTE));
 }
@@ -161,6 +183,8 @@ static uint64_t stage1_attributes(const struct aspace_aarch64_config *c, uint64_
 		a |= ASP_A64_GP;
 	if (flags & ASPACE_AARCH64_NONSECURE)
 		a |= UINT64_C(1) << 5;
+	if (!(flags & ANY_ACCESS)) /* no AP says this (D8.4.1) */
+		a |= ASP_A64_CLOSED;
 	return a;
 }
 
@@ -199,7 +223,7 @@ bool asp_a64_attributes(const struct aspace_aarch64_config *c, uint64_t flags, u
 					       : stage1_attributes(c, flags);
 	a |= (uint64_t)code << 2;
 	if (!c->ds)
-		a |= (uint64_t)c->shareability << ASP_A64_SH_SHIFT;
+		a |= (uint64_t)shareability_of(c, flags) << ASP_A64_SH_SHIFT;
 	if (!c->hardware_access)
 		a |= ASP_A64_AF;
 	a |= (flags & ASPACE_AARCH64_SOFTWARE_MASK) >> 12 << ASP_A64_SW_SHIFT;
@@ -210,7 +234,7 @@ bool asp_a64_attributes(const struct aspace_aarch64_config *c, uint64_t flags, u
 static uint64_t stage1_flags(const struct aspace_aarch64_config *c, uint64_t d)
 {
 	bool two = asp_a64_has_asids(c);
-	uint64_t flags = ASPACE_AARCH64_READ;
+	uint64_t flags = d & ASP_A64_CLOSED ? 0 : ASPACE_AARCH64_READ;
 
 	if (!(d & ASP_A64_AP_RO) || (d & ASP_A64_DBM))
 		flags |= ASPACE_AARCH64_WRITE;
@@ -254,6 +278,13 @@ uint64_t asp_a64_flags(const struct aspace_aarch64_config *c, uint64_t d)
 	return flags | ((d & ASP_A64_SW_MASK) >> ASP_A64_SW_SHIFT << 12);
 }
 
+enum aspace_aarch64_shareability asp_a64_shareability(const struct aspace_aarch64_config *c,
+						      uint64_t d)
+{
+	return c->ds ? c->shareability
+		     : (enum aspace_aarch64_shareability)(d >> ASP_A64_SH_SHIFT & 3);
+}
+
 /* ---- Dirty state ------------------------------------------------------------------------ */
 
 /* With DBM, a writable leaf is read-only until it is written; the processor then allows
@@ -280,9 +311,9 @@ uint64_t asp_a64_mark_written(const struct aspace_aarch64_config *c, uint64_t d)
 uint64_t asp_a64_with_attributes(const struct aspace_aarch64_config *c, uint64_t d,
 				 uint64_t attributes)
 {
-	uint64_t kept = asp_a64_output_mask(c) | ASP_A64_VALID | ASP_A64_TABLE |
-			ASP_A64_CONTIGUOUS | ASP_A64_AF | ASP_A64_SW_DIRTY;
-	uint64_t changed = (d & kept) | (attributes & ~kept);
+	uint64_t kept = asp_a64_output_mask(c) | ASP_A64_TABLE | ASP_A64_CONTIGUOUS | ASP_A64_AF |
+			ASP_A64_SW_DIRTY;
+	uint64_t changed = asp_a64_open((d & kept) | (attributes & ~kept));
 
 	return is_written(c, d) ? asp_a64_mark_written(c, changed) : changed;
 }

@@ -3,13 +3,15 @@
  * Descriptors: the 64 bits of a translation table entry (D8.3), and what areas' flags
  * become in them.
  *
- * The processor ignores all of an invalid descriptor but bit 0. We use four kinds:
+ * The processor ignores all of an invalid descriptor but bit 0. We use five kinds:
  *
  *     0                   nothing is mapped
  *     a leaf, bit 0 off   *broken*: between the two halves of break-before-make; the rest
  *                         of the descriptor is kept in its place
  *     a table, bit 0 off  *pending*: a table that is linked as soon as its contents are
  *                         ordered; nothing is mapped there yet
+ *     a leaf, bit 0 off,  *closed*: mapped, at a stage 1, for nobody to access; all other bits
+ *     bit 62 on           are those of a leaf
  *     a leaf, bit 0 off,  *condemned*: unmapped, and its frame is to be freed as soon as
  *     bit 63 on           no TLB has it any more
  *
@@ -45,6 +47,7 @@
 /* Was written before it lost the bits by which the processor would say so. */
 #define ASP_A64_SW_DIRTY (UINT64_C(1) << 58)
 /* Only in an invalid descriptor, of which all other bits are ours. */
+#define ASP_A64_CLOSED    (UINT64_C(1) << 62)
 #define ASP_A64_CONDEMNED (UINT64_C(1) << 63)
 
 static inline bool asp_a64_is_valid(uint64_t descriptor)
@@ -71,7 +74,8 @@ static inline bool asp_a64_is_pending(int level, uint64_t descriptor)
 
 static inline bool asp_a64_is_broken(int level, uint64_t descriptor)
 {
-	return descriptor && !asp_a64_is_valid(descriptor) && !(descriptor & ASP_A64_CONDEMNED) &&
+	return descriptor && !asp_a64_is_valid(descriptor) &&
+	       !(descriptor & (ASP_A64_CONDEMNED | ASP_A64_CLOSED)) &&
 	       !asp_a64_is_pending(level, descriptor);
 }
 
@@ -80,17 +84,32 @@ static inline bool asp_a64_is_condemned(uint64_t descriptor)
 	return !asp_a64_is_valid(descriptor) && (descriptor & ASP_A64_CONDEMNED);
 }
 
+/* A leaf with its valid bit as it should be. */
+static inline uint64_t asp_a64_open(uint64_t leaf)
+{
+	return leaf & ASP_A64_CLOSED ? leaf & ~ASP_A64_VALID : leaf | ASP_A64_VALID;
+}
+
+/* A leaf, or a table, that is there: not broken, pending or condemned. */
+static inline bool asp_a64_is_mapped(uint64_t descriptor)
+{
+	return asp_a64_is_valid(descriptor) ||
+	       (descriptor & (ASP_A64_CLOSED | ASP_A64_CONDEMNED)) == ASP_A64_CLOSED;
+}
+
 /* The bits of a descriptor that hold an output or a next-level address. */
 uint64_t asp_a64_output_mask(const struct aspace_aarch64_config *config);
 uint64_t asp_a64_encode_output(const struct aspace_aarch64_config *config, uint64_t output);
 uint64_t asp_a64_decode_output(const struct aspace_aarch64_config *config, uint64_t descriptor);
 
-/* The bits of a leaf, but for its address, its type and whether it is contiguous. False:
- * no descriptor says this. */
+/* The bits of a leaf, but for its address, its type, its valid bit, which is on unless they say
+ * closed, and whether it is contiguous. False: no descriptor says this. */
 bool asp_a64_attributes(const struct aspace_aarch64_config *config, uint64_t flags,
 			uint64_t *attributes);
 /* The flags that a leaf says. */
 uint64_t asp_a64_flags(const struct aspace_aarch64_config *config, uint64_t descriptor);
+enum aspace_aarch64_shareability asp_a64_shareability(const struct aspace_aarch64_config *config,
+						      uint64_t descriptor);
 /* The flags that areas may have. */
 uint64_t asp_a64_flags_mask(const struct aspace_aarch64_config *config);
 

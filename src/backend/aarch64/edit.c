@@ -38,8 +38,9 @@ static void gather_slot(struct aspace_aarch64 *t, int level, uint64_t at, uint64
 {
 	uint64_t start = slot_start(t, level, at);
 
-	asp_a64_gather(t, level, start, asp_a64_slot_end(&t->geometry, level, start, UINT64_MAX),
-		       old);
+	if (asp_a64_is_valid(old)) /* else in no TLB */
+		asp_a64_gather(t, level, start,
+			       asp_a64_slot_end(&t->geometry, level, start, UINT64_MAX), old);
 }
 
 /* Does a piece of `size` bytes around `at` lie in the range of the edit? */
@@ -125,7 +126,7 @@ static bool survey_slot(void *ctx, const struct asp_a64_slot *slot)
 {
 	const struct survey *survey = ctx;
 
-	if (asp_a64_is_valid(slot->descriptor))
+	if (asp_a64_is_mapped(slot->descriptor))
 		survey_leaf(survey, slot);
 	else
 		survey->result->hole = true;
@@ -250,7 +251,7 @@ static void change_table(struct work *w, const struct asp_a64_span *span)
 						     at, next};
 
 			change_table(w, &below);
-		} else if (!asp_a64_is_valid(old)) {
+		} else if (!asp_a64_is_mapped(old)) {
 			continue; /* a hole, or broken with its group */
 		} else if (is_inside(w->edit, at, group_size(w->t, span->level, old))) {
 			change_leaf(w, span->level, entry, at);

@@ -87,7 +87,7 @@ static void harvest_table(struct harvest *h, int level, uint64_t table, uint64_t
 		next = asp_a64_slot_end(g, level, at, end);
 		if (asp_a64_is_table(level, old)) {
 			harvest_table(h, level + 1, asp_a64_next_table(h->t, old), at, next);
-		} else if (asp_a64_is_valid(old)) {
+		} else if (asp_a64_is_mapped(old)) {
 			uint64_t last = harvest_group(h, level, entries, at);
 
 			next = last < end - 1 ? last + 1 : end;

@@ -132,8 +132,7 @@ static void map_table(struct aspace_aarch64 *t, const struct asp_a64_map *map,
 		      const struct asp_a64_span *span, bool live)
 {
 	uint64_t *entries = asp_a64_pointer(t, span->table);
-	uint64_t type =
-		span->level == ASP_A64_LAST_LEVEL ? ASP_A64_TABLE | ASP_A64_VALID : ASP_A64_VALID;
+	uint64_t type = span->level == ASP_A64_LAST_LEVEL ? ASP_A64_TABLE : 0;
 	unsigned group = 0; /* leaves left of a contiguous group */
 	uint64_t next;
 
@@ -156,7 +155,7 @@ static void map_table(struct aspace_aarch64 *t, const struct asp_a64_map *map,
 			map_table(t, map, &below, false);
 			continue;
 		}
-		if (asp_a64_is_leaf(span->level, old))
+		if (asp_a64_is_mapped(old))
 			continue;
 		if (!leaf_fits(t, map, span->level, at, next)) {
 			map_slot_with_table(t, map, span->level, entry, at, next, live);
@@ -165,8 +164,9 @@ static void map_table(struct aspace_aarch64 *t, const struct asp_a64_map *map,
 		if (!group)
 			group = group_at(t, map, span, at);
 		asp_a64_store(t, entry,
-			      asp_a64_encode_output(&t->config, at + map->offset) |
-				      map->attributes | type | (group ? ASP_A64_CONTIGUOUS : 0));
+			      asp_a64_open(asp_a64_encode_output(&t->config, at + map->offset) |
+					   map->attributes | type |
+					   (group ? ASP_A64_CONTIGUOUS : 0)));
 		if (group)
 			group--;
 	}

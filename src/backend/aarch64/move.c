@@ -49,7 +49,7 @@ static bool survey_slot(void *ctx, const struct asp_a64_slot *slot)
 	uint64_t size = asp_a64_size(&survey->t->geometry, slot->level);
 	struct asp_a64_map piece;
 
-	if (!asp_a64_is_valid(slot->descriptor) || !piece_of(survey->t, move, slot, &piece))
+	if (!asp_a64_is_mapped(slot->descriptor) || !piece_of(survey->t, move, slot, &piece))
 		return true;
 	asp_a64_survey_map(survey->t, &piece, &survey->there);
 	if (aspace_is_aligned(move->distance, size) && slot->level >= move->to.highest)

@@ -46,6 +46,7 @@ void asp_a64_describe(const struct aspace_aarch64 *t, int level, uint64_t at, ui
 		.contiguous = descriptor & ASP_A64_CONTIGUOUS,
 		.accessed = descriptor & ASP_A64_AF,
 		.dirty = asp_a64_is_dirty(&t->config, descriptor),
+		.shareability = asp_a64_shareability(&t->config, descriptor),
 	};
 }
 
@@ -62,7 +63,7 @@ static enum aspace_status query(const struct aspace_aarch64 *t, uint64_t address
 			table = asp_a64_next_table(t, entry);
 			continue;
 		}
-		if (!asp_a64_is_valid(entry))
+		if (!asp_a64_is_mapped(entry))
 			return absence(level, entry);
 		asp_a64_describe(t, level, address, entry, mapping);
 		return ASPACE_OK;
@@ -126,7 +127,7 @@ static bool visit_slot(void *ctx, const struct asp_a64_slot *slot)
 	struct visit *visit = ctx;
 	struct aspace_aarch64_mapping mapping;
 
-	if (asp_a64_is_valid(slot->descriptor)) {
+	if (asp_a64_is_mapped(slot->descriptor)) {
 		asp_a64_describe(visit->t, slot->level, slot->start, slot->descriptor, &mapping);
 		return visit->fn(visit->ctx, &mapping);
 	}
