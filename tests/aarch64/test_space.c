@@ -13,6 +13,7 @@
 
 #include "machine.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define PAGE   UINT64_C(0x1000)
@@ -106,37 +107,171 @@ static void test_operations(void **state)
 	unmake(space);
 }
 
-/* The areas of a space, one after the other, are what the tables map. */
-struct sweep {
-	struct aspace *space;
-	uint64_t mapped;
-};
-
-static bool sweep_one(void *ctx, const struct aspace_aarch64_mapping *mapping)
+static bool next_area(void *ctx, struct aspace_area *area)
 {
-	struct sweep *sweep = ctx;
-	struct aspace_area area;
+	return aspace_iter_next(ctx, area);
+}
 
-	assert_int_equal(aspace_find(sweep->space, mapping->range.start, &area), ASPACE_OK);
-	assert_true(mapping->range.end.value <= area.end.value);
-	assert_int_equal(mapping->flags, area.flags & ASPACE_AARCH64_KEPT_MASK);
-	sweep->mapped += mapping->range.end.value - mapping->range.start.value;
-	return true;
+/* Areas and tables agree? */
+static enum aspace_status check(struct aspace *space, struct aspace_aarch64_difference *difference)
+{
+	enum aspace_status status;
+	struct aspace_view view;
+	struct aspace_iter iter;
+
+	aspace_read_begin(space, &view);
+	aspace_iter_begin(&view, aspace_va(0), &iter);
+	status = aspace_aarch64_check(machine_tables(machine), next_area, &iter, difference);
+	aspace_read_end(&view);
+	return status;
 }
 
 static void compare(struct aspace *space)
 {
-	struct sweep sweep = {space, 0};
-	struct aspace_area area;
-	uint64_t bytes = 0, at = 0;
+	struct aspace_aarch64_difference difference;
 
-	assert_int_equal(aspace_aarch64_walk(machine_tables(machine),
-					     aspace_range_of(0, UINT64_C(1) << 39), sweep_one,
-					     &sweep),
+	if (check(space, &difference) != ASPACE_OK)
+		fail_msg("%#llx: %s", (unsigned long long)difference.address.value,
+			 difference.what);
+	assert_int_equal(aspace_validate(space, NULL, 0), ASPACE_OK);
+}
+
+static void change_behind(const struct aspace_change *change)
+{
+	const struct aspace_backend_ops *ops = source.backend.ops;
+	enum aspace_status status;
+
+	if (change->kind == ASPACE_CHANGE_MAP)
+		status = ops->map(&source.backend, change);
+	else if (change->kind == ASPACE_CHANGE_UNMAP)
+		status = ops->unmap(&source.backend, change);
+	else
+		status = ops->protect(&source.backend, change);
+	assert_int_equal(status, ASPACE_OK);
+	ops->flush(&source.backend);
+}
+
+/* What is done behind the space's back is found. */
+static void test_check(void **state)
+{
+	static const struct {
+		enum aspace_change_kind kind;
+		uint64_t start, end, flags;
+		const char *what;
+	} behind[] = {
+		{ASPACE_CHANGE_MAP, 0, PAGE, RW, "something is mapped where no area is"},
+		{ASPACE_CHANGE_MAP, 40 * PAGE, 41 * PAGE, RW,
+		 "something is mapped where no area is"},
+		{ASPACE_CHANGE_UNMAP, 12 * PAGE, 13 * PAGE, 0, "a part of an area is not mapped"},
+		{ASPACE_CHANGE_PROTECT, 12 * PAGE, 13 * PAGE, R,
+		 "a leaf has other flags than its area"},
+		{ASPACE_CHANGE_PROTECT, 12 * PAGE, 13 * PAGE, RW | ASPACE_AARCH64_OUTER_SHARED,
+		 "a leaf has other flags than its area"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i <= sizeof(behind) / sizeof(behind[0]); i++) {
+		struct aspace_range area = aspace_range_of(10 * PAGE, 20 * PAGE);
+		struct aspace *space = make();
+		struct aspace_aarch64_difference difference;
+
+		assert_int_equal(aspace_map(space, area, RW, &source.backend, NULL, 0), ASPACE_OK);
+		compare(space);
+		if (i < sizeof(behind) / sizeof(behind[0])) {
+			const struct aspace_change change = {
+				.kind = behind[i].kind,
+				.range = aspace_range_of(behind[i].start, behind[i].end),
+				.new_flags = behind[i].flags,
+			};
+
+			struct aspace_change back = change;
+
+			back.kind = change.kind == ASPACE_CHANGE_MAP ? ASPACE_CHANGE_UNMAP
+								     : ASPACE_CHANGE_MAP;
+			back.new_flags = RW;
+			change_behind(&change);
+			assert_int_equal(check(space, &difference), ASPACE_BAD_STATE);
+			assert_string_equal(difference.what, behind[i].what);
+			assert_int_equal(difference.address.value, behind[i].start);
+			assert_int_equal(check(space, NULL), ASPACE_BAD_STATE);
+			if (change.kind != ASPACE_CHANGE_PROTECT)
+				change_behind(&back);
+		} else {
+			source.offset += PAGE;
+			assert_int_equal(check(space, &difference), ASPACE_BAD_STATE);
+			assert_string_equal(difference.what,
+					    "a leaf leads to a frame that is not its own");
+			source.offset -= PAGE;
+		}
+		assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
+		assert_null(machine_violation(machine));
+		machine_destroy(machine);
+	}
+}
+
+/* Everything together: two kinds of sources, areas populated now and later, moved, replaced, and
+ * memory that runs out anywhere. */
+static void test_sources(void **state)
+{
+	struct aspace *space = make();
+	struct aspace_aarch64_allocated eager, lazy;
+	struct aspace_backend *backends[] = {&source.backend, &eager.backend, &lazy.backend};
+	static const uint64_t flags[] = {RW, R, 0};
+	unsigned statuses[32] = {0}, moves = 0, faults = 0;
+	uint64_t random = 1;
+
+	(void)state;
+	assert_int_equal(aspace_aarch64_allocated_init(&eager, machine_tables(machine), false, 0),
 			 ASPACE_OK);
-	for (; at < 64 * 1024 * PAGE; at += PAGE)
-		bytes += aspace_find(space, aspace_va(at), &area) == ASPACE_OK ? PAGE : 0;
-	assert_int_equal(bytes, sweep.mapped);
+	assert_int_equal(
+		aspace_aarch64_allocated_init(&lazy, machine_tables(machine), true, 16 * PAGE),
+		ASPACE_OK);
+	for (unsigned i = 0; i < 4000; i++) {
+		uint64_t start, size;
+		struct aspace_range range;
+		struct aspace_area area;
+		enum aspace_status status = ASPACE_OK;
+
+		random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
+		start = (random >> 40) % 2000;
+		size = 1 + (random >> 20) % (random >> 19 & 1 ? 8 : 530);
+		range = aspace_range_of(start * PAGE, (start + size) * PAGE);
+		machine_refuse(machine, (random >> 56) % 8 == 0 ? 1 + (random >> 59) % 2 : 0);
+		machine_refuse_frames(machine, (random >> 56) % 8 == 1 ? 1 + (random >> 59) : 0, 0);
+		switch (i % 6) {
+		case 0:
+			status = aspace_map(space, range, flags[(random >> 30) % 3],
+					    backends[(random >> 32) % 3], NULL, ASPACE_REPLACE);
+			break;
+		case 1:
+			status = aspace_protect(space, range, flags[(random >> 30) % 3], 0);
+			break;
+		case 2:
+			if (aspace_find(space, range.start, &area) == ASPACE_OK &&
+			    range.end.value > area.end.value)
+				range.end = area.end;
+			status = aspace_move(space, range,
+					     aspace_va(((random >> 12) % 2500) * PAGE), 0);
+			moves += status == ASPACE_OK;
+			break;
+		case 3:
+			status = aspace_unmap(space, range, 0);
+			break;
+		default:
+			status = aspace_fault(space, range.start, ASPACE_ACCESS_READ, 0);
+			faults += status == ASPACE_OK;
+			break;
+		}
+		assert_true(status < 32 && status != ASPACE_BAD_STATE);
+		statuses[status]++;
+		machine_refuse(machine, 0);
+		machine_refuse_frames(machine, 0, 0);
+		compare(space);
+	}
+	printf("%u moves, %u faults, %u times no memory\n", moves, faults,
+	       statuses[ASPACE_NO_MEMORY]);
+	assert_true(moves > 10 && faults > 100 && statuses[ASPACE_NO_MEMORY] > 10);
+	unmake(space);
 }
 
 /* Transactions, and tables that are refused in the middle of anything. */
@@ -184,6 +319,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_operations),
 		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_check),
+		cmocka_unit_test(test_sources),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

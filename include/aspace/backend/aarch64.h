@@ -505,6 +505,32 @@ ASPACE_API enum aspace_status aspace_aarch64_walk(const struct aspace_aarch64 *t
 						  struct aspace_range range,
 						  aspace_aarch64_visit_fn *visit, void *ctx);
 
+/** Fills in the next area, upward; false: there is none. */
+typedef bool aspace_aarch64_next_area_fn(void *ctx, struct aspace_area *area);
+
+/** Where areas and tables differ. */
+struct aspace_aarch64_difference {
+	/** The address. */
+	struct aspace_vaddr address;
+	/** What differs, in words; static. */
+	const char *what;
+};
+
+/**
+ * Do the tables hold what the areas say, and nothing else?
+ *
+ * @p next gives all areas of the tables, as aspace_iter_next() does for a space; those of other
+ * backends are passed over. Compared are the addresses, the flags that descriptors keep, the
+ * shareability, and a linear source's frames; lazy areas may have holes.
+ *
+ * Errors: ASPACE_BAD_STATE, with the first difference in @p difference (which may be NULL).
+ * Context: the place of a writer, as for aspace_aarch64_compact(). Calls the operations load and
+ * table_pointer only. O(tables and descriptors).
+ */
+ASPACE_API enum aspace_status aspace_aarch64_check(const struct aspace_aarch64 *tables,
+						   aspace_aarch64_next_area_fn *next, void *ctx,
+						   struct aspace_aarch64_difference *difference);
+
 /** What aspace_aarch64_harvest() takes. */
 enum aspace_aarch64_history {
 	/** The access flag; needs hardware_access. */

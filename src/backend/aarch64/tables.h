@@ -15,6 +15,7 @@
  *   walk.c        walking a range; reading, without a lock
  *   frames.c      frames that are allocated: stashed, released
  *   change.c      what the backends have in common
+ *   check.c       areas and tables compared
  *   linear.c      the backend: linear frames
  *   allocated.c   the backend: allocated frames
  *   create.c      making and unmaking
