@@ -54,6 +54,19 @@ bool inject_end(struct playing *playing, enum injection inject, uint64_t page)
 	if (inject == INJECT_LIBRARY)
 		return !aspace_unmap(playing->space,
 				     aspace_range_of(area.start.value, area.start.value + page), 0);
+	if (inject == INJECT_KERNEL && playing->tables) {
+		struct aspace_backend *backend = playing->backend;
+		const struct aspace_change change = {
+			.kind = ASPACE_CHANGE_PROTECT,
+			.range = aspace_range_of(area.start.value, area.start.value + page),
+			.old_flags = area.flags,
+			.new_flags = area.flags ^ TRACE_WRITE,
+		};
+		bool done = backend->ops->protect(backend, &change) == ASPACE_OK;
+
+		backend->ops->flush(backend);
+		return done;
+	}
 	if (inject == INJECT_KERNEL)
 		return !mprotect((void *)(uintptr_t)area.start.value, page,
 				 (int)area.flags ^ PROT_WRITE);

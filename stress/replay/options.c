@@ -15,8 +15,9 @@ static const char help[] =
 	"address spaces of libaspace, while other threads look addresses up and check every\n"
 	"answer. TRACE is the output of strace -f (\"-\": the standard input).\n"
 	"\n"
-	"  -b, --backend=mock|host|null  what areas mean: a page table in memory (the\n"
-	"                        default), real memory, nothing\n"
+	"  -b, --backend=mock|host|null|aarch64  what areas mean: a page table in memory\n"
+	"                        (the default), real memory, nothing, AArch64 translation\n"
+	"                        tables that are walked after each call\n"
 	"  -r, --readers=N       threads that look up; default 2\n"
 	"  -n, --repeat=N        play each trace N times; default 1\n"
 	"  -s, --seconds=T       play each trace again and again for at least T seconds\n"
@@ -61,7 +62,7 @@ static const struct option long_options[] = {
 	{NULL, 0, NULL, 0},
 };
 
-static const char *const backends[] = {"mock", "host", "null"};
+static const char *const backends[] = {"mock", "host", "null", "aarch64"};
 static const char *const injections[] = {"", "history", "model", "library", "kernel"};
 
 const char *backend_name(enum backend_kind kind)
@@ -82,7 +83,7 @@ static bool take_option(struct options *options, int key)
 
 	switch (key) {
 	case 'b':
-		fine = argument_word("backend", optarg, backends, 3, &word);
+		fine = argument_word("backend", optarg, backends, 4, &word);
 		options->backend = (enum backend_kind)word;
 		return fine;
 	case 'r':
@@ -137,8 +138,12 @@ static bool check(const struct options *options)
 		wrong = "--time is for --backend=host";
 	else if (options->time && options->inject != INJECT_NOTHING)
 		wrong = "--time checks no answers: --inject-mismatch is not for it";
-	else if (options->inject == INJECT_KERNEL && options->backend != BACKEND_HOST)
-		wrong = "--inject-mismatch=kernel is for --backend=host";
+	else if (options->inject == INJECT_KERNEL && options->backend != BACKEND_HOST &&
+		 options->backend != BACKEND_AARCH64)
+		wrong = "--inject-mismatch=kernel is for --backend=host and aarch64";
+	else if (options->backend == BACKEND_AARCH64 && options->page != 4096 &&
+		 options->page != 16384 && options->page != 65536)
+		wrong = "--backend=aarch64 has pages of 4096, 16384 or 65536 bytes";
 	else if (options->backend == BACKEND_HOST &&
 		 options->page < (uint64_t)sysconf(_SC_PAGESIZE))
 		wrong = "this machine's pages are larger than --page-size: --backend=host cannot";

@@ -137,6 +137,12 @@ void report_text(FILE *out, const struct options *options, const char *name,
 		options->backend == BACKEND_HOST   ? " and /proc/self/maps"
 		: options->backend == BACKEND_MOCK ? " and the mock's page table"
 						   : "");
+	if (options->backend == BACKEND_AARCH64)
+		fprintf(out,
+			"  walked      %" PRIu64 " times the edges of a change, and %" PRIu64
+			" times (%.1f %%) all tables beside them\n",
+			results->walked, results->walked_wholly,
+			figure_share(results->walked_wholly, results->walked));
 	fprintf(out, "  mismatches  %" PRIu64 "\n", results->mismatches);
 }
 

@@ -127,6 +127,10 @@ static void close_role(struct run *run, struct role *role, size_t line)
 		if (!playing_check(&role->playing, reason))
 			mismatch(run, line, "at the end of a space", reason);
 	}
+	if (role->playing.tables) {
+		run->results->walked += role->playing.tables->steps;
+		run->results->walked_wholly += role->playing.tables->checks;
+	}
 	note_stats(run, role);
 	crew_dismiss(&run->crew, role->slot);
 	role->open = false;
@@ -155,6 +159,7 @@ static bool take_step(struct run *run, struct role *role, const struct step *ste
 	struct results *results = run->results;
 	uint64_t before = clock_now(), after;
 	enum aspace_status status = playing_step(&role->playing, step);
+	char reason[200];
 
 	after = clock_now();
 	run->steps++;
@@ -167,6 +172,8 @@ static bool take_step(struct run *run, struct role *role, const struct step *ste
 		role->spoilt = true;
 		return false;
 	}
+	if (!playing_check_step(&role->playing, step, reason))
+		mismatch(run, step->line, "after a step", reason);
 	results->steps[step->kind]++;
 	if (step->kind != STEP_BEGIN || role->playing.scene->initial.at_count) {
 		histogram_add(&results->latencies[step->kind], after - before);

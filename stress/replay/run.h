@@ -16,8 +16,10 @@ struct results {
 	struct histogram operations;            /* of all of them */
 	struct histogram lookups;
 	struct crew_sum readers;
-	uint64_t mismatches;  /* of readers and of comparisons */
-	uint64_t comparisons; /* of whole spaces, at their ends */
+	uint64_t mismatches;    /* of readers and of comparisons */
+	uint64_t comparisons;   /* of whole spaces, at their ends */
+	uint64_t walked;        /* operations after which tables were walked */
+	uint64_t walked_wholly; /* of these, all of them */
 	double seconds;
 	bool interrupted;
 	bool failed;    /* the library refused a step, or a space could not be made */

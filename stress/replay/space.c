@@ -47,12 +47,36 @@ static enum aspace_status open_mock(struct playing *playing, uint64_t page)
 	return status;
 }
 
+/* The window comes to where the tables can say it. */
+static enum aspace_status open_tables(struct playing *playing, uint64_t size, uint64_t page)
+{
+	uint64_t most = UINT64_C(1) << TABLES_BITS;
+	enum aspace_status status;
+
+	if (size > most - LAYOUT_ALIGN)
+		return ASPACE_NO_SPACE;
+	playing->base &= most - 1;
+	if (playing->base > most - LAYOUT_ALIGN - size)
+		playing->base = (most - LAYOUT_ALIGN - size) & ~(LAYOUT_ALIGN - 1);
+	playing->tables = array_zeroed(1, sizeof(*playing->tables));
+	status = tables_open(playing->tables, page);
+	if (status) {
+		free(playing->tables);
+		playing->tables = NULL;
+		return status;
+	}
+	playing->backend = &playing->tables->source.backend;
+	return ASPACE_OK;
+}
+
 static void free_parts(struct playing *playing)
 {
 	aspace_host_destroy(playing->host);
 	if (playing->mock)
 		aspace_mock_destroy(playing->mock);
+	free(playing->tables);
 	free(playing->versions);
+	playing->tables = NULL;
 	playing->host = NULL;
 	playing->mock = NULL;
 	playing->versions = NULL;
@@ -81,6 +105,8 @@ enum aspace_status playing_open(struct playing *playing, const struct scene *sce
 		status = playing_open_host(playing, size);
 	else if (kind == BACKEND_MOCK)
 		status = open_mock(playing, page);
+	else if (kind == BACKEND_AARCH64)
+		status = open_tables(playing, size, page);
 	else
 		playing->backend = aspace_null_backend();
 	if (status)
@@ -88,6 +114,8 @@ enum aspace_status playing_open(struct playing *playing, const struct scene *sce
 	options.limits = aspace_range_of(playing->base, playing->base + size);
 	status = aspace_create(&options, &playing->space);
 	if (status) {
+		if (playing->tables)
+			tables_close(playing->tables, (char[200]){0});
 		free_parts(playing);
 		return status;
 	}
@@ -268,7 +296,29 @@ static bool check_memory(struct playing *playing, const struct areas *wanted, ch
 {
 	if (playing->host)
 		return check_kernel(playing, wanted, reason);
+	if (playing->tables)
+		return tables_check(playing->tables, playing->space, reason);
 	return !playing->mock || check_mock(playing, wanted, reason);
+}
+
+bool playing_check_step(struct playing *playing, const struct step *step, char reason[200])
+{
+	struct aspace_range range = range_of(playing, step->start, step->end);
+
+	if (!playing->tables)
+		return true;
+	if (step->kind == STEP_MOVE) {
+		struct aspace_range to =
+			range_of(playing, step->to, step->to + (step->end - step->start));
+
+		if (!tables_check_step(playing->tables, playing->space, to, reason))
+			return false;
+	} else if (step->kind == STEP_RESIZE) {
+		range.end = aspace_va(playing->base + step->to);
+	} else if (step->kind == STEP_BEGIN) {
+		range = aspace_limits(playing->space);
+	}
+	return tables_check_step(playing->tables, playing->space, range, reason);
 }
 
 bool playing_check(struct playing *playing, char reason[200])
@@ -305,6 +355,8 @@ bool playing_close(struct playing *playing, char reason[200])
 		return false;
 	}
 	playing->space = NULL;
+	if (playing->tables && !tables_close(playing->tables, fine ? reason : (char[200]){0}))
+		fine = false;
 	free_parts(playing);
 	return fine;
 }

@@ -12,11 +12,13 @@
 #include <stdatomic.h>
 
 #include "stage.h"
+#include "tables.h"
 
 enum backend_kind {
 	BACKEND_MOCK,
 	BACKEND_HOST,
 	BACKEND_NULL,
+	BACKEND_AARCH64,
 };
 
 struct playing {
@@ -26,6 +28,7 @@ struct playing {
 	struct aspace_backend *backend;
 	struct aspace_mock *mock;
 	struct aspace_host *host;
+	struct tables *tables;
 	uint64_t base; /* of the window */
 
 	/*
@@ -64,6 +67,10 @@ enum aspace_status playing_do(struct playing *playing, const struct step *step);
  */
 bool playing_check(struct playing *playing, char reason[200]);
 
+/* Compare what a step has changed in the backend with the library: only for tables, and only in the
+ * replaying thread. On false, `reason` says what differs. */
+bool playing_check_step(struct playing *playing, const struct step *step, char reason[200]);
+
 /* Unmap all, see that nothing is left, free. False: something is; see `reason`. */
 bool playing_close(struct playing *playing, char reason[200]);
 
@@ -72,7 +79,10 @@ static inline uint64_t flags_of(unsigned protection)
 {
 	_Static_assert((int)ASPACE_HOST_READ == (int)TRACE_READ &&
 			       (int)ASPACE_HOST_WRITE == (int)TRACE_WRITE &&
-			       (int)ASPACE_HOST_EXECUTE == (int)TRACE_EXEC,
+			       (int)ASPACE_HOST_EXECUTE == (int)TRACE_EXEC &&
+			       (int)ASPACE_AARCH64_READ == (int)TRACE_READ &&
+			       (int)ASPACE_AARCH64_WRITE == (int)TRACE_WRITE &&
+			       (int)ASPACE_AARCH64_EXECUTE == (int)TRACE_EXEC,
 		       "protections are flags");
 	return protection;
 }

@@ -41,6 +41,7 @@ expect 2 'not a time' --seconds=soon "$traces/clang.strace"
 expect 2 'not a power of two' --page-size=5000 "$traces/clang.strace"
 expect 2 'is for --record' --save=x "$traces/clang.strace"
 expect 2 'needs a program' --record
+expect 2 'has pages of 4096' --backend=aarch64 --page-size=8192 "$traces/clang.strace"
 expect 2 'is for --backend=host' --inject-mismatch=kernel "$traces/clang.strace"
 
 echo "bad input"
@@ -89,6 +90,8 @@ for what in history model library; do
 done
 
 # Where nobody looks, nothing is met; where nothing is left, nothing can be falsified.
+expect 1 'the tables at .* other flags' --backend=aarch64 --quiet --inject-mismatch=kernel \
+	"$traces/clang.strace"
 expect 1 'inject-mismatch=history: no look has met it' --backend=null --quiet --readers=0 \
 	--inject-mismatch=history "$traces/clang.strace"
 printf '1 mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x1000\n1 munmap(0x1000, 4096) = 0\n' \
