@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bare metal under QEMU: the tables against the processor's own walker.
+ * AT: the tables against the processor's own walker.
  *
  * The image stays at EL3 (or EL2, for stage 1 of EL1 and stage 2) with its MMU off, points the
  * registers at the tables and asks the processor by AT instructions. Operations are random,
@@ -10,128 +10,7 @@
  *
  * AT walks the tables afresh: this is about descriptors and register values, not about TLBs.
  */
-#include <aspace/backend/aarch64_cpu.h>
-
-/* ---- Talking to QEMU ------------------------------------------------------------------- */
-
-uint64_t semihosting(uint64_t operation, const void *argument);
-void finish(int status) __attribute__((noreturn));
-void unexpected(uint64_t esr, uint64_t elr, uint64_t far);
-int main(void);
-
-static void print(const char *text)
-{
-	semihosting(4, text);
-}
-
-static void print_number(uint64_t value, unsigned base)
-{
-	char text[24], *p = &text[sizeof(text) - 1];
-
-	*p = 0;
-	do
-		*--p = "0123456789abcdef"[value % base];
-	while (value /= base);
-	print(base == 16 ? "0x" : "");
-	print(p);
-}
-
-void finish(int status)
-{
-	const uint64_t block[2] = {0x20026, (uint64_t)status};
-
-	for (;;)
-		semihosting(0x18, block);
-}
-
-void unexpected(uint64_t esr, uint64_t elr, uint64_t far)
-{
-	print("an exception: ESR ");
-	print_number(esr, 16);
-	print(" ELR ");
-	print_number(elr, 16);
-	print(" FAR ");
-	print_number(far, 16);
-	print("\n");
-	finish(3);
-}
-
-void *memset(void *to, int value, size_t size);
-void *memset(void *to, int value, size_t size)
-{
-	volatile char *p = to;
-
-	while (size--)
-		*p++ = (char)value;
-	return to;
-}
-
-void *memcpy(void *to, const void *from, size_t size);
-void *memcpy(void *to, const void *from, size_t size)
-{
-	volatile char *p = to;
-	const char *q = from;
-
-	while (size--)
-		*p++ = *q++;
-	return to;
-}
-
-/* ---- Memory for tables --------------------------------------------------------------------- */
-
-#define POOL_SIZE  (UINT64_C(24) << 20)
-#define POOL_UNITS (POOL_SIZE / 4096)
-
-static _Alignas(1 << 20) uint8_t pool[POOL_SIZE];
-static uint8_t used[POOL_UNITS];
-
-static bool table_alloc(void *ctx, size_t size, struct aspace_paddr *table)
-{
-	size_t units = size / 4096;
-
-	(void)ctx;
-	for (size_t i = 0; i + units <= POOL_UNITS; i += units) {
-		size_t taken = 0;
-
-		for (size_t j = 0; j < units; j++)
-			taken += used[i + j];
-		if (taken)
-			continue;
-		for (size_t j = 0; j < units; j++)
-			used[i + j] = 1;
-		for (uint64_t *p = (uint64_t *)(void *)&pool[i * 4096], *end = p + size / 8;
-		     p < end; p++)
-			*p = 0;
-		*table = aspace_pa((uint64_t)(uintptr_t)&pool[i * 4096]);
-		return true;
-	}
-	return false;
-}
-
-static void table_free(void *ctx, struct aspace_paddr table, size_t size)
-{
-	size_t first = (table.value - (uint64_t)(uintptr_t)pool) / 4096;
-
-	(void)ctx;
-	for (size_t j = 0; j < size / 4096; j++)
-		used[first + j] = 0;
-}
-
-static uint64_t *table_pointer(void *ctx, struct aspace_paddr table)
-{
-	(void)ctx;
-	return (uint64_t *)(uintptr_t)table.value;
-}
-
-static const struct aspace_aarch64_ops ops = {
-	.size = sizeof(ops),
-	.table_alloc = table_alloc,
-	.table_free = table_free,
-	.table_pointer = table_pointer,
-	.dsb = aspace_aarch64_cpu_dsb,
-	.isb = aspace_aarch64_cpu_isb,
-	.tlbi = aspace_aarch64_cpu_tlbi,
-};
+#include "board.h"
 
 /* ---- The naive array ----------------------------------------------------------------------------- */
 
@@ -148,42 +27,19 @@ static struct {
 	uint64_t flags;
 } cells[CELLS];
 
-static uint64_t state = 0x123456789abcdef;
+#define PROBES_MIN 1000000
+
 static uint64_t probes, operations, configurations;
 
-static uint64_t draw(uint64_t n)
-{
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return (state >> 11) % n;
-}
+static void disagree(const char *what, uint64_t address, uint64_t a, uint64_t b)
+	__attribute__((noreturn));
 
-static void fail(const char *what, uint64_t address, uint64_t a, uint64_t b)
+static void disagree(const char *what, uint64_t address, uint64_t a, uint64_t b)
 {
-	print("FAIL: ");
-	print(what);
-	print(" at ");
-	print_number(address, 16);
-	print(": ");
-	print_number(a, 16);
-	print(", ");
-	print_number(b, 16);
-	print("\nregime ");
-	print_number((uint64_t)config.regime, 10);
-	print(" granule ");
-	print_number(config.granule_shift, 10);
-	print(" input ");
-	print_number(config.input_bits, 10);
-	print(" output ");
-	print_number(config.output_bits, 10);
-	print(config.ds ? " DS" : "");
-	print(" cell ");
-	print_number(cell_size, 16);
-	print(" operation ");
-	print_number(operations, 10);
-	print("\n");
-	finish(1);
+	fail("%s at %lx: %lx, %lx\nregime %u granule %u input %u output %u%s cell %lx operation "
+	     "%lu",
+	     what, address, a, b, (unsigned)config.regime, config.granule_shift, config.input_bits,
+	     config.output_bits, config.ds ? " DS" : "", cell_size, operations);
 }
 
 /* ---- Asking the processor ------------------------------------------------------------------------------ */
@@ -263,18 +119,18 @@ static void check_memory(uint64_t address, uint64_t par, uint64_t flags)
 
 	if (config.regime != ASPACE_AARCH64_STAGE2) {
 		if (byte != mair[type])
-			fail("another memory type", address, byte, mair[type]);
+			disagree("another memory type", address, byte, mair[type]);
 		if (type == ASPACE_AARCH64_NORMAL &&
 		    ((par >> 7) & 3) != (uint64_t)config.shareability)
-			fail("another shareability", address, (par >> 7) & 3,
-			     (uint64_t)config.shareability);
+			disagree("another shareability", address, (par >> 7) & 3,
+				 (uint64_t)config.shareability);
 		return;
 	}
 	/* Stage 1 says write-back; what comes out is stage 2's, with other hints. */
 	if ((type >= ASPACE_AARCH64_DEVICE_nGnRnE) != !(byte >> 4) ||
 	    (type >= ASPACE_AARCH64_DEVICE_nGnRnE && byte != mair[type]) ||
 	    (type == ASPACE_AARCH64_NON_CACHEABLE) != (byte == 0x44))
-		fail("another memory type after stage 2", address, byte, type);
+		disagree("another memory type after stage 2", address, byte, type);
 }
 
 static void check_answer(uint64_t address, enum ask ask, uint64_t par, bool mapped, bool allowed,
@@ -285,14 +141,14 @@ static void check_answer(uint64_t address, enum ask ask, uint64_t par, bool mapp
 	probes++;
 	if (!mapped) {
 		if (!(par & 1) || !is_translation_fault(par))
-			fail("not mapped, and no translation fault", address, par, ask);
+			disagree("not mapped, and no translation fault", address, par, ask);
 	} else if (!allowed) {
 		if (!(par & 1) || !is_permission_fault(par))
-			fail("not allowed, and no permission fault", address, par, flags);
+			disagree("not allowed, and no permission fault", address, par, flags);
 	} else if (par & 1) {
-		fail("a fault", address, par, flags);
+		disagree("a fault", address, par, flags);
 	} else if (pa != (output & ~UINT64_C(0xfff))) {
-		fail("another output address", address, pa, output);
+		disagree("another output address", address, pa, output);
 	} else {
 		check_memory(address, par, flags);
 	}
@@ -311,12 +167,12 @@ static void probe(uint64_t address)
 	enum aspace_status status = aspace_aarch64_query(tables, aspace_va(address), &mapping);
 
 	if (status != (mapped ? ASPACE_OK : ASPACE_NOT_MAPPED))
-		fail("the query and the array differ", address, status, mapped);
+		disagree("the query and the array differ", address, status, mapped);
 	if (mapped) {
 		output = address + sources[cells[i].source].offset;
 		if (mapping.output.value != output ||
 		    mapping.flags != (flags & ASPACE_AARCH64_KEPT_MASK))
-			fail("the query and the array differ", address, mapping.flags, flags);
+			disagree("the query and the array differ", address, mapping.flags, flags);
 	}
 	for (int ask = EL1_READ; ask <= EL0_WRITE; ask++) {
 		uint64_t par;
@@ -334,8 +190,6 @@ static void probe(uint64_t address)
 }
 
 /* ---- Registers ------------------------------------------------------------------------------------------- */
-
-#define MSR(name, value) __asm__ volatile("msr " #name ", %0" ::"r"((uint64_t)(value)) : "memory")
 
 static void load_registers(void)
 {
@@ -433,7 +287,7 @@ static void operate(void)
 	if (status == ASPACE_NO_MEMORY) /* the pool is small */
 		return;
 	if (status != ASPACE_OK)
-		fail("refused", change.range.start.value, status, change.new_flags);
+		disagree("refused", change.range.start.value, status, change.new_flags);
 	operations++;
 	for (i = first; i < last; i++) {
 		cells[i].mapped = change.kind != ASPACE_CHANGE_UNMAP;
@@ -470,7 +324,7 @@ static bool place(uint64_t size)
 		if (i == 1 && size <= granule * 512)
 			frame += draw(size / granule) * granule;
 		if (aspace_aarch64_linear_init(&sources[i], tables, frame - window) != ASPACE_OK)
-			fail("no source", window, frame, 0);
+			disagree("no source", window, frame, 0);
 	}
 	for (size_t i = 0; i < CELLS; i++)
 		cells[i].mapped = false;
@@ -489,12 +343,12 @@ static void clear(void)
 		struct aspace_backend *backend = &sources[cells[i].source].backend;
 
 		if (cells[i].mapped && backend->ops->unmap(backend, &change) != ASPACE_OK)
-			fail("the last unmap is refused", change.range.start.value, 0, 0);
+			disagree("the last unmap is refused", change.range.start.value, 0, 0);
 		cells[i].mapped = false;
 	}
 	sources[0].backend.ops->flush(&sources[0].backend);
 	if (aspace_aarch64_table_count(tables) != 1)
-		fail("tables are left", 0, aspace_aarch64_table_count(tables), 1);
+		disagree("tables are left", 0, aspace_aarch64_table_count(tables), 1);
 }
 
 static void run_config(void)
@@ -502,7 +356,7 @@ static void run_config(void)
 	struct aspace_aarch64_options options = {
 		.size = sizeof(options),
 		.config = config,
-		.ops = &ops,
+		.ops = &board_ops,
 	};
 	uint64_t granule = UINT64_C(1) << config.granule_shift;
 	unsigned stride = config.granule_shift - 3u;
@@ -510,7 +364,7 @@ static void run_config(void)
 			    granule << stride << stride};
 
 	if (aspace_aarch64_create(&options, &tables) != ASPACE_OK)
-		fail("no tables", 0, 0, 0);
+		disagree("no tables", 0, 0, 0);
 	load_registers();
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		if (!place(sizes[i]))
@@ -535,30 +389,88 @@ static bool qemu_refuses(int start)
 	       (start == -1 && config.input_bits < 52);
 }
 
+/* What was probed, by regime and granule. */
+static struct coverage {
+	const char *refused;
+	uint64_t configurations, ds, not_asked;
+	unsigned least_input, greatest_input, outputs; /* a bit for each 2 output bits */
+	unsigned starts;                               /* a bit for each start level given */
+	uint64_t fwb;
+} coverage[ASPACE_AARCH64_STAGE2 + 1][3];
+
+static void note(struct coverage *c)
+{
+	if (!c->configurations++ || config.input_bits < c->least_input)
+		c->least_input = config.input_bits;
+	if (config.input_bits > c->greatest_input)
+		c->greatest_input = config.input_bits;
+	c->outputs |= 1u << config.output_bits / 2;
+	c->ds += config.ds;
+	if (config.start_level != ASPACE_AARCH64_START_ANY)
+		c->starts |= 1u << (config.start_level + 1);
+	c->fwb += config.fwb;
+}
+
+static void say_coverage(const char *regime, unsigned granule, const struct coverage *c)
+{
+	say("%s, %uK: ", regime, 1u << (granule - 10));
+	if (c->refused) {
+		say("%s\n", c->refused);
+		return;
+	}
+	say("%lu configurations, %lu with DS, inputs of %u to %u bits, outputs of",
+	    c->configurations, c->ds, c->least_input, c->greatest_input);
+	for (unsigned bits = 32; bits <= 52; bits += 2)
+		if (c->outputs >> bits / 2 & 1)
+			say(" %u", bits);
+	if (c->starts)
+		say(", start levels");
+	for (int level = -1; level <= 3; level++)
+		if (c->starts >> (level + 1) & 1)
+			say(" %d", level);
+	if (c->fwb)
+		say(", %lu with FWB", c->fwb);
+	if (c->not_asked)
+		say("; %lu that this QEMU cannot walk", c->not_asked);
+	say("\n");
+}
+
+/* As many bits as the configuration may have, or fewer. */
+static uint8_t draw_output(unsigned greatest)
+{
+	static const uint8_t sizes[] = {32, 36, 40, 42, 44, 48, 52};
+	unsigned least = config.regime == ASPACE_AARCH64_STAGE2 ? config.input_bits : 32;
+	size_t first = 0, end = sizeof(sizes);
+
+	if (greatest > 48 && !config.ds && config.granule_shift != 16)
+		greatest = 48;
+	while (first + 1 < end && sizes[first] < least)
+		first++;
+	while (end > first + 1 && sizes[end - 1] > greatest)
+		end--;
+	return sizes[draw(2) ? end - 1 : first + draw(end - first)];
+}
+
 /* Everything that this processor has: from its best configuration downward. */
 static void run_shapes(const struct aspace_aarch64_id *id, enum aspace_aarch64_regime regime,
 		       unsigned granule)
 {
-	static const uint8_t inputs[] = {52, 50, 48, 47, 44, 43, 42, 40, 39,
-					 36, 34, 31, 30, 26, 25, 24, 20, 17};
 	struct aspace_aarch64_config best;
 	const char *reason;
 
+	struct coverage *covered = &coverage[regime][(granule - 12) / 2];
+
 	if (aspace_aarch64_config_for(id, regime, granule, &best, &reason) != ASPACE_OK) {
-		print("  ");
-		print_number(UINT64_C(1) << (granule - 10), 10);
-		print("K: ");
-		print(reason);
-		print("\n");
+		covered->refused = reason;
 		return;
 	}
-	for (size_t i = 0; i < sizeof(inputs); i++) {
+	for (uint8_t input = 16; input <= 52; input++) {
 		for (int ds = 0; ds < 2; ds++) {
 			for (int start = -2; start <= 3; start++) {
 				if (start >= -1 && regime != ASPACE_AARCH64_STAGE2)
 					break;
 				config = best;
-				config.input_bits = inputs[i];
+				config.input_bits = input;
 				config.ds = ds;
 				config.start_level = start < -1 ? ASPACE_AARCH64_START_ANY : start;
 				config.id = regime == ASPACE_AARCH64_EL2 ? 0 : 5;
@@ -566,20 +478,25 @@ static void run_shapes(const struct aspace_aarch64_id *id, enum aspace_aarch64_r
 				config.fwb = config.fwb && draw(2);
 				config.range_tlbi = config.range_tlbi && draw(2);
 				config.ttl = config.ttl && draw(2);
-				if (!ds && granule != 16 && config.output_bits > 48)
-					config.output_bits = 48;
-				if (draw(3) == 0)
-					config.output_bits = 40;
-				if (draw(3) == 0 && best.output_bits >= 48)
-					config.output_bits = 48;
+				config.output_bits = draw_output(best.output_bits);
 				if (aspace_aarch64_config_check(&config, id, NULL) != ASPACE_OK)
 					continue;
-				if (qemu_refuses(start))
+				if (qemu_refuses(start)) {
+					covered->not_asked++;
 					continue;
+				}
 				run_config();
+				note(covered);
 			}
 		}
 	}
+}
+
+/* EL2's own walks are asked for from above; QEMU 7.2 has no AT for EL2&0. */
+static bool askable(int regime)
+{
+	return (regime != ASPACE_AARCH64_EL2 || level_el == 3) &&
+	       regime != ASPACE_AARCH64_EL2_LOWER && regime != ASPACE_AARCH64_EL2_UPPER;
 }
 
 int main(void)
@@ -588,26 +505,24 @@ int main(void)
 					    "EL2&0, TTBR0", "EL2&0, TTBR1", "stage 2"};
 	struct aspace_aarch64_id id = aspace_aarch64_cpu_id();
 
-	level_el = (unsigned)(ASPACE_AARCH64_MRS(CurrentEL) >> 2);
+	level_el = current_el();
 	if (level_el == 3) {
 		MSR(scr_el3, 1 | 0x30 | 1 << 8 | 1 << 10); /* NS, RES1, HCE, RW */
 		__asm__ volatile("isb");
 	}
+	do {
+		for (int regime = 0; regime <= ASPACE_AARCH64_STAGE2; regime++) {
+			for (unsigned granule = 12; granule <= 16 && askable(regime); granule += 2)
+				run_shapes(&id, (enum aspace_aarch64_regime)regime, granule);
+		}
+	} while (probes < PROBES_MIN);
 	for (int regime = 0; regime <= ASPACE_AARCH64_STAGE2; regime++) {
-		/* EL2's own walks are asked for from above; QEMU 7.2 has no AT for EL2&0. */
-		if ((regime == ASPACE_AARCH64_EL2 && level_el < 3) ||
-		    regime == ASPACE_AARCH64_EL2_LOWER || regime == ASPACE_AARCH64_EL2_UPPER)
-			continue;
-		print(names[regime]);
-		print("\n");
-		for (unsigned granule = 12; granule <= 16; granule += 2)
-			run_shapes(&id, (enum aspace_aarch64_regime)regime, granule);
+		if (!askable(regime))
+			say("%s: this QEMU cannot be asked\n", names[regime]);
+		for (unsigned granule = 12; granule <= 16 && askable(regime); granule += 2)
+			say_coverage(names[regime], granule, &coverage[regime][(granule - 12) / 2]);
 	}
-	print_number(configurations, 10);
-	print(" configurations, ");
-	print_number(operations, 10);
-	print(" operations, ");
-	print_number(probes, 10);
-	print(" probes agree\n");
-	return probes < 1000;
+	say("%lu configurations, %lu operations, %lu probes agree\n", configurations, operations,
+	    probes);
+	return 0;
 }
