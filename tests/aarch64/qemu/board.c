@@ -506,8 +506,8 @@ void map_image(struct aspace_aarch64_linear *identity, const struct aspace_aarch
 				(config->regime != ASPACE_AARCH64_EL2 ? ASPACE_AARCH64_GLOBAL : 0));
 }
 
-uint64_t naive_walk(const struct aspace_aarch64_config *config, const struct aspace_aarch64 *tables,
-		    uint64_t address, int *level)
+volatile uint64_t *naive_entry(const struct aspace_aarch64_config *config,
+			       const struct aspace_aarch64 *tables, uint64_t address, int *level)
 {
 	unsigned g = config->granule_shift, stride = g - 3;
 	uint64_t mask = ((UINT64_C(1) << 48) - 1) & ~((UINT64_C(1) << g) - 1);
@@ -520,11 +520,11 @@ uint64_t naive_walk(const struct aspace_aarch64_config *config, const struct asp
 		uint64_t bits = config->input_bits - shift;
 		uint64_t index =
 			address >> shift & ((UINT64_C(1) << (bits < stride ? bits : stride)) - 1);
-		uint64_t d = ((const volatile uint64_t *)(uintptr_t)table)[index];
+		volatile uint64_t *d = (volatile uint64_t *)(uintptr_t)table + index;
 
 		*level = at;
-		if (at == 3 || (d & 3) != 3)
+		if (at == 3 || (*d & 3) != 3)
 			return d;
-		table = d & mask;
+		table = *d & mask;
 	}
 }

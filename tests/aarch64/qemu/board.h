@@ -144,9 +144,9 @@ struct aspace_aarch64 *make_tables(const struct aspace_aarch64_config *config,
 				   const struct aspace_aarch64_ops *ops);
 void map_image(struct aspace_aarch64_linear *identity, const struct aspace_aarch64_config *config);
 
-/* A second reading of the tables: down to which level does a walk go, and what is there? 48-bit
- * addresses, which all memory here has. */
-uint64_t naive_walk(const struct aspace_aarch64_config *config, const struct aspace_aarch64 *tables,
-		    uint64_t address, int *level);
+/* A second reading of the tables: down to which level does a walk go, and what is there? Addresses
+ * below 2^48, as all memory here has. */
+volatile uint64_t *naive_entry(const struct aspace_aarch64_config *config,
+			       const struct aspace_aarch64 *tables, uint64_t address, int *level);
 
 #endif
