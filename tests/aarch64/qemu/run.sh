@@ -47,10 +47,10 @@ el2) board=virt,virtualization=on ;;
 *) board=virt ;;
 esac
 case $image in
-smp) files+=("$source/src/platform/bare_metal.c") ;;
+smp) files+=("$here/retire.c" "$source/src/platform/bare_metal.c") ;;
 service)
 	# The whole service.
-	files+=("$source/src/platform/bare_metal.c" "$source"/src/{tree,memory}/*.c)
+	files+=("$here/retire.c" "$source/src/platform/bare_metal.c" "$source"/src/{tree,memory}/*.c)
 	for file in "$source"/src/*.c; do
 		[[ $file == */lookup_*.c ]] || files+=("$file")
 	done
