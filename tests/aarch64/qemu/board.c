@@ -5,6 +5,7 @@
 #include "board.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 
 void *memset(void *to, int value, size_t size);
 void *memcpy(void *to, const void *from, size_t size);
@@ -169,6 +170,28 @@ bool start_cpu(unsigned cpu)
 
 	__asm__ volatile("hvc #0" : "+r"(x0), "+r"(x1), "+r"(x2), "+r"(x3)::"memory");
 	return !x0;
+}
+
+/* A line or two for each CPU. Relaxed: numbers, they order nothing. */
+static struct {
+	_Alignas(64) _Atomic uint64_t of[COUNTERS];
+} counters[CPUS_MAX];
+
+void count(unsigned which)
+{
+	_Atomic uint64_t *counter = &counters[cpu_number()].of[which];
+	uint64_t old = atomic_load_explicit(counter, memory_order_relaxed);
+
+	atomic_store_explicit(counter, old + 1, memory_order_relaxed);
+}
+
+uint64_t sum(unsigned which)
+{
+	uint64_t total = 0;
+
+	for (size_t cpu = 0; cpu < CPUS_MAX; cpu++)
+		total += atomic_load_explicit(&counters[cpu].of[which], memory_order_relaxed);
+	return total;
 }
 
 /* ---- Memory for tables --------------------------------------------------------------------- */

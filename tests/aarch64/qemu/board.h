@@ -42,6 +42,10 @@ static inline unsigned current_el(void)
 bool start_cpu(unsigned cpu);
 int main(void);
 void other_main(void);
+/* Numbers of what each CPU has met, that any CPU may sum up. */
+#define COUNTERS 16
+void count(unsigned which);
+uint64_t sum(unsigned which);
 
 /* ---- Memory -------------------------------------------------------------------------------- */
 

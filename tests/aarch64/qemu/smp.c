@@ -54,11 +54,8 @@ static struct aspace_aarch64 *tables;
 static struct aspace_aarch64_linear identity, sources[REGIONS][SETS];
 static uint64_t window, operations, remaps, cut, stamps;
 
-/* What a reader has seen. Its own line; CPU 0 reads it now and then, relaxed. */
+/* What the readers have seen: see count(). */
 enum { LOADS, FAULTS, STORES, REFUSED, QUERIES, OVERLAPPING, TRANSIENT, SEEN };
-static struct seen {
-	_Alignas(64) _Atomic uint64_t counts[SEEN];
-} seen[CPUS_MAX];
 /* Where CPU 0 is at work. Relaxed: a hint. */
 static _Atomic uint64_t hot = 1;
 static bool early_free;
@@ -254,13 +251,6 @@ static void operate(void)
 
 /* ---- Readers ----------------------------------------------------------------------------------- */
 
-static void count(struct seen *mine, unsigned which)
-{
-	uint64_t old = atomic_load_explicit(&mine->counts[which], memory_order_relaxed);
-
-	atomic_store_explicit(&mine->counts[which], old + 1, memory_order_relaxed);
-}
-
 struct met {
 	enum access access;
 	bool query;
@@ -304,7 +294,7 @@ static void report(size_t cell, const struct met *met, uint64_t from, uint64_t t
 	     (int)met->status, met->mapping.descriptor);
 }
 
-static void judge(size_t i, const struct met *met, uint64_t from, struct seen *mine)
+static void judge(size_t i, const struct met *met, uint64_t from)
 {
 	struct cell *c = &cells[i];
 	uint64_t to = atomic_load_explicit(&c->started, memory_order_acquire), last;
@@ -326,12 +316,12 @@ static void judge(size_t i, const struct met *met, uint64_t from, struct seen *m
 	if (!good)
 		report(i, met, from, to);
 	if (to != from)
-		count(mine, OVERLAPPING);
+		count(OVERLAPPING);
 	if (may_fault && met->outcome.faulted)
-		count(mine, TRANSIENT);
+		count(TRANSIENT);
 }
 
-static void look(size_t i, struct seen *mine)
+static void look(size_t i)
 {
 	uint64_t from = atomic_load_explicit(&cells[i].done, memory_order_acquire);
 	uint64_t address = address_of(i);
@@ -339,7 +329,7 @@ static void look(size_t i, struct seen *mine)
 
 	if (met.query) {
 		met.status = aspace_aarch64_query(tables, aspace_va(address), &met.mapping);
-		count(mine, QUERIES);
+		count(QUERIES);
 	} else {
 		uint64_t at = met.access == STORE ? address + 8 : address;
 
@@ -351,26 +341,23 @@ static void look(size_t i, struct seen *mine)
 			fail("another fault than ours: ESR %lx FAR %lx", met.outcome.esr,
 			     met.outcome.far);
 		if (met.outcome.faulted)
-			count(mine, met.access == LOAD ? FAULTS : REFUSED);
+			count(met.access == LOAD ? FAULTS : REFUSED);
 		else
-			count(mine, met.access == LOAD ? LOADS : STORES);
+			count(met.access == LOAD ? LOADS : STORES);
 	}
 	/* The access before the next load of `started`. */
 	__asm__ volatile("dmb ish" ::: "memory");
-	judge(i, &met, from, mine);
+	judge(i, &met, from);
 }
 
 void other_main(void)
 {
-	struct seen *mine = &seen[cpu_number()];
-
 	mmu_on(&config, tables, 0);
 	atomic_fetch_add(&running, 1);
 	while (!atomic_load_explicit(&stop, memory_order_acquire)) {
 		uint64_t at = atomic_load_explicit(&hot, memory_order_relaxed);
 
-		look(draw(4) ? (size_t)((at >> 32) + draw(at & 0xffffffff)) : (size_t)draw(CELLS),
-		     mine);
+		look(draw(4) ? (size_t)((at >> 32) + draw(at & 0xffffffff)) : (size_t)draw(CELLS));
 	}
 	atomic_fetch_sub(&running, 1);
 	for (;;)
@@ -456,15 +443,6 @@ static void set_up(void)
 	*word(NOBODY, 0) = *word(NOBODY, 1) = POISON;
 	/* As a descriptor: a page, readable and writable, accessed. */
 	free_table_filling = NOBODY | 0x403;
-}
-
-static uint64_t sum(unsigned which)
-{
-	uint64_t total = 0;
-
-	for (size_t cpu = 1; cpu < CPUS_MAX; cpu++)
-		total += atomic_load_explicit(&seen[cpu].counts[which], memory_order_relaxed);
-	return total;
 }
 
 int main(void)
