@@ -29,7 +29,7 @@
 #define SETS       3
 #define UNMAPPED   SETS
 #define POISON     UINT64_C(0xfefefefefefefefe)
-#define OPERATIONS 10000
+#define OPERATIONS 20000
 #define UART       UINT64_C(0x09000000)
 
 #define R  ((uint64_t)ASPACE_AARCH64_READ)
