@@ -329,6 +329,16 @@ void mmu_on(const struct aspace_aarch64_config *config, const struct aspace_aarc
 	ISB();
 }
 
+void mmu_upper(const struct aspace_aarch64_config *config, const struct aspace_aarch64 *tables)
+{
+	uint64_t mask, tcr = aspace_aarch64_tcr(config, &mask);
+
+	MSR(ttbr1_el1, aspace_aarch64_ttbr(tables));
+	MSR(tcr_el1, (ASPACE_AARCH64_MRS(tcr_el1) & ~mask) | tcr);
+	ISB();
+	invalidate_here();
+}
+
 void mmu_off(void)
 {
 	if (current_el() == 2)
@@ -353,6 +363,8 @@ void back_from_below(void);
 bool (*exception_hook)(struct frame *frame);
 static struct outcome *awaited[CPUS_MAX][8]; /* the first of each line */
 
+const char *const regime_names[] = {"EL1&0, TTBR0", "EL1&0, TTBR1", "EL2",
+				    "EL2&0, TTBR0", "EL2&0, TTBR1", "stage 2"};
 const char *const fault_names[] = {"no fault",      "translation", "access flag", "permission",
 				   "branch target", "undefined",   "other"};
 

@@ -77,6 +77,8 @@ extern char text_start[], text_end[], user_end[], rodata_end[], data_end[], stac
 /* Fills in PIECES pieces; answers how many. EL0 may execute the one of user_load(). */
 size_t image_pieces(struct piece *pieces, bool el0);
 
+extern const char *const regime_names[];
+
 /* ---- Registers ------------------------------------------------------------------------------ */
 
 #define MSR(name, value) __asm__ volatile("msr " #name ", %0" ::"r"((uint64_t)(value)) : "memory")
@@ -86,6 +88,9 @@ size_t image_pieces(struct piece *pieces, bool el0);
  * sctlr: more bits of SCTLR_ELx. */
 void mmu_on(const struct aspace_aarch64_config *config, const struct aspace_aarch64 *tables,
 	    uint64_t sctlr);
+/* Then, of EL1&0 or EL2&0: the upper half, whose tables agree with the lower ones in what they
+ * share in TCR_ELx. */
+void mmu_upper(const struct aspace_aarch64_config *config, const struct aspace_aarch64 *tables);
 void mmu_off(void);
 
 /* ---- Accesses that may fault ------------------------------------------------------------------ */

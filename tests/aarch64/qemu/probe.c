@@ -501,8 +501,6 @@ static bool askable(int regime)
 
 int main(void)
 {
-	static const char *const names[] = {"EL1&0, TTBR0", "EL1&0, TTBR1", "EL2",
-					    "EL2&0, TTBR0", "EL2&0, TTBR1", "stage 2"};
 	struct aspace_aarch64_id id = aspace_aarch64_cpu_id();
 
 	level_el = current_el();
@@ -518,9 +516,10 @@ int main(void)
 	} while (probes < PROBES_MIN);
 	for (int regime = 0; regime <= ASPACE_AARCH64_STAGE2; regime++) {
 		if (!askable(regime))
-			say("%s: this QEMU cannot be asked\n", names[regime]);
+			say("%s: this QEMU cannot be asked\n", regime_names[regime]);
 		for (unsigned granule = 12; granule <= 16 && askable(regime); granule += 2)
-			say_coverage(names[regime], granule, &coverage[regime][(granule - 12) / 2]);
+			say_coverage(regime_names[regime], granule,
+				     &coverage[regime][(granule - 12) / 2]);
 	}
 	say("%lu configurations, %lu operations, %lu probes agree\n", configurations, operations,
 	    probes);

@@ -8,6 +8,7 @@
 #   --image NAME	default: probe
 #   --built DIR	the image is in there (build.sh); default: it is built in WORK_DIR first
 #   --smp N		so many CPUs; default: 1
+#   --el N		the exception level that it starts at, 1 to 3; default: 1, for probe 3
 #   --arg WORD		given to the image; may be repeated
 #   --status N		it must end with this; default: 0
 #
@@ -22,6 +23,7 @@ shift 3
 image=probe
 built=
 smp=1
+el=
 words=
 want=0
 while (($#)) && [[ $1 == --* ]]; do
@@ -29,6 +31,7 @@ while (($#)) && [[ $1 == --* ]]; do
 	--image) image=$2 ;;
 	--built) built=$2 ;;
 	--smp) smp=$2 ;;
+	--el) el=$2 ;;
 	--arg) words+=" $2" ;;
 	--status) want=$2 ;;
 	*) echo "run.sh: no such option: $1" >&2; exit 2 ;;
@@ -44,11 +47,12 @@ if [[ ! $built ]]; then
 	built=$work
 fi
 
-# The exception level that an image starts at is the highest that the board has.
-case $image in
-probe) board=virt,virtualization=on,secure=on ;;
-el2) board=virt,virtualization=on ;;
-*) board=virt ;;
+# The highest exception level that the board has.
+[[ $image != probe ]] || el=${el:-3}
+case ${el:-1} in
+1) board=virt ;;
+2) board=virt,virtualization=on ;;
+3) board=virt,virtualization=on,secure=on ;;
 esac
 
 status=0

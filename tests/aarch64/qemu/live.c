@@ -1,27 +1,33 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * EL1 with its MMU on and the backend's tables live: real loads, stores and fetches, at EL1
- * and EL0, against the library's query.
+ * The MMU on and the backend's tables live: real loads, stores and fetches, at this exception
+ * level and at EL0, against the library's query.
  *
- * The image itself runs on the tables. A window of pages shows frames whose first words are
- * code that returns the frame's number, so that a load and a fetch both say which frame they
- * met, and a stale translation of either is seen. What faults is decoded from ESR_EL1 and
- * FAR_EL1: kind, level, direction and address must be those that the query says (permissions)
- * or that a second reading of the tables says (the level at which a walk ends).
+ * Started at EL1: the EL1&0 regime. Started at EL2: the EL2 regime, or with the word "vhe"
+ * EL2&0 (HCR_EL2.E2H and TGE). In the regimes of two halves, the window is in the lower one
+ * and then in the upper one.
+ *
+ * The image itself runs on the tables (for an upper half, on others in the lower one). A
+ * window of pages shows frames whose first words are code that returns the frame's number, so
+ * that a load and a fetch both say which frame they met, and a stale translation of either is
+ * seen. What faults is decoded from ESR_ELx and FAR_ELx: kind, level, direction and address
+ * must be those that the query says (permissions) or that a second reading of the tables says
+ * (the level at which a walk ends).
  *
  *  1. Permissions: from each set of flags to each other, for every size of a leaf.
  *  2. Random operations on pages and contiguous groups.
  *  3. Access flag and dirty state, set by the processor and harvested.
  *  4. Guarded pages (BTI).
- *  5. What the processor lacks, the helpers refuse; and it does lack it.
+ *  5. What the processor lacks, the helpers refuse; and it does lack it (at EL1 only).
  *
  * Words: "no-tlbi": invalidations are lost, which must be found out.
  */
 #include "board.h"
 
 static struct aspace_aarch64_id id;
-static struct aspace_aarch64_config config;
-static struct aspace_aarch64 *tables;
+static enum aspace_aarch64_regime regime;
+static struct aspace_aarch64_config config, image_config;
+static struct aspace_aarch64 *tables, *image_tables;
 static struct aspace_aarch64_linear identity;
 static uint64_t granule, window;
 static uint64_t accesses, faults[OTHER + 1], operations, configurations;
@@ -30,6 +36,16 @@ static void ignore_tlbi(void *ctx, const struct aspace_aarch64_tlbi *tlbi)
 {
 	(void)ctx;
 	(void)tlbi;
+}
+
+static bool is_upper(void)
+{
+	return regime == ASPACE_AARCH64_EL1_UPPER || regime == ASPACE_AARCH64_EL2_UPPER;
+}
+
+static bool has_el0(void)
+{
+	return regime != ASPACE_AARCH64_EL2;
 }
 
 /* ---- One access ------------------------------------------------------------------------ */
@@ -50,9 +66,9 @@ static void wrong(const char *what, uint64_t address, enum access access, bool e
 {
 	fail("%s: %s at EL%d of %lx: value %lx ESR %lx FAR %lx, wanted %lx; %uK, input %u%s, "
 	     "after %lu operations",
-	     what, access_names[access], el0 ? 0 : 1, address, o->value, o->esr, o->far, wanted,
-	     1u << (config.granule_shift - 10), config.input_bits, config.ds ? ", DS" : "",
-	     operations);
+	     what, access_names[access], el0 ? 0 : (int)current_el(), address, o->value, o->esr,
+	     o->far, wanted, 1u << (config.granule_shift - 10), config.input_bits,
+	     config.ds ? ", DS" : "", operations);
 }
 
 /* What does the library say of it? */
@@ -115,18 +131,19 @@ static void check_all(uint64_t address, uint64_t frame)
 {
 	for (int access = LOAD; access <= FETCH; access++) {
 		check(address, frame, (enum access)access, false);
-		check(address, frame, (enum access)access, true);
+		if (has_el0())
+			check(address, frame, (enum access)access, true);
 	}
 }
 
 /* ---- Permissions -------------------------------------------------------------------------- */
 
-/* Every set of flags that stage 1 can say. */
+/* Every set of flags that stage 1 of the regime can say. */
 static size_t list_flags(uint64_t *flags)
 {
 	size_t count = 0;
 
-	for (uint64_t f = 0; f < 32; f++) {
+	for (uint64_t f = 0; f < (has_el0() ? 32 : 4); f++) {
 		uint64_t set = ASPACE_AARCH64_READ | (f & 1 ? ASPACE_AARCH64_WRITE : 0) |
 			       (f & 2 ? ASPACE_AARCH64_EXECUTE : 0) |
 			       (f & 4 ? ASPACE_AARCH64_USER : 0) |
@@ -139,6 +156,21 @@ static size_t list_flags(uint64_t *flags)
 	return count;
 }
 
+/* Of this page nothing is remembered. */
+static void forget(uint64_t address)
+{
+	struct aspace_aarch64_tlbi tlbi = {
+		.kind = has_el0() ? ASPACE_AARCH64_TLBI_VA_ALL_IDS : ASPACE_AARCH64_TLBI_VA,
+		.regime = regime,
+		.shareability = ASPACE_AARCH64_INNER_SHAREABLE,
+		.operand = (address >> 12) & ((UINT64_C(1) << 44) - 1),
+	};
+
+	__asm__ volatile("dsb ish" ::: "memory");
+	aspace_aarch64_cpu_tlbi(NULL, &tlbi);
+	__asm__ volatile("dsb ish\n\tisb" ::: "memory");
+}
+
 /*
  * The last page of a leaf. QEMU 7.2 remembers translated code by its virtual address, and at a
  * TLBI by address forgets only that of the page which is named; it does drop the whole leaf
@@ -146,14 +178,13 @@ static size_t list_flags(uint64_t *flags)
  */
 static void check_last(uint64_t address, uint64_t frame)
 {
-	for (int el0 = 0; el0 < 2; el0++) {
+	for (int el0 = 0; el0 <= has_el0(); el0++) {
 		check(address, frame, LOAD, el0);
 		check(address, frame, STORE, el0);
 	}
-	__asm__ volatile("dsb ish\n\ttlbi vaae1, %0\n\tdsb ish\n\tisb" ::"r"(address >> 12)
-			 : "memory");
-	check(address, frame, FETCH, false);
-	check(address, frame, FETCH, true);
+	forget(address);
+	for (int el0 = 0; el0 <= has_el0(); el0++)
+		check(address, frame, FETCH, el0);
 }
 
 /* One leaf of this size, or a contiguous group, changed from everything to everything. */
@@ -274,19 +305,36 @@ static void begin(uint64_t sctlr)
 	if (argument("no-tlbi"))
 		ops.tlbi = ignore_tlbi;
 	granule = UINT64_C(1) << config.granule_shift;
-	tables = make_tables(&config, &ops);
-	if (aspace_aarch64_linear_init(&identity, tables, 0) != ASPACE_OK)
+	image_config = config;
+	image_tables = tables = make_tables(&config, &ops);
+	if (is_upper()) {
+		/* TTBR0 and TTBR1 differ in more than the half. */
+		image_config.regime--;
+		image_config.input_bits = 48;
+		image_tables = make_tables(&image_config, &ops);
+	}
+	if (aspace_aarch64_linear_init(&identity, image_tables, 0) != ASPACE_OK)
 		fail("no source");
-	map_image(&identity, &config);
-	mmu_on(&config, tables, sctlr);
+	map_image(&identity, &image_config);
+	mmu_on(&image_config, image_tables, sctlr);
+	if (is_upper())
+		mmu_upper(&config, tables);
 }
 
 static void end(void)
 {
 	mmu_off();
+	if (image_tables != tables)
+		aspace_aarch64_destroy(image_tables);
 	aspace_aarch64_destroy(tables);
 	if (pool_used)
 		fail("%lu tables are left", (uint64_t)pool_used);
+}
+
+static void set_window(void)
+{
+	window = aspace_aarch64_range(&config).start.value +
+		 (UINT64_C(1) << (config.input_bits - 1));
 }
 
 static void run_config(void)
@@ -296,7 +344,7 @@ static void run_config(void)
 	uint64_t group = granule = UINT64_C(1) << g;
 
 	group *= g == 12 ? 16 : g == 14 ? 128 : 32;
-	window = UINT64_C(1) << (config.input_bits - 1);
+	set_window();
 	begin(0);
 	run_permissions(granule, 3, false);
 	run_permissions(group, 3, true);
@@ -306,8 +354,8 @@ static void run_config(void)
 	run_random();
 	end();
 	configurations++;
-	say("  %uK, input %u bits%s: agrees\n", 1u << (g - 10), config.input_bits,
-	    config.ds ? ", DS" : "");
+	say("  %s, %uK, input %u bits%s: agrees\n", regime_names[regime], 1u << (g - 10),
+	    config.input_bits, config.ds ? ", DS" : "");
 }
 
 static void run_configs(void)
@@ -318,8 +366,7 @@ static void run_configs(void)
 	for (unsigned g = 12; g <= 16; g += 2) {
 		struct aspace_aarch64_config best;
 
-		if (aspace_aarch64_config_for(&id, ASPACE_AARCH64_EL1_LOWER, g, &best, &reason) !=
-		    ASPACE_OK) {
+		if (aspace_aarch64_config_for(&id, regime, g, &best, &reason) != ASPACE_OK) {
 			say("  %uK: %s\n", 1u << (g - 10), reason);
 			continue;
 		}
@@ -327,7 +374,7 @@ static void run_configs(void)
 			config = best;
 			config.ds = i % 2;
 			config.input_bits = inputs[i / 2];
-			config.id = 5;
+			config.id = has_el0() ? 5 : 0;
 			if (!config.ds && g != 16 && config.output_bits > 48)
 				config.output_bits = 48;
 			if (aspace_aarch64_config_check(&config, &id, NULL) == ASPACE_OK)
@@ -416,6 +463,7 @@ static void run_history(void)
 	struct aspace_aarch64_linear source;
 	uint64_t end_of_groups, flags[PAGES];
 
+	harvested = 0;
 	begin(0);
 	end_of_groups = window + 32 * granule;
 	if (aspace_aarch64_linear_init(&source, tables, FRAMES - window) != ASPACE_OK)
@@ -545,7 +593,7 @@ static bool try_access_flag(void)
 	map_pages(&source, window, window + granule, ASPACE_AARCH64_READ);
 	entry = naive_entry(&config, tables, window, &level);
 	*entry &= ~(UINT64_C(1) << 10);
-	__asm__ volatile("dsb ish\n\ttlbi vmalle1\n\tdsb ish\n\tisb" ::: "memory");
+	forget(window);
 	o = attempt(LOAD, false, window, 0);
 	f = decode(o.esr);
 	if (o.faulted && (f.kind != ACCESS_FLAG || f.level != level || o.far != window))
@@ -701,12 +749,47 @@ static void run_wishes(void)
 	compare("guarded pages", status, reason, try_guarded(true));
 }
 
+/* In the regimes above EL1, whose TCR differs. */
+static void run_history_here(void)
+{
+	if (aspace_aarch64_config_for(&id, regime, 12, &config, NULL) != ASPACE_OK)
+		fail("no 4K");
+	config.hardware_access = config.hardware_dirty = true;
+	if (aspace_aarch64_config_check(&config, &id, NULL) != ASPACE_OK)
+		return;
+	granule = 4096;
+	set_window();
+	run_history();
+}
+
 int main(void)
 {
+	const char *reason;
+
 	id = aspace_aarch64_cpu_id();
 	number_frames();
-	run_wishes();
-	run_configs();
+	if (current_el() == 1) {
+		regime = ASPACE_AARCH64_EL1_LOWER;
+		run_wishes();
+		run_configs();
+	} else if (!argument("vhe")) {
+		regime = ASPACE_AARCH64_EL2;
+		run_history_here();
+		run_configs();
+	} else {
+		regime = ASPACE_AARCH64_EL2_LOWER;
+		if (aspace_aarch64_config_for(&id, regime, 12, &config, &reason) != ASPACE_OK)
+			fail("%s", reason);
+		MSR(hcr_el2, UINT64_C(1) << 34 | UINT64_C(1) << 31 | 1 << 27); /* E2H, RW, TGE */
+		ISB();
+		run_history_here();
+		run_configs();
+	}
+	if (has_el0()) {
+		regime++;
+		run_history_here();
+		run_configs();
+	}
 	say("%lu configurations, %lu operations, %lu accesses: %lu went through, %lu translation "
 	    "and %lu permission faults, all foreseen\n",
 	    configurations, operations, accesses, faults[NO_FAULT], faults[TRANSLATION],
