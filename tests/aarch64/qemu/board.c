@@ -168,7 +168,11 @@ bool start_cpu(unsigned cpu)
 	register uint64_t x3 __asm__("x3") =
 		(uint64_t)(uintptr_t)data_end + (cpu + 1) * 2 * STACK_SIZE;
 
-	__asm__ volatile("hvc #0" : "+r"(x0), "+r"(x1), "+r"(x2), "+r"(x3)::"memory");
+	/* The level above: QEMU itself. */
+	if (current_el() == 2)
+		__asm__ volatile("smc #0" : "+r"(x0), "+r"(x1), "+r"(x2), "+r"(x3)::"memory");
+	else
+		__asm__ volatile("hvc #0" : "+r"(x0), "+r"(x1), "+r"(x2), "+r"(x3)::"memory");
 	return !x0;
 }
 

@@ -38,7 +38,7 @@ static inline unsigned current_el(void)
 	return (unsigned)(ASPACE_AARCH64_MRS(CurrentEL) >> 2) & 3;
 }
 
-/* PSCI CPU_ON, from EL1: the CPU runs other_main(). False: there is no such CPU. */
+/* PSCI CPU_ON, from EL1 or EL2: the CPU runs other_main(). False: there is no such CPU. */
 bool start_cpu(unsigned cpu);
 int main(void);
 void other_main(void);

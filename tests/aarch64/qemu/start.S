@@ -175,3 +175,9 @@ user_store:
 user_fetch:
 	blr	x0
 	svc	#0
+
+	/* A guest's, at EL1. */
+	.global guest_load
+guest_load:
+	ldr	x0, [x0]
+	hvc	#0
