@@ -353,6 +353,38 @@ void mmu_off(void)
 	invalidate_here();
 }
 
+#define HCR_RW UINT64_C(0x80000000)
+
+void guest_vectors(void);
+
+void stage2_on(const struct aspace_aarch64_config *config, const struct aspace_aarch64 *tables)
+{
+	uint64_t mask;
+
+	MSR(sctlr_el1, SCTLR_EL1_OFF);
+	MSR(vbar_el1, (uint64_t)(uintptr_t)guest_vectors);
+	MSR(vtcr_el2, aspace_aarch64_tcr(config, &mask));
+	MSR(vttbr_el2, aspace_aarch64_ttbr(tables));
+	MSR(hcr_el2, HCR_RW | 1 | (config->fwb ? UINT64_C(1) << 46 : 0)); /* VM, FWB */
+	ISB();
+	invalidate_here();
+}
+
+void stage2_off(void)
+{
+	MSR(hcr_el2, HCR_RW);
+	ISB();
+	invalidate_here();
+}
+
+bool qemu_refuses(const struct aspace_aarch64_config *c)
+{
+	if (c->regime != ASPACE_AARCH64_STAGE2 || !c->ds)
+		return false;
+	return (c->granule_shift == 14 && (c->start_level == 0 || c->input_bits > 51)) ||
+	       (c->start_level == -1 && c->input_bits < 52);
+}
+
 /* ---- Accesses that may fault ------------------------------------------------------------------ */
 
 uint64_t do_load(uint64_t address, uint64_t unused);
@@ -430,6 +462,20 @@ struct outcome attempt(enum access access, bool el0, uint64_t address, uint64_t 
 	if (el0)
 		return run_below((uint64_t)(uintptr_t)there[access], 0x3c0, address, value);
 	return catch (here[access], address, value);
+}
+
+void guest_load(void);
+void guest_store(void);
+void guest_fetch(void);
+
+struct outcome attempt_guest(enum access access, bool el0, uint64_t address, uint64_t value)
+{
+	static void (*const at_el1[])(void) = {guest_load, guest_store, guest_fetch};
+	static void (*const at_el0[])(void) = {user_load, user_store, user_fetch};
+
+	/* What EL0 says by SVC, EL1's vectors pass on. */
+	return run_below((uint64_t)(uintptr_t)(el0 ? at_el0 : at_el1)[access], el0 ? 0x3c0 : 0x3c5,
+			 address, value);
 }
 
 struct outcome attempt_call(void (*call)(const void *), const void *argument_)
@@ -553,12 +599,14 @@ volatile uint64_t *naive_entry(const struct aspace_aarch64_config *config,
 	uint64_t table =
 		aspace_aarch64_ttbr(tables) & (((UINT64_C(1) << 48) - 1) & ~UINT64_C(0x3f));
 	int at = 3 - (int)((config->input_bits - 1u - g) / stride);
+	unsigned bits; /* of the index; concatenated roots have more than others */
 
-	for (;; at++) {
+	if (config->regime == ASPACE_AARCH64_STAGE2)
+		at = config->start_level;
+	bits = config->input_bits - g - stride * (unsigned)(3 - at);
+	for (;; at++, bits = stride) {
 		unsigned shift = g + stride * (unsigned)(3 - at);
-		uint64_t bits = config->input_bits - shift;
-		uint64_t index =
-			address >> shift & ((UINT64_C(1) << (bits < stride ? bits : stride)) - 1);
+		uint64_t index = address >> shift & ((UINT64_C(1) << bits) - 1);
 		volatile uint64_t *d = (volatile uint64_t *)(uintptr_t)table + index;
 
 		*level = at;

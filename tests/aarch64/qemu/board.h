@@ -92,6 +92,11 @@ void mmu_on(const struct aspace_aarch64_config *config, const struct aspace_aarc
  * share in TCR_ELx. */
 void mmu_upper(const struct aspace_aarch64_config *config, const struct aspace_aarch64 *tables);
 void mmu_off(void);
+/* Stage 2 of a guest at EL1 that has no stage 1; at EL2. */
+void stage2_on(const struct aspace_aarch64_config *config, const struct aspace_aarch64 *tables);
+void stage2_off(void);
+/* Before 8.0, QEMU has no stage 2 with 16K from level 0, and from level -1 only with 52 bits. */
+bool qemu_refuses(const struct aspace_aarch64_config *config);
 
 /* ---- Accesses that may fault ------------------------------------------------------------------ */
 
@@ -120,6 +125,8 @@ extern const char *const fault_names[];
 
 /* At this exception level, or at EL0. */
 struct outcome attempt(enum access access, bool el0, uint64_t address, uint64_t value);
+/* By a guest at EL1, or at EL0, under stage 2. */
+struct outcome attempt_guest(enum access access, bool el0, uint64_t address, uint64_t value);
 /* At a level below, given by SPSR: until it comes back by SVC or HVC, or faults. */
 struct outcome run_below(uint64_t pc, uint64_t spsr, uint64_t x0, uint64_t x1);
 /* Some instructions that may be undefined, as a function. */

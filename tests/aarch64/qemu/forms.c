@@ -340,6 +340,7 @@ static void make_stage2(void)
 		other_table[i] = ((volatile uint64_t *)(uintptr_t)table)[i];
 	other_table[(window >> 12) % 512] += PAGE;
 	config.id = VMID;
+	config.start_level = 1;
 	tables = make_tables(&config, &board_ops);
 	must(aspace_aarch64_linear_init(&identity, tables, 0), "source");
 	map_pages(&identity, 0x40000000, 0x50000000, all | ASPACE_AARCH64_LEVEL_3);

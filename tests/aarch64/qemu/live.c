@@ -5,7 +5,8 @@
  *
  * Started at EL1: the EL1&0 regime. Started at EL2: the EL2 regime, or with the word "vhe"
  * EL2&0 (HCR_EL2.E2H and TGE). In the regimes of two halves, the window is in the lower one
- * and then in the upper one.
+ * and then in the upper one. With the word "stage2": stage 2, under a guest at EL1 and EL0
+ * that has no stage 1; the image at EL2 has its MMU off.
  *
  * The image itself runs on the tables (for an upper half, on others in the lower one). A
  * window of pages shows frames whose first words are code that returns the frame's number, so
@@ -43,6 +44,11 @@ static bool is_upper(void)
 	return regime == ASPACE_AARCH64_EL1_UPPER || regime == ASPACE_AARCH64_EL2_UPPER;
 }
 
+static bool is_stage2(void)
+{
+	return regime == ASPACE_AARCH64_STAGE2;
+}
+
 static bool has_el0(void)
 {
 	return regime != ASPACE_AARCH64_EL2;
@@ -56,6 +62,8 @@ static bool is_allowed(uint64_t flags, enum access access, bool el0)
 {
 	if (access == FETCH)
 		return flags & (el0 ? ASPACE_AARCH64_USER_EXECUTE : ASPACE_AARCH64_EXECUTE);
+	if (is_stage2())
+		return flags & (access == LOAD ? ASPACE_AARCH64_READ : ASPACE_AARCH64_WRITE);
 	if (el0 && !(flags & ASPACE_AARCH64_USER))
 		return false;
 	return access == LOAD || (flags & ASPACE_AARCH64_WRITE);
@@ -69,6 +77,13 @@ static void wrong(const char *what, uint64_t address, enum access access, bool e
 	     what, access_names[access], el0 ? 0 : (int)current_el(), address, o->value, o->esr,
 	     o->far, wanted, 1u << (config.granule_shift - 10), config.input_bits,
 	     config.ds ? ", DS" : "", operations);
+}
+
+/* By the guest, of stage 2; else here or at EL0. */
+static struct outcome act(enum access access, bool el0, uint64_t address, uint64_t value)
+{
+	return is_stage2() ? attempt_guest(access, el0, address, value)
+			   : attempt(access, el0, address, value);
 }
 
 /* What does the library say of it? */
@@ -98,7 +113,7 @@ static void check(uint64_t address, uint64_t frame, enum access access, bool el0
 	/* Stores go to the second word, and leave the code alone. */
 	uint64_t at = access == STORE ? address + 8 : address;
 	uint64_t value = access == STORE ? draw(UINT64_MAX) : 0, wanted = value;
-	struct outcome o = attempt(access, el0, at, value);
+	struct outcome o = act(access, el0, at, value);
 	struct fault fault = decode(o.esr);
 
 	accesses++;
@@ -122,8 +137,11 @@ static void check(uint64_t address, uint64_t frame, enum access access, bool el0
 		wrong("another level", at, access, el0, &o, (uint64_t)level);
 	if (o.far != at)
 		wrong("another FAR", at, access, el0, &o, at);
+	/* The page's IPA; after a permission fault as well where stage 1 was not walked. */
+	if (is_stage2() && ASPACE_AARCH64_MRS(hpfar_el2) << 8 != (at & ~UINT64_C(0xfff)))
+		wrong("another IPA", at, access, el0, &o, ASPACE_AARCH64_MRS(hpfar_el2) << 8);
 	if (fault.fetch != (access == FETCH) || fault.write != (access == STORE) ||
-	    fault.below != el0)
+	    fault.below != (el0 || is_stage2()))
 		wrong("another access", at, access, el0, &o, 0);
 }
 
@@ -138,10 +156,30 @@ static void check_all(uint64_t address, uint64_t frame)
 
 /* ---- Permissions -------------------------------------------------------------------------- */
 
-/* Every set of flags that stage 1 of the regime can say. */
+/* Every set of flags that stage 2 can say. */
+static size_t list_stage2_flags(uint64_t *flags)
+{
+	size_t count = 0;
+
+	for (uint64_t f = 0; f < 16; f++) {
+		uint64_t set = (f & 1 ? ASPACE_AARCH64_WRITE : 0) |
+			       (f & 2 ? ASPACE_AARCH64_EXECUTE : 0) |
+			       (f & 4 ? ASPACE_AARCH64_USER_EXECUTE : 0) |
+			       (f & 8 ? ASPACE_AARCH64_READ : 0);
+
+		if (config.xnx || !(f & 2) == !(f & 4))
+			flags[count++] = set;
+	}
+	return count;
+}
+
+/* Every set of flags that the regime can say. */
 static size_t list_flags(uint64_t *flags)
 {
 	size_t count = 0;
+
+	if (is_stage2())
+		return list_stage2_flags(flags);
 
 	for (uint64_t f = 0; f < (has_el0() ? 32 : 4); f++) {
 		uint64_t set = ASPACE_AARCH64_READ | (f & 1 ? ASPACE_AARCH64_WRITE : 0) |
@@ -315,6 +353,13 @@ static void begin(uint64_t sctlr)
 	}
 	if (aspace_aarch64_linear_init(&identity, image_tables, 0) != ASPACE_OK)
 		fail("no source");
+	if (is_stage2()) {
+		map_pages(&identity, (uint64_t)(uintptr_t)text_end, (uint64_t)(uintptr_t)user_end,
+			  ASPACE_AARCH64_READ | ASPACE_AARCH64_EXECUTE |
+				  ASPACE_AARCH64_USER_EXECUTE);
+		stage2_on(&config, tables);
+		return;
+	}
 	map_image(&identity, &image_config);
 	mmu_on(&image_config, image_tables, sctlr);
 	if (is_upper())
@@ -323,7 +368,10 @@ static void begin(uint64_t sctlr)
 
 static void end(void)
 {
-	mmu_off();
+	if (is_stage2())
+		stage2_off();
+	else
+		mmu_off();
 	if (image_tables != tables)
 		aspace_aarch64_destroy(image_tables);
 	aspace_aarch64_destroy(tables);
@@ -348,14 +396,18 @@ static void run_config(void)
 	begin(0);
 	run_permissions(granule, 3, false);
 	run_permissions(group, 3, true);
-	run_permissions(granule << (g - 3), 2, false); /* 2M, 32M, 512M */
-	if (g == 12)
+	if (!is_stage2() || config.start_level <= 2)
+		run_permissions(granule << (g - 3), 2, false); /* 2M, 32M, 512M */
+	if (g == 12 && (!is_stage2() || config.start_level <= 1))
 		run_permissions(granule << 18, 1, false); /* 1G */
 	run_random();
 	end();
 	configurations++;
-	say("  %s, %uK, input %u bits%s: agrees\n", regime_names[regime], 1u << (g - 10),
-	    config.input_bits, config.ds ? ", DS" : "");
+	say("  %s, %uK, input %u bits%s", regime_names[regime], 1u << (g - 10), config.input_bits,
+	    config.ds ? ", DS" : "");
+	if (is_stage2())
+		say(", start level %d", config.start_level);
+	say(": agrees\n");
 }
 
 static void run_configs(void)
@@ -378,6 +430,34 @@ static void run_configs(void)
 			if (!config.ds && g != 16 && config.output_bits > 48)
 				config.output_bits = 48;
 			if (aspace_aarch64_config_check(&config, &id, NULL) == ASPACE_OK)
+				run_config();
+		}
+	}
+}
+
+/* Those of its start levels that a stage 1 would not have are concatenated roots, or deeper. */
+static void run_stage2_configs(void)
+{
+	static const uint8_t inputs[] = {32, 36, 40, 42, 48, 52};
+
+	for (unsigned g = 12; g <= 16; g += 2) {
+		struct aspace_aarch64_config best;
+		const char *reason;
+
+		if (aspace_aarch64_config_for(&id, regime, g, &best, &reason) != ASPACE_OK) {
+			say("  %uK: %s\n", 1u << (g - 10), reason);
+			continue;
+		}
+		for (size_t i = 0; i < 10 * sizeof(inputs); i++) {
+			config = best;
+			config.ds = i % 2;
+			config.start_level = (int)(i / 2 % 5) - 1;
+			config.input_bits = inputs[i / 10];
+			config.id = 3;
+			if (!config.ds && g != 16 && config.output_bits > 48)
+				config.output_bits = 48;
+			if (aspace_aarch64_config_check(&config, &id, NULL) == ASPACE_OK &&
+			    !qemu_refuses(&config))
 				run_config();
 		}
 	}
@@ -493,7 +573,7 @@ static void run_history(void)
 		case 2:
 		case 3:
 		case 4:
-			o = attempt(STORE, false, address + 8, n);
+			o = act(STORE, false, address + 8, n);
 			if (o.faulted != !(flags[i] & ASPACE_AARCH64_WRITE))
 				fail("a store of page %lu: ESR %lx", (uint64_t)i, o.esr);
 			dirty[i] = dirty[i] || !o.faulted;
@@ -501,7 +581,7 @@ static void run_history(void)
 			accessed[i] = accessed[i] || !o.faulted || is_accessed(address);
 			break;
 		default:
-			o = attempt(LOAD, false, address, 0);
+			o = act(LOAD, false, address, 0);
 			if (o.faulted || o.value != code_word((unsigned)(i * granule / 4096)))
 				fail("a load of page %lu: ESR %lx, %lx", (uint64_t)i, o.esr,
 				     o.value);
@@ -755,6 +835,10 @@ static void run_history_here(void)
 	if (aspace_aarch64_config_for(&id, regime, 12, &config, NULL) != ASPACE_OK)
 		fail("no 4K");
 	config.hardware_access = config.hardware_dirty = true;
+	if (is_stage2()) { /* one root table */
+		config.input_bits = 39;
+		config.start_level = 1;
+	}
 	if (aspace_aarch64_config_check(&config, &id, NULL) != ASPACE_OK)
 		return;
 	granule = 4096;
@@ -772,6 +856,10 @@ int main(void)
 		regime = ASPACE_AARCH64_EL1_LOWER;
 		run_wishes();
 		run_configs();
+	} else if (argument("stage2")) {
+		regime = ASPACE_AARCH64_STAGE2;
+		run_history_here();
+		run_stage2_configs();
 	} else if (!argument("vhe")) {
 		regime = ASPACE_AARCH64_EL2;
 		run_history_here();
@@ -785,7 +873,7 @@ int main(void)
 		run_history_here();
 		run_configs();
 	}
-	if (has_el0()) {
+	if (has_el0() && !is_stage2()) {
 		regime++;
 		run_history_here();
 		run_configs();

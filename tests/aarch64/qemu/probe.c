@@ -380,15 +380,6 @@ static void run_config(void)
 	configurations++;
 }
 
-/* Stage 2 before QEMU 8.0: level 0 with 16K never, level -1 only for 52 bits. */
-static bool qemu_refuses(int start)
-{
-	if (config.regime != ASPACE_AARCH64_STAGE2 || !config.ds)
-		return false;
-	return (config.granule_shift == 14 && (start == 0 || config.input_bits > 51)) ||
-	       (start == -1 && config.input_bits < 52);
-}
-
 /* What was probed, by regime and granule. */
 static struct coverage {
 	const char *refused;
@@ -481,7 +472,7 @@ static void run_shapes(const struct aspace_aarch64_id *id, enum aspace_aarch64_r
 				config.output_bits = draw_output(best.output_bits);
 				if (aspace_aarch64_config_check(&config, id, NULL) != ASPACE_OK)
 					continue;
-				if (qemu_refuses(start)) {
+				if (qemu_refuses(&config)) {
 					covered->not_asked++;
 					continue;
 				}

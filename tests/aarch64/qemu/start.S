@@ -176,8 +176,22 @@ user_fetch:
 	blr	x0
 	svc	#0
 
-	/* A guest's, at EL1. */
-	.global guest_load
+	/* The same for a guest, at EL1. Its vectors give all that it catches, EL0's SVC, to EL2. */
+	.global guest_load, guest_store, guest_fetch
 guest_load:
 	ldr	x0, [x0]
 	hvc	#0
+guest_store:
+	str	x1, [x0]
+	hvc	#0
+guest_fetch:
+	blr	x0
+	hvc	#0
+
+	.balign	2048
+	.global guest_vectors
+guest_vectors:
+	.rept	16
+	.balign	128
+	hvc	#0
+	.endr
