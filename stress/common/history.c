@@ -43,6 +43,24 @@ static void put_open(struct history *history, size_t first, size_t last, const s
 	history->open_count = history->open_count - (last - first) + count;
 }
 
+/* Equal neighbours, and what of the outermost of [*first, *last) is equal. */
+static void take_in_neighbours(const struct history *history, struct tile *middle, size_t *first,
+			       size_t *last)
+{
+	const struct tile *open = history->open;
+
+	if (open[*first].value == middle->value)
+		middle->start = open[*first].start;
+	else if (*first && open[*first].start == middle->start &&
+		 open[*first - 1].value == middle->value)
+		middle->start = open[--*first].start;
+	if (open[*last - 1].value == middle->value)
+		middle->end = open[*last - 1].end;
+	else if (*last < history->open_count && open[*last - 1].end == middle->end &&
+		 open[*last].value == middle->value)
+		middle->end = open[(*last)++].end;
+}
+
 void history_set(struct history *history, uint64_t start, uint64_t end, uint64_t value)
 {
 	struct tile with[3], middle = {start, end, value, history->times, 0}, *open = history->open;
@@ -52,17 +70,8 @@ void history_set(struct history *history, uint64_t start, uint64_t end, uint64_t
 		return;
 	first = find_open(history, start);
 	last = find_open(history, end - 1) + 1;
-
-	/* Take in equal neighbours, and what of the outermost is equal. */
-	if (open[first].value == value)
-		middle.start = open[first].start;
-	else if (first && open[first].start == start && open[first - 1].value == value)
-		middle.start = open[--first].start;
-	if (open[last - 1].value == value)
-		middle.end = open[last - 1].end;
-	else if (last < history->open_count && open[last - 1].end == end &&
-		 open[last].value == value)
-		middle.end = open[last++].end;
+	if (!history->apart || value == HOLE)
+		take_in_neighbours(history, &middle, &first, &last);
 	if (last - first == 1 && open[first].value == value)
 		return; /* it was so already */
 
@@ -78,11 +87,11 @@ void history_set(struct history *history, uint64_t start, uint64_t end, uint64_t
 		with[count++].from = history->times;
 	}
 	for (size_t i = first; i < last; i++) {
-		history->areas -= open[i].value != HOLE;
+		history->areas -= !(open[i].value & LEAVING);
 		close_tile(history, &open[i], history->times);
 	}
 	for (size_t i = 0; i < count; i++)
-		history->areas += with[i].value != HOLE;
+		history->areas += !(with[i].value & LEAVING);
 	put_open(history, first, last, with, count);
 }
 

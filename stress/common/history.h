@@ -6,7 +6,8 @@
  *
  * It is made in the order of time, then indexed, and constant from there on, so that any
  * thread may check any answer with plain reads. Areas and holes are as long as they can
- * be: equal neighbours are one, as the library promises.
+ * be: equal neighbours are one, as the library promises; but for areas where `apart` says
+ * that the library does not.
  *
  * A *tile* is a rectangle, addresses [start, end) and times [from, until); tiles
  * cover the plane without overlap. The tile of a point is found through a
@@ -24,6 +25,9 @@
 
 /* A value that is none: nothing is mapped. */
 #define HOLE UINT64_MAX
+/* Values with this bit are of areas that are on their way out: not to be found, but their
+ * range is not free. (A hole is not to be found either.) */
+#define LEAVING (UINT64_C(1) << 63)
 
 struct tile {
 	uint64_t start, end;
@@ -44,7 +48,10 @@ struct history {
 	size_t cuts_count, cuts_capacity;
 	uint32_t *nodes;   /* node n lists entries [nodes[n], nodes[n + 1]) */
 	uint32_t *entries; /* tile numbers */
-	size_t areas;      /* at the time that has been reached */
+	size_t areas;      /* at the time that has been reached; without what is leaving */
+	/* Set before anything else is: areas stay as they were made. Giving one the value
+	 * that it has is no change. */
+	bool apart;
 };
 
 /* ---- Making ----------------------------------------------------------------- */

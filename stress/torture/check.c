@@ -4,15 +4,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "gap.h"
+
 static const char *const names[NOTE_KINDS] = {
-	"lookup",
-	"iteration upward",
-	"iteration downward",
-	"gap search upward",
-	"gap search downward",
-	"overlap",
-	"idle protect",
-	"version of a view",
+	"lookup",  "iteration upward", "iteration downward", "gap search",
+	"overlap", "idle protect",     "version of a view",  "count",
+	"fault",
 };
 
 const char *note_name(enum note_kind kind)
@@ -22,7 +19,7 @@ const char *note_name(enum note_kind kind)
 
 static bool is_void(const struct tile *tile)
 {
-	return tile->value == HOLE || tile->value == LEAVING;
+	return tile->value & LEAVING; /* or a hole */
 }
 
 /*
@@ -88,34 +85,35 @@ static bool prev_is_right(struct moment *moment, const struct note *note)
 
 /* Both searches go through all tiles from the side where they begin. A leaving area is
  * in the way. */
-static bool gap_is_right(struct moment *moment, const struct note *note)
+static const struct tile *tile_of_gap(void *moment, uint64_t at)
 {
-	uint64_t at = note->at;
-
-	while (at < note->end && note->end - at >= note->value) {
-		const struct tile *tile = tile_at(moment, at);
-		uint64_t end = tile->end < note->end ? tile->end : note->end;
-
-		if (tile->value == HOLE && end - at >= note->value)
-			return note->found && note->start == at;
-		at = end;
-	}
-	return !note->found;
+	return tile_at(moment, at);
 }
 
-static bool gap_down_is_right(struct moment *moment, const struct note *note)
+static bool gap_is_right(const struct ledger *ledger, struct moment *moment,
+			 const struct note *note)
 {
-	uint64_t end = note->end;
+	uint64_t start =
+		gap_answer(&note->wish, ledger->origin, moment->history->size, tile_of_gap, moment);
 
-	while (note->at < end && end - note->at >= note->value) {
-		const struct tile *tile = tile_at(moment, end - 1);
-		uint64_t start = tile->start > note->at ? tile->start : note->at;
+	return start == GAP_NONE ? !note->found : note->found && note->start == start;
+}
 
-		if (tile->value == HOLE && end - start >= note->value)
-			return note->found && note->start == end - note->value;
-		end = start;
-	}
-	return !note->found;
+static bool count_is_right(const struct ledger *ledger, struct moment *moment,
+			   const struct note *note)
+{
+	moment->until = moment->time + 1;
+	return ledger->counts[moment->time] == note->value;
+}
+
+/* What is leaving still has its memory. */
+static bool fault_is_right(struct moment *moment, const struct note *note)
+{
+	const struct tile *tile = tile_at(moment, note->at);
+
+	if (tile->value == HOLE)
+		return !note->found;
+	return note->found && (tile->value & ~LEAVING) == note->value;
 }
 
 static bool overlap_is_right(struct moment *moment, const struct note *note)
@@ -146,7 +144,7 @@ static bool same_is_right(struct moment *moment, const struct note *note)
 	return true;
 }
 
-static bool is_right(struct moment *moment, const struct note *note)
+static bool is_right(const struct ledger *ledger, struct moment *moment, const struct note *note)
 {
 	switch ((enum note_kind)note->kind) {
 	case NOTE_FIND:
@@ -156,9 +154,11 @@ static bool is_right(struct moment *moment, const struct note *note)
 	case NOTE_PREV:
 		return prev_is_right(moment, note);
 	case NOTE_GAP:
-		return gap_is_right(moment, note);
-	case NOTE_GAP_DOWN:
-		return gap_down_is_right(moment, note);
+		return gap_is_right(ledger, moment, note);
+	case NOTE_COUNT:
+		return count_is_right(ledger, moment, note);
+	case NOTE_FAULT:
+		return fault_is_right(moment, note);
 	case NOTE_OVERLAPS:
 		return overlap_is_right(moment, note);
 	case NOTE_SAME:
@@ -172,11 +172,11 @@ static bool refute(struct lie *lie, const struct note *note, const char *why)
 {
 	char answer[100] = "nothing";
 
-	if (note->kind == NOTE_VIEW)
-		snprintf(answer, sizeof(answer), "version %" PRIu64, note->value);
+	if (note->kind == NOTE_VIEW || note->kind == NOTE_COUNT)
+		snprintf(answer, sizeof(answer), "%" PRIu64, note->value);
 	else if (note->kind == NOTE_OVERLAPS && note->found)
 		snprintf(answer, sizeof(answer), "something");
-	else if ((note->kind == NOTE_GAP || note->kind == NOTE_GAP_DOWN) && note->found)
+	else if (note->kind == NOTE_GAP && note->found)
 		snprintf(answer, sizeof(answer), "%#" PRIx64, note->start);
 	else if (note->found)
 		snprintf(answer, sizeof(answer), "[%#" PRIx64 ", %#" PRIx64 ") value %#" PRIx64,
@@ -200,10 +200,13 @@ bool check_note(const struct ledger *ledger, const struct note *note, struct lie
 	if (note->kind == NOTE_VIEW)
 		return (note->value >= note->first && note->value <= note->last) ||
 		       refute(lie, note, "it was not the newest at any moment of the call");
+	/* The count is stored just before its version is published. */
+	if (note->kind == NOTE_COUNT && last < history->times)
+		last++;
 	for (uint64_t time = note->first - ledger->base; time <= last; time = moment.until) {
 		moment.time = (uint32_t)time;
 		moment.until = UINT32_MAX;
-		if (is_right(&moment, note))
+		if (is_right(ledger, &moment, note))
 			return true;
 	}
 	return refute(lie, note, "no version of these gives that answer");

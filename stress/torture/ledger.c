@@ -7,10 +7,11 @@
 #include <string.h>
 
 #include "array.h"
+#include "gap.h"
 
 static const char *const names[DEED_KINDS] = {
-	"map",     "replace", "map anywhere", "unmap",       "leave",     "deferred unmap",
-	"protect", "move",    "resize",       "transaction", "remainder",
+	"map",    "replace", "map anywhere", "unmap",  "leave",       "deferred unmap",
+	"return", "protect", "move",         "resize", "transaction", "remainder",
 };
 
 const char *deed_name(enum deed_kind kind)
@@ -48,42 +49,54 @@ static bool is_mapped(const struct history *history, uint64_t start, uint64_t en
 	while (start < end) {
 		const struct tile *tile = history_now(history, start);
 
-		if (tile->value == HOLE || tile->value == LEAVING)
+		if (tile->value & LEAVING)
 			return false;
 		start = tile->end;
 	}
 	return true;
 }
 
-static uint64_t lowest_gap(const struct history *history, uint64_t from, uint64_t limit,
-			   uint64_t length)
+/* Is any of it mapped? */
+static bool holds_areas(const struct history *history, uint64_t start, uint64_t end)
 {
-	while (from < limit && limit - from >= length) {
-		const struct tile *tile = history_now(history, from);
-		uint64_t end = tile->end < limit ? tile->end : limit;
+	while (start < end) {
+		const struct tile *tile = history_now(history, start);
 
-		if (tile->value == HOLE && end - from >= length)
-			return from;
-		from = tile->end;
+		if (!(tile->value & LEAVING))
+			return true;
+		start = tile->end;
 	}
-	return UINT64_MAX;
+	return false;
 }
 
-/* Areas in [start, end) get flags, or become `gone`. */
-static void set_areas(struct history *history, const struct deed *deed, uint64_t gone)
+static const struct tile *tile_now(void *history, uint64_t at)
 {
-	uint64_t at = deed->start;
+	return history_now(history, at);
+}
 
-	while (at < deed->end) {
-		struct tile tile = *history_now(history, at);
-		uint64_t end = tile.end < deed->end ? tile.end : deed->end;
+/* What becomes of an area. */
+static uint64_t changed(uint64_t value, const struct deed *deed)
+{
+	switch (deed->kind) {
+	case DEED_PROTECT:
+		return value_with_flags(value, deed->value);
+	case DEED_LEAVE:
+		return value | LEAVING;
+	default:
+		return HOLE;
+	}
+}
 
-		if (tile.value != HOLE && tile.value != LEAVING)
-			history_set(history, at, end,
-				    deed->kind == DEED_PROTECT
-					    ? value_with_flags(tile.value, deed->value)
-					    : gone);
-		at = end;
+static void change_areas(struct history *history, const struct deed *deed, uint64_t start,
+			 uint64_t end)
+{
+	while (start < end) {
+		struct tile tile = *history_now(history, start);
+		uint64_t to = tile.end < end ? tile.end : end;
+
+		if (!(tile.value & LEAVING))
+			history_set(history, start, to, changed(tile.value, deed));
+		start = to;
 	}
 }
 
@@ -106,12 +119,13 @@ static const char *resize(struct history *history, const struct deed *deed)
 {
 	struct tile tile = *history_now(history, deed->start);
 
-	if (tile.value == HOLE || tile.value == LEAVING || tile.start != deed->start)
+	if (tile.value & LEAVING || tile.start != deed->start)
 		return "no area starts there";
 	if (!is_all(history, tile.end, deed->end, HOLE))
 		return "the way was not free";
 	history_set(history, deed->end, tile.end, HOLE);
-	history_set(history, tile.end, deed->end, tile.value);
+	if (tile.end < deed->end)
+		history_set(history, tile.start, deed->end, tile.value);
 	return NULL;
 }
 
@@ -121,9 +135,15 @@ static const char *is_in_the_way(const struct history *history, const struct dee
 
 	if (!fits && !is_all(history, deed->start, deed->end, HOLE))
 		return "the range was not free";
-	if (deed->kind == DEED_ANYWHERE &&
-	    lowest_gap(history, deed->to, deed->limit, deed->end - deed->start) != deed->start)
-		return "this is not the lowest gap";
+	return NULL;
+}
+
+/* What was leaving has left, or is back. */
+static const char *settle_leaving(struct history *history, const struct deed *deed)
+{
+	if (!is_all(history, deed->start, deed->end, deed->value | LEAVING))
+		return "the range was not leaving";
+	history_set(history, deed->start, deed->end, deed->kind == DEED_BACK ? deed->value : HOLE);
 	return NULL;
 }
 
@@ -143,19 +163,13 @@ static const char *apply_one(struct history *history, const struct deed *deed)
 		history_set(history, deed->start, deed->end, deed->value);
 		return NULL;
 	case DEED_LEAVE:
-		set_areas(history, deed, LEAVING);
-		return NULL;
 	case DEED_UNMAP:
-		set_areas(history, deed, HOLE);
-		return NULL;
 	case DEED_PROTECT:
-		set_areas(history, deed, 0);
+		change_areas(history, deed, deed->start, deed->end);
 		return NULL;
 	case DEED_FREED:
-		if (!is_all(history, deed->start, deed->end, LEAVING))
-			return "the range was not leaving";
-		history_set(history, deed->start, deed->end, HOLE);
-		return NULL;
+	case DEED_BACK:
+		return settle_leaving(history, deed);
 	case DEED_MOVE:
 		if (!is_mapped(history, deed->start, deed->end))
 			return "not all of it was mapped";
@@ -183,20 +197,59 @@ static void drop_fresh(struct history *history, const struct deed *deed, uint32_
 		if (fresh.end > deed[part].end)
 			fresh.end = deed[part].end;
 		fresh.kind = DEED_UNMAP;
-		set_areas(history, &fresh, HOLE);
+		change_areas(history, &fresh, fresh.start, fresh.end);
 	}
 }
 
-static bool apply(struct history *history, const struct deed *deed, struct lie *lie)
+/* What the same transaction lets leave later keeps the flags that its backend knows: it is
+ * what comes back if that refuses. */
+static void protect_what_stays(struct history *history, const struct deed *deed, uint32_t part)
 {
-	const char *wrong = apply_one(history, deed);
+	uint64_t at = deed[part].start;
 
+	while (at < deed[part].end) {
+		uint64_t to = deed[part].end;
+		bool leaves = false;
+
+		for (uint32_t i = part + 1; i <= deed->parts && !leaves; i++) {
+			if (deed[i].kind != DEED_LEAVE || deed[i].end <= at)
+				continue;
+			leaves = deed[i].start <= at;
+			if (leaves)
+				to = deed[i].end;
+			else if (deed[i].start < to)
+				to = deed[i].start;
+		}
+		if (!leaves)
+			change_areas(history, &deed[part], at, to);
+		at = to;
+	}
+}
+
+static const char *apply_part(struct history *history, const struct deed *deed, uint32_t part)
+{
+	if (deed[part].kind == DEED_PROTECT) {
+		protect_what_stays(history, deed, part);
+		return NULL;
+	}
+	if (deed[part].kind == DEED_LEAVE)
+		drop_fresh(history, deed, part);
+	return apply_one(history, &deed[part]);
+}
+
+static bool apply(struct ledger *ledger, struct history *history, const struct deed *deed,
+		  struct lie *lie)
+{
+	const char *wrong;
+
+	if (deed->kind == DEED_ANYWHERE && gap_answer(&deed->wish, ledger->origin, history->size,
+						      tile_now, history) != deed->start)
+		return refute(lie, deed, "this is not the gap");
+	wrong = apply_one(history, deed);
 	if (wrong)
 		return refute(lie, deed, wrong);
 	for (uint32_t i = 1; i <= deed->parts; i++) {
-		if (deed[i].kind == DEED_LEAVE)
-			drop_fresh(history, deed, i);
-		wrong = apply_one(history, &deed[i]);
+		wrong = apply_part(history, deed, i);
 		if (wrong)
 			return refute(lie, &deed[i], wrong);
 	}
@@ -218,10 +271,14 @@ static bool is_timely(const struct ledger *ledger, const struct deed *deed, uint
 	return true;
 }
 
-static bool enter(struct ledger *ledger, const struct deed *deed, uint64_t newest, struct lie *lie)
+static bool enter(struct ledger *ledger, struct deed *deed, uint64_t newest, struct lie *lie)
 {
 	const struct deed **maker;
 
+	if (deed->loose) {
+		ARRAY_PUSH(ledger->loose, deed);
+		return true;
+	}
 	if (!deed->sure) {
 		ARRAY_PUSH(ledger->unsure, deed);
 		return true;
@@ -235,6 +292,43 @@ static bool enter(struct ledger *ledger, const struct deed *deed, uint64_t newes
 	return true;
 }
 
+/* What nobody else has published in its time was a loose deed's; those that have published
+ * nothing stay on the list. */
+static bool place_loose(struct ledger *ledger, uint64_t newest, struct lie *lie)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < ledger->loose_count; i++) {
+		struct deed *deed = ledger->loose[i];
+		uint64_t version = deed->before > ledger->base ? deed->before : ledger->base;
+		const struct deed **maker = NULL;
+
+		while (++version <= deed->after && version <= newest) {
+			const struct deed **free = &ledger->makers[version - ledger->base];
+
+			if (*free)
+				continue;
+			if (maker)
+				return refute(lie, deed, "nobody published all versions meanwhile");
+			maker = free;
+			deed->version = version;
+		}
+		if (maker)
+			*maker = deed;
+		else
+			ledger->loose[kept++] = deed;
+	}
+	ledger->loose_count = kept;
+	return true;
+}
+
+static int compare_beginnings(const void *a, const void *b)
+{
+	const struct deed *const *left = a, *const *right = b;
+
+	return ((*left)->before > (*right)->before) - ((*left)->before < (*right)->before);
+}
+
 static int compare_versions(const void *a, const void *b)
 {
 	const struct deed *const *left = a, *const *right = b;
@@ -245,7 +339,7 @@ static int compare_versions(const void *a, const void *b)
 static bool enter_all(struct ledger *ledger, const struct deeds *const *logs, size_t count,
 		      uint64_t newest, struct lie *lie)
 {
-	ledger->unsure_count = 0;
+	ledger->unsure_count = ledger->loose_count = 0;
 	for (size_t k = 0; k < count; k++) {
 		const struct deeds *log = logs[k];
 
@@ -254,22 +348,29 @@ static bool enter_all(struct ledger *ledger, const struct deeds *const *logs, si
 				return false;
 		}
 	}
+	if (!place_loose(ledger, newest, lie))
+		return false;
 	if (ledger->unsure_count)
 		qsort(ledger->unsure, ledger->unsure_count, sizeof(*ledger->unsure),
 		      compare_versions);
+	if (ledger->loose_count)
+		qsort(ledger->loose, ledger->loose_count, sizeof(struct deed *),
+		      compare_beginnings);
 	return true;
 }
 
-static bool has_effect(const struct history *now, const struct deed *deed)
+static bool has_effect(struct ledger *ledger, const struct deed *deed)
 {
+	const struct history *now = &ledger->history;
 	struct history after;
 	struct lie lie;
 	bool same;
 
 	history_begin(&after, now->size);
+	after.apart = now->apart;
 	for (size_t i = 0; i < now->open_count; i++)
 		history_set(&after, now->open[i].start, now->open[i].end, now->open[i].value);
-	same = apply(&after, deed, &lie) && after.open_count == now->open_count;
+	same = apply(ledger, &after, deed, &lie) && after.open_count == now->open_count;
 	for (size_t i = 0; same && i < now->open_count; i++)
 		same = after.open[i].start == now->open[i].start &&
 		       after.open[i].value == now->open[i].value;
@@ -290,7 +391,7 @@ static bool settle(struct ledger *ledger, uint64_t version, uint64_t newest, siz
 
 	for (; *next < ledger->unsure_count && ledger->unsure[*next]->version <= version; ++*next) {
 		const struct deed *deed = ledger->unsure[*next];
-		bool effect = has_effect(&ledger->history, deed);
+		bool effect = has_effect(ledger, deed);
 
 		if (effect && taken)
 			return refute(lie, deed, "it had something to do, and published nothing");
@@ -303,6 +404,25 @@ static bool settle(struct ledger *ledger, uint64_t version, uint64_t newest, siz
 	return !maker || !*maker || is_timely(ledger, *maker, newest, lie);
 }
 
+/* Loose deeds that have published nothing: there was a version in their time in which there
+ * was nothing to do. `next` is the first that has not been so lucky. */
+static bool settle_loose(struct ledger *ledger, uint64_t version, size_t *next, struct lie *lie)
+{
+	for (; *next < ledger->loose_count; ++*next) {
+		const struct deed *deed = ledger->loose[*next];
+
+		if (deed->before > version)
+			return true;
+		if (!holds_areas(&ledger->history, deed->start, deed->end))
+			ledger->effectless++;
+		else if (deed->after > version)
+			return true;
+		else
+			return refute(lie, deed, "it had something to do, and published nothing");
+	}
+	return true;
+}
+
 /* ---- Rounds ------------------------------------------------------------------- */
 
 void ledger_begin(struct ledger *ledger, uint64_t size, uint64_t base)
@@ -313,8 +433,11 @@ void ledger_begin(struct ledger *ledger, uint64_t size, uint64_t base)
 
 static bool play(struct ledger *ledger, uint64_t newest, struct lie *lie)
 {
-	size_t next = 0;
+	size_t next = 0, next_loose = 0;
 
+	ledger->counts[0] = (uint32_t)ledger->history.areas;
+	if (!settle_loose(ledger, ledger->base, &next_loose, lie))
+		return false;
 	for (uint64_t version = ledger->base + 1; version <= newest; version++) {
 		const struct deed *deed;
 
@@ -327,8 +450,10 @@ static bool play(struct ledger *ledger, uint64_t newest, struct lie *lie)
 			return false;
 		}
 		history_tick(&ledger->history);
-		if (!apply(&ledger->history, deed, lie))
+		if (!apply(ledger, &ledger->history, deed, lie) ||
+		    !settle_loose(ledger, version, &next_loose, lie))
 			return false;
+		ledger->counts[version - ledger->base] = (uint32_t)ledger->history.areas;
 		ledger->versions++;
 	}
 	return settle(ledger, newest + 1, newest, &next, lie);
@@ -347,6 +472,8 @@ bool ledger_round(struct ledger *ledger, const struct deeds *const *logs, size_t
 	ledger->makers_count = newest - ledger->base + 1;
 	ledger->makers = array_reserve(ledger->makers, &ledger->makers_capacity,
 				       ledger->makers_count, sizeof(*ledger->makers));
+	ledger->counts = array_reserve(ledger->counts, &ledger->counts_capacity,
+				       ledger->makers_count, sizeof(*ledger->counts));
 	memset(ledger->makers, 0, ledger->makers_count * sizeof(*ledger->makers));
 	if (!enter_all(ledger, logs, count, newest, lie) || !play(ledger, newest, lie))
 		return false;
@@ -359,4 +486,6 @@ void ledger_free(struct ledger *ledger)
 	history_free(&ledger->history);
 	free(ledger->makers);
 	free(ledger->unsure);
+	free(ledger->loose);
+	free(ledger->counts);
 }

@@ -6,6 +6,9 @@
  * versions that they say they have published, must be the round: none missing, none twice,
  * each published after it began and before it ended. Each must have been possible in the
  * version before.
+ *
+ * Loose deeds get what versions the others have left over: one each, or none if there was
+ * nothing to do for them.
  */
 #ifndef TORTURE_LEDGER_H
 #define TORTURE_LEDGER_H
@@ -21,6 +24,14 @@ struct ledger {
 	size_t makers_count, makers_capacity;
 	const struct deed **unsure;
 	size_t unsure_count, unsure_capacity;
+	struct deed **loose;
+	size_t loose_count, loose_capacity;
+	/* For each version from base on, how many areas it has. */
+	uint32_t *counts;
+	size_t counts_capacity;
+	/* The address of offset 0: alignment is of addresses. May be set after
+	 * ledger_begin(), as may history.apart. */
+	uint64_t origin;
 	/* Over all rounds: versions accounted for, and deeds that rightly published none. */
 	uint64_t versions, effectless;
 };

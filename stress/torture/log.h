@@ -22,14 +22,11 @@
 
 #include "history.h"
 
-/* The value of an area that is leaving: not found, but its range is not free. */
-#define LEAVING (HOLE - 1)
-
 enum {
 	FLAG_BITS = 8,
 };
 
-/* Flags and user object in one word. Objects may lie anywhere in 56 bits. */
+/* Flags and user object in one word. Objects may lie anywhere in 55 bits (see LEAVING). */
 static inline uint64_t value_of(uint64_t flags, const void *user)
 {
 	return (uint64_t)(uintptr_t)user << FLAG_BITS | flags;
@@ -40,17 +37,27 @@ static inline uint64_t value_with_flags(uint64_t value, uint64_t flags)
 	return (value & ~((UINT64_C(1) << FLAG_BITS) - 1)) | flags;
 }
 
+/* A gap search: what for, and within [lo, hi). */
+struct wish {
+	uint64_t lo, hi, size;
+	uint32_t hint;  /* an offset; 0: none */
+	uint32_t guard; /* bytes on both sides */
+	uint8_t align;  /* of the address, as a power of two */
+	bool down, wrap;
+};
+
 /* ---- Notes -------------------------------------------------------------------- */
 
 enum note_kind {
 	NOTE_FIND,     /* `at` lies in [start, end), or in no area */
 	NOTE_NEXT,     /* the first area that ends above `at`, or none */
 	NOTE_PREV,     /* the last area that starts below `at`, or none */
-	NOTE_GAP,      /* in [at, end), the lowest start of `value` bytes; or none */
-	NOTE_GAP_DOWN, /* the highest */
+	NOTE_GAP,      /* `wish` is fulfilled at `start`, or nowhere */
 	NOTE_OVERLAPS, /* is anything in [at, end)? */
 	NOTE_SAME,     /* all areas of [at, end) have the flags `value` already */
 	NOTE_VIEW,     /* a view or snapshot was of the version `value` */
+	NOTE_COUNT,    /* there are `value` areas */
+	NOTE_FAULT,    /* `at` was given to the backend, as in an area like `value`, or in none */
 	NOTE_KINDS,
 };
 
@@ -58,8 +65,13 @@ struct note {
 	uint8_t kind;
 	bool found;
 	uint64_t first, last;
-	uint64_t at;
-	uint64_t start, end, value;
+	uint64_t start;
+	union {
+		struct {
+			uint64_t at, end, value;
+		};
+		struct wish wish;
+	};
 };
 
 struct notes {
@@ -72,10 +84,11 @@ struct notes {
 enum deed_kind {
 	DEED_MAP,
 	DEED_REPLACE,
-	DEED_ANYWHERE, /* the lowest gap of [to, limit) that is long enough was mapped */
+	DEED_ANYWHERE, /* what fulfils `wish` was mapped */
 	DEED_UNMAP,
 	DEED_LEAVE, /* the same in a grace-unmap space: marked as leaving */
-	DEED_FREED, /* what was leaving has left */
+	DEED_FREED, /* what was leaving, an area like `value`, has left */
+	DEED_BACK,  /* or is back: the backend has refused */
 	DEED_PROTECT,
 	DEED_MOVE,   /* [start, end) went to `to` */
 	DEED_RESIZE, /* the area at `start` ends at `end` now */
@@ -87,12 +100,15 @@ enum deed_kind {
 
 struct deed {
 	enum deed_kind kind;
-	/* It has published `version`. Not sure: if nobody else has, else nothing. */
-	bool sure;
+	/* It has published `version`. Not sure: if nobody else has, else nothing. Loose: it
+	 * has published a version of (before, after] or nothing, and nobody else who is not
+	 * sure was at it meanwhile. */
+	bool sure, loose;
 	uint32_t parts; /* the deeds behind this one that are parts of it */
 	uint64_t before, after, version;
-	uint64_t start, end, to, limit;
+	uint64_t start, end, to;
 	uint64_t value; /* PROTECT: flags */
+	struct wish wish;
 };
 
 struct deeds {

@@ -46,8 +46,8 @@ void report_text(FILE *out, const struct options *options, const struct results 
 	if (results->refusals)
 		fprintf(out,
 			"  refused     %" PRIu64 " backend calls; %" PRIu64
-			" operations could not be undone\n",
-			results->refusals, tally->bad_states);
+			" operations could not be undone; %" PRIu64 " areas came back\n",
+			results->refusals, tally->bad_states, results->returned);
 	fprintf(out,
 		"  space       %" PRIu64 " areas, height %" PRIu64 ", %s of nodes; %s waited for "
 		"readers at most; %" PRIu64 " grace periods, %" PRIu64 " ms of stalls\n",
@@ -110,9 +110,9 @@ void report_json(FILE *out, const struct options *options, const struct results 
 	fprintf(out,
 		"},\n    \"aborted\": %" PRIu64 ", \"published_nothing\": %" PRIu64
 		", \"hazards\": %" PRIu64 ", \"refusals\": %" PRIu64 ", \"bad_states\": %" PRIu64
-		",\n",
+		", \"returned\": %" PRIu64 ",\n",
 		tally->aborted, results->effectless, tally->hazards, results->refusals,
-		tally->bad_states);
+		tally->bad_states, results->returned);
 	fprintf(out,
 		"    \"bytes_retired_max\": %" PRIu64 ", \"grace_periods\": %" PRIu64
 		", \"stalled_ms\": %" PRIu64 ", \"mismatches\": %" PRIu64 "}",

@@ -40,6 +40,7 @@ struct run {
 	struct progress progress;
 	uint64_t begun;
 	uint64_t rounds;
+	uint64_t returned; /* as far as it has been told */
 	bool lied;
 };
 
@@ -52,6 +53,18 @@ static void on_stall(void *ctx, struct aspace *space, uint64_t waited_ms)
 	(void)space;
 	(void)waited_ms;
 	atomic_fetch_add(&arena->stalls, 1);
+}
+
+/* Under the writer lock, behind the version that shows the area again. */
+static void on_refused(void *ctx, struct aspace *space, const struct aspace_area *area,
+		       enum aspace_status status)
+{
+	struct arena *arena = ctx;
+
+	if (status != ASPACE_NO_MEMORY || aspace_find(space, area->start, NULL) != ASPACE_OK)
+		arena_say(arena, "told that %#" PRIx64 " is back (%s), but it is not",
+			  area->start.value, aspace_status_string(status));
+	atomic_fetch_add_explicit(&arena->witness.told, 1, memory_order_relaxed);
 }
 
 static void make_worker(struct run *run, struct worker *worker, unsigned number)
@@ -82,6 +95,7 @@ static bool open_arena(struct run *run, const struct scenario *scenario)
 		.mode = scenario->mode,
 		.garbage_max = scenario->garbage_max,
 		.stalled = on_stall,
+		.refused = on_refused,
 		.stall_ms = 1,
 		.ctx = arena,
 	};
@@ -98,8 +112,11 @@ static bool open_arena(struct run *run, const struct scenario *scenario)
 	}
 	atomic_store(&arena->witness.refuse_each, scenario->refuse_each);
 	pthread_mutex_init(&arena->voice, NULL);
+	pthread_mutex_init(&arena->quiet, NULL);
 	make_worker(run, &run->inspector, 999);
 	ledger_begin(&arena->ledger, arena->witness.size, worker_now(&run->inspector));
+	arena->ledger.origin = arena->witness.base;
+	arena->ledger.history.apart = scenario->mode & ASPACE_NEVER_MERGE;
 	return true;
 }
 
@@ -165,6 +182,7 @@ static void close_arena(struct run *run)
 	free(arena->workers);
 	gate_free(&arena->gate);
 	pthread_mutex_destroy(&arena->voice);
+	pthread_mutex_destroy(&arena->quiet);
 }
 
 /* ---- Figures ------------------------------------------------------------------------ */
@@ -281,22 +299,37 @@ static bool tell_lie(struct run *run)
 	return false;
 }
 
+/* In a grace-unmap space the helper thread publishes, too. What could not be unmapped is
+ * to be told, once each, here and to the hook. */
+static void settle(struct run *run)
+{
+	struct witness *witness = &run->arena.witness;
+	enum aspace_status status = aspace_quiesce(witness->space, 0);
+	uint64_t returned = atomic_load_explicit(&witness->returned, memory_order_relaxed);
+	uint64_t told = atomic_load_explicit(&witness->told, memory_order_relaxed);
+
+	if (status != (returned == run->returned ? ASPACE_OK : ASPACE_BAD_STATE))
+		arena_say(&run->arena, "aspace_quiesce: %s, after %" PRIu64 " refusals",
+			  aspace_status_string(status), returned - run->returned);
+	if (told != returned)
+		arena_say(&run->arena, "%" PRIu64 " refusals were told, of %" PRIu64, told,
+			  returned);
+	run->returned = returned;
+}
+
 /* Everything stands still: is the space what the deeds have made of it? */
 static bool close_round(struct run *run)
 {
 	struct arena *arena = &run->arena;
 	const struct deeds **logs = array_zeroed(arena->workers_count + 1, sizeof(*logs));
 	struct aspace_violation violation;
-	enum aspace_status status;
 	struct aspace_view view;
 	char reason[200];
 	struct lie lie;
 	bool fine;
 
-	/* In a grace-unmap space the helper thread publishes, too. */
-	status = arena->witness.grace ? aspace_quiesce(arena->witness.space, 0) : ASPACE_OK;
-	if (status)
-		arena_say(arena, "aspace_quiesce: %s", aspace_status_string(status));
+	if (arena->witness.grace)
+		settle(run);
 	if (aspace_validate(arena->witness.space, &violation, 0))
 		arena_say(arena, "invariant %u at %#" PRIx64 ": %s", violation.invariant,
 			  violation.address.value, violation.what);
@@ -371,6 +404,9 @@ static const char *not_provoked(const struct run *run, const struct tally *sum)
 		return scenario->hazard_name;
 	if (scenario->refuse_each && !atomic_load(&run->arena.witness.refusals))
 		return "refused backend calls";
+	if (scenario->refuse_each && run->arena.witness.grace &&
+	    !atomic_load(&run->arena.witness.returned))
+		return "refused deferred unmaps";
 	return NULL;
 }
 
@@ -433,6 +469,7 @@ static void take_results(struct run *run, struct results *results)
 	results->versions = arena->ledger.versions;
 	results->effectless = arena->ledger.effectless;
 	results->refusals = atomic_load(&arena->witness.refusals);
+	results->returned = atomic_load(&arena->witness.returned);
 	results->stalls = atomic_load(&arena->stalls);
 	results->seconds = seconds_since(run->begun);
 	results->interrupted = atomic_load(&run_interrupted);
@@ -446,10 +483,8 @@ static void check_reclaimed(struct run *run)
 {
 	struct aspace *space = run->arena.witness.space;
 	struct aspace_stats stats = {.size = sizeof(stats)};
-	enum aspace_status status = aspace_quiesce(space, 0);
 
-	if (status)
-		arena_say(&run->arena, "aspace_quiesce: %s", aspace_status_string(status));
+	settle(run);
 	aspace_stats(space, &stats, 0);
 	if (stats.bytes_retired || stats.bytes_snapshots || stats.releases_pending ||
 	    stats.leaving || stats.snapshots)
@@ -485,6 +520,8 @@ bool run_scenario(const struct options *options, const struct scenario *scenario
 	play_rounds(&run);
 	progress_end(&run.progress);
 	stop_workers(&run);
+	/* From here on what is to go must go. */
+	atomic_store(&run.arena.witness.refuse_each, 0);
 	check_reclaimed(&run);
 	take_results(&run, results);
 	check_provoked(&run, results);

@@ -18,7 +18,7 @@ struct results {
 	struct tally tally; /* of all threads */
 	uint64_t rounds, versions, effectless;
 	uint64_t operations; /* that changed the space */
-	uint64_t refusals, stalls;
+	uint64_t refusals, returned, stalls;
 	uint64_t mismatches;
 	double seconds;
 	bool interrupted;

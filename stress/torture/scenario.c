@@ -7,8 +7,8 @@
 #include "hazards.h"
 
 static const char *const names[ACTIONS] = {
-	"find",     "overlaps", "gap",     "view", "snapshot", "map",   "replace",
-	"anywhere", "unmap",    "protect", "move", "resize",   "clear", "txn",
+	"find",    "overlaps", "gap",   "view",    "snapshot", "count",  "fault", "map",
+	"replace", "anywhere", "unmap", "protect", "move",     "resize", "clear", "txn",
 };
 
 const char *action_name(enum action action)
@@ -18,7 +18,7 @@ const char *action_name(enum action action)
 
 #define READING                                                                                    \
 	[ACTION_FIND] = 80, [ACTION_OVERLAPS] = 4, [ACTION_GAP] = 6, [ACTION_VIEW] = 8,            \
-	[ACTION_SNAPSHOT] = 2
+	[ACTION_SNAPSHOT] = 2, [ACTION_COUNT] = 2, [ACTION_FAULT] = 2
 
 #define WRITING                                                                                    \
 	[ACTION_MAP] = 20, [ACTION_REPLACE] = 20, [ACTION_ANYWHERE] = 8, [ACTION_UNMAP] = 24,      \
@@ -55,6 +55,15 @@ const struct scenario scenarios[] = {
 		.weights = {READING, [ACTION_REPLACE] = 90, [ACTION_PROTECT] = 10},
 		.pages = 512,
 		.longest = 64,
+	},
+	{
+		.name = "apart",
+		.about = "every operation, on areas that never merge",
+		.weights = {READING, WRITING},
+		.pages = 1024,
+		.longest = 8,
+		.objects = true,
+		.mode = ASPACE_NEVER_MERGE,
 	},
 	{
 		.name = "sleeper",
@@ -138,11 +147,22 @@ const struct scenario scenarios[] = {
 		.name = "grace",
 		.about = "memory that outlives the sections: a grace-unmap space",
 		.weights = {READING, [ACTION_MAP] = 36, [ACTION_ANYWHERE] = 8, [ACTION_UNMAP] = 30,
-			    [ACTION_PROTECT] = 14, [ACTION_TXN] = 12},
+			    [ACTION_PROTECT] = 14, [ACTION_CLEAR] = 1, [ACTION_TXN] = 12},
 		.pages = 1024,
 		.longest = 4,
 		.objects = true,
 		.mode = ASPACE_GRACE_UNMAP,
+	},
+	{
+		.name = "return",
+		.about = "areas that come back: deferred unmaps that are refused",
+		.weights = {READING, [ACTION_MAP] = 36, [ACTION_ANYWHERE] = 8, [ACTION_UNMAP] = 30,
+			    [ACTION_PROTECT] = 14, [ACTION_TXN] = 12},
+		.pages = 512,
+		.longest = 4,
+		.objects = true,
+		.mode = ASPACE_GRACE_UNMAP,
+		.refuse_each = 6,
 	},
 	{.name = NULL},
 };

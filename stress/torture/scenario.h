@@ -16,6 +16,8 @@ enum action {
 	ACTION_GAP,
 	ACTION_VIEW,
 	ACTION_SNAPSHOT,
+	ACTION_COUNT,
+	ACTION_FAULT, /* it takes the writer lock, but changes nothing */
 	ACTION_READS, /* how many of them read */
 	ACTION_MAP = ACTION_READS,
 	ACTION_REPLACE,

@@ -95,6 +95,7 @@ static void note_deferred(struct witness *witness, const struct aspace_change *c
 		.version = version,
 		.start = change->range.start.value - witness->base,
 		.end = change->range.end.value - witness->base,
+		.value = value_of(change->old_flags, change->user),
 	};
 
 	if (log->at_count && log->at[witness->deferred_last].version == version)
@@ -117,6 +118,26 @@ static bool refuses(struct witness *witness, const struct aspace_change *change)
 	    random_next(&witness_act->random) % each)
 		return false;
 	witness_act->refused = true;
+	atomic_fetch_add_explicit(&witness->refusals, 1, memory_order_relaxed);
+	return true;
+}
+
+/* The deferred unmap at hand: its area comes back. */
+static void note_return(struct witness *witness)
+{
+	struct deeds *log = &witness->deferred;
+
+	log->at[log->at_count - 1].kind = DEED_BACK;
+	atomic_fetch_add_explicit(&witness->returned, 1, memory_order_relaxed);
+}
+
+/* Half before the backend is asked to prepare, half before it is to unmap. */
+static bool refuses_deferred(struct witness *witness)
+{
+	uint64_t each = atomic_load_explicit(&witness->refuse_each, memory_order_relaxed);
+
+	if (!each || random_next(&witness->deferred_random) % (2 * each))
+		return false;
 	atomic_fetch_add_explicit(&witness->refusals, 1, memory_order_relaxed);
 	return true;
 }
@@ -160,16 +181,22 @@ static enum aspace_status prepare(struct aspace_backend *backend,
 {
 	struct witness *witness = witness_of(backend);
 	struct aspace_backend *inner = witness->inner;
+	bool deferred = is_deferred(witness, change);
+	enum aspace_status status = ASPACE_OK;
 
-	if (is_deferred(witness, change)) {
+	if (deferred) {
 		note_deferred(witness, change);
 	} else if (witness_act && witness_act->deed) {
 		witness_act->deed->version = coming_version(witness);
 		witness_act->deed->sure = true;
 	}
-	if (refuses(witness, change))
-		return ASPACE_NO_MEMORY;
-	return inner->ops->prepare ? inner->ops->prepare(inner, change) : ASPACE_OK;
+	if (deferred ? refuses_deferred(witness) : refuses(witness, change))
+		status = ASPACE_NO_MEMORY;
+	else if (inner->ops->prepare)
+		status = inner->ops->prepare(inner, change);
+	if (status != ASPACE_OK && deferred)
+		note_return(witness);
+	return status;
 }
 
 typedef enum aspace_status change_fn(struct aspace_backend *, const struct aspace_change *);
@@ -178,13 +205,17 @@ static enum aspace_status pass_on(struct aspace_backend *backend,
 				  const struct aspace_change *change, change_fn *call)
 {
 	struct witness *witness = witness_of(backend);
+	bool deferred = is_deferred(witness, change);
 	enum aspace_status status;
 
-	if (refuses(witness, change))
-		return ASPACE_NO_MEMORY;
-	status = call(witness->inner, change);
+	if (deferred ? refuses_deferred(witness) : refuses(witness, change))
+		status = ASPACE_NO_MEMORY;
+	else
+		status = call(witness->inner, change);
 	if (status == ASPACE_OK)
 		note_change(witness, change);
+	else if (deferred)
+		note_return(witness);
 	return status;
 }
 
@@ -209,9 +240,24 @@ static void flush(struct aspace_backend *backend)
 		inner->ops->flush(inner);
 }
 
+/* Called under the writer lock: the version is the newest, and stays it. */
+static enum aspace_status fault(struct aspace_backend *backend, const struct aspace_area *area,
+				struct aspace_vaddr address, unsigned access)
+{
+	struct witness *witness = witness_of(backend);
+	struct aspace_backend *inner = witness->inner;
+	struct aspace_area inner_area = *area;
+
+	witness_act->faulted = *area;
+	witness_act->fault_version = coming_version(witness) - 1;
+	inner_area.backend = inner;
+	return inner->ops->fault ? inner->ops->fault(inner, &inner_area, address, access)
+				 : ASPACE_OK;
+}
+
 #define CHANGES                                                                                    \
 	.size = sizeof(struct aspace_backend_ops), .map = map, .unmap = unmap, .protect = protect, \
-	.prepare = prepare, .replace = replace, .move = move, .flush = flush
+	.prepare = prepare, .replace = replace, .move = move, .flush = flush, .fault = fault
 
 static const struct aspace_backend_ops plain_ops = {CHANGES};
 static const struct aspace_backend_ops object_ops = {
@@ -272,6 +318,7 @@ bool witness_open(struct witness *witness, enum backend_kind kind, uint64_t page
 		.base = UINT64_C(1) << 32,
 		.page = WITNESS_PAGE,
 		.grace = options->mode & ASPACE_GRACE_UNMAP,
+		.deferred_random = 1,
 	};
 	if (kind == BACKEND_MOCK)
 		status = open_mock(witness);

@@ -6,7 +6,7 @@
  * How it knows: backends are called under the writer lock, before publication, and may
  * read. The version that a view shows then is the one before; the operation's own is one
  * more. An operation that calls no backend publishes nothing, but for transactions and
- * unmaps in a grace-unmap space; for those see deed.sure.
+ * unmaps in a grace-unmap space; for those see deed.sure and deed.loose.
  *
  * It also refuses calls at random, if asked to, and gives areas user objects that it can
  * tell alive from released.
@@ -40,6 +40,9 @@ struct act {
 	/* Changes that were made and not taken back. */
 	struct aspace_change standing[STANDING_MOST];
 	unsigned standing_count;
+	/* A fault that was handed on: its area, and the version. */
+	struct aspace_area faulted;
+	uint64_t fault_version;
 };
 
 struct witness {
@@ -51,13 +54,19 @@ struct witness {
 	struct aspace *space;
 	uint64_t base, size, page;
 	bool grace;
-	/* Of so many calls that may be refused, one is; 0: none. Not undo. */
+	/* Of so many calls that may be refused, one is; 0: none. Not undo. Relaxed: whoever
+	 * must know has been at the gate with who changes it. */
 	_Atomic uint64_t refuse_each;
-	_Atomic uint64_t refusals;
+	_Atomic uint64_t refusals; /* counts, relaxed */
 	/* Deferred unmaps; written under the writer lock of the space. */
 	struct deeds deferred;
-	size_t deferred_last;       /* the first deed of the newest version among them */
-	_Atomic int64_t references; /* to objects; 0 in the end */
+	size_t deferred_last; /* the first deed of the newest version among them */
+	uint64_t deferred_random;
+	/* Areas that are back because a deferred unmap was refused, and how many of them
+	 * the space has told. Relaxed: changed under the writer lock, read by who has
+	 * been under it since. */
+	_Atomic uint64_t returned, told;
+	_Atomic int64_t references; /* to objects, 0 in the end; a count, relaxed */
 };
 
 /* The act of this thread, NULL outside operations. */
@@ -67,7 +76,8 @@ extern _Thread_local struct act *witness_act;
  * and hooks set. False: `reason` says why. */
 bool witness_open(struct witness *witness, enum backend_kind kind, uint64_t pages, bool objects,
 		  struct aspace_options *options, char reason[200]);
-/* Compare the backend's memory with the areas of the space; nobody else is at it. */
+/* Compare the backend's memory (the mock's table, the kernel's maps) with the areas of the
+ * space; nobody else is at it. */
 bool witness_compare(struct witness *witness, char reason[200]);
 /* End the space. False: something is left, or the backend was told nonsense. */
 bool witness_close(struct witness *witness, char reason[200]);

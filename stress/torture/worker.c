@@ -250,44 +250,58 @@ void worker_walk(struct worker *worker, struct notes *notes, const struct aspace
 	iterate(worker, notes, view, 0, true, worker->arena->scenario->pages + 1);
 }
 
-static void ask_gap(struct worker *worker, struct aspace_gap *gap, uint64_t *start, uint64_t *end)
+/* Mostly for whatever fits; sometimes from a hint on, aligned, or with a guard. */
+static void ask_gap(struct worker *worker, struct wish *wish)
 {
 	struct arena *arena = worker->arena;
 	uint64_t choice = random_next(&worker->random), page = arena->witness.page;
+	uint64_t start = choose_page(arena, &worker->random), end = start + 1;
 
-	*start = choose_page(arena, &worker->random);
-	*end = *start + 1 + (choice >> 8) % GAP_PAGES;
-	if (*end > arena->scenario->pages)
-		*end = arena->scenario->pages;
-	*start *= page;
-	*end *= page;
-	*gap = (struct aspace_gap){
+	end += (choice >> 8) % GAP_PAGES;
+	if (end > arena->scenario->pages)
+		end = arena->scenario->pages;
+	*wish = (struct wish){
+		.lo = start * page,
+		.hi = end * page,
 		.size = page * (1 + (choice >> 32) % (2 * arena->scenario->longest)),
-		.limits = range_of(arena, *start, *end),
-		.downward = choice & 1,
+		.align = (uint8_t)(__builtin_ctzll(page) + (choice & 2 ? (choice >> 2) % 4 : 0)),
+		.down = choice & 1,
+	};
+	choice = random_next(&worker->random) >> 8;
+	if (choice & 1)
+		wish->hint = (uint32_t)(choose_page(arena, &worker->random) * page);
+	wish->wrap = choice & 2;
+	if (!(choice & 12))
+		wish->guard = (uint32_t)(page * (1 + (choice >> 4) % 2));
+}
+
+static struct aspace_gap gap_of(const struct arena *arena, const struct wish *wish)
+{
+	return (struct aspace_gap){
+		.size = wish->size,
+		.align = UINT64_C(1) << wish->align,
+		.hint.value = wish->hint ? arena->witness.base + wish->hint : 0,
+		.limits = range_of(arena, wish->lo, wish->hi),
+		.guard = wish->guard,
+		.downward = wish->down,
+		.wrap = wish->wrap,
 	};
 }
 
-static void note_gap(struct worker *worker, const struct aspace_gap *gap, struct note *note,
+static void note_gap(struct worker *worker, const struct wish *wish, struct note *note,
 		     enum aspace_status status, struct aspace_vaddr answer)
 {
-	struct arena *arena = worker->arena;
-
-	note->kind = gap->downward ? NOTE_GAP_DOWN : NOTE_GAP;
-	note->at = gap->limits.start.value - arena->witness.base;
-	note->end = gap->limits.end.value - arena->witness.base;
-	note->value = gap->size;
+	note->wish = *wish;
 	note->found = status == ASPACE_OK;
 	if (note->found)
-		note->start = answer.value - arena->witness.base;
+		note->start = answer.value - worker->arena->witness.base;
 	else if (status != ASPACE_NO_SPACE)
-		arena_say(arena, "a gap search: %s", aspace_status_string(status));
+		arena_say(worker->arena, "a gap search: %s", aspace_status_string(status));
 }
 
 void worker_look(struct worker *worker, const struct aspace_view *view)
 {
 	struct arena *arena = worker->arena;
-	uint64_t start, end;
 
 	look_up(worker, view);
 	iterate(worker, &worker->notes, view, choose_place(arena, &worker->random), true,
@@ -297,16 +311,18 @@ void worker_look(struct worker *worker, const struct aspace_view *view)
 	for (int i = 0; i < LOOK_GAPS; i++) {
 		struct aspace_vaddr answer = {0};
 		struct aspace_gap gap;
+		struct wish wish;
 		struct note *note;
 		enum aspace_status status;
 
-		ask_gap(worker, &gap, &start, &end);
+		ask_gap(worker, &wish);
+		gap = gap_of(arena, &wish);
 		status = aspace_view_find_free(view, &gap, &answer);
 		note = worker_note(worker, NOTE_GAP, view->version, view->version);
-		note_gap(worker, &gap, note, status, answer);
+		note_gap(worker, &wish, note, status, answer);
 		note = worker_note(worker, NOTE_OVERLAPS, view->version, view->version);
-		note->at = start;
-		note->end = end;
+		note->at = wish.lo;
+		note->end = wish.hi;
 		note->found = aspace_view_overlaps(view, gap.limits);
 	}
 }
@@ -370,14 +386,54 @@ static void act_gap(struct worker *worker)
 {
 	struct aspace_vaddr answer = {0};
 	enum aspace_status status;
-	uint64_t start, end, first, last;
+	uint64_t first, last;
 	struct aspace_gap gap;
+	struct wish wish;
 
-	ask_gap(worker, &gap, &start, &end);
+	ask_gap(worker, &wish);
+	gap = gap_of(worker->arena, &wish);
 	first = worker_floor(worker);
 	status = aspace_find_free(worker->arena->witness.space, &gap, &answer);
 	last = worker_now(worker);
-	note_gap(worker, &gap, worker_note(worker, NOTE_GAP, first, last), status, answer);
+	note_gap(worker, &wish, worker_note(worker, NOTE_GAP, first, last), status, answer);
+}
+
+static void act_count(struct worker *worker)
+{
+	uint64_t first = worker_floor(worker), last;
+	size_t count = aspace_count(worker->arena->witness.space);
+
+	last = worker_now(worker);
+	worker_note(worker, NOTE_COUNT, first, last)->value = count;
+}
+
+/* The backend may be asked in the one version that is the newest meanwhile; what it answers
+ * is between it and the caller. */
+static void act_fault(struct worker *worker)
+{
+	struct arena *arena = worker->arena;
+	uint64_t place = choose_place(arena, &worker->random), first = worker_floor(worker), last;
+	struct act *doing = &worker->doing;
+	enum aspace_status status;
+	struct note *note;
+
+	doing->deed = NULL;
+	doing->fault_version = 0;
+	witness_act = doing;
+	status =
+		aspace_fault(arena->witness.space, address_of(arena, place), ASPACE_ACCESS_READ, 0);
+	witness_act = NULL;
+	last = worker_now(worker);
+	if (!doing->fault_version) {
+		if (status != ASPACE_NOT_MAPPED)
+			arena_say(arena, "aspace_fault: %s", aspace_status_string(status));
+		worker_note(worker, NOTE_FAULT, first, last)->at = place;
+		return;
+	}
+	worker_note_view(worker, first, last, doing->fault_version);
+	note = worker_note(worker, NOTE_FAULT, doing->fault_version, doing->fault_version);
+	note_area(arena, note, true, &doing->faulted);
+	note->at = place;
 }
 
 /* In a grace-unmap space memory is there as long as the section. (And may be read: no
@@ -619,13 +675,12 @@ static void act_anywhere(struct worker *worker)
 	enum aspace_status status;
 	struct aspace_gap gap;
 	struct deed *deed;
-	uint64_t start, end;
+	struct wish wish;
 
-	ask_gap(worker, &gap, &start, &end);
-	gap.downward = false;
-	deed = begin(worker, DEED_ANYWHERE, start, end);
-	deed->to = start;
-	deed->limit = end;
+	ask_gap(worker, &wish);
+	gap = gap_of(arena, &wish);
+	deed = begin(worker, DEED_ANYWHERE, wish.lo, wish.hi);
+	deed->wish = wish;
 	deed->value = value_of(flags, user);
 	status = aspace_map_anywhere(arena->witness.space, &gap, flags, &arena->witness.backend,
 				     user, 0, &answer);
@@ -636,8 +691,14 @@ static void act_anywhere(struct worker *worker)
 	end_deed(worker, ACTION_ANYWHERE, deed, status);
 	drop_user(worker, user, status);
 	if (status == ASPACE_NO_SPACE)
-		note_gap(worker, &gap, worker_note(worker, NOTE_GAP, deed->before, deed->after),
+		note_gap(worker, &wish, worker_note(worker, NOTE_GAP, deed->before, deed->after),
 			 status, answer);
+}
+
+static void be_quiet(struct arena *arena, bool quiet)
+{
+	if (arena->witness.grace)
+		quiet ? pthread_mutex_lock(&arena->quiet) : pthread_mutex_unlock(&arena->quiet);
 }
 
 static void act_unmap(struct worker *worker, enum action action)
@@ -646,15 +707,22 @@ static void act_unmap(struct worker *worker, enum action action)
 	enum aspace_status status;
 	struct deed *deed;
 	uint64_t start = 0, end = arena->witness.size;
+	bool grace = arena->witness.grace;
 
 	if (action == ACTION_UNMAP)
 		choose_range(worker, &start, &end);
-	deed = begin(worker, DEED_UNMAP, start, end);
+	be_quiet(arena, true);
+	deed = begin(worker, grace ? DEED_LEAVE : DEED_UNMAP, start, end);
+	deed->loose = grace;
+	/* Nobody who is quiet has published since. */
+	if (grace)
+		deed->before = worker_now(worker);
 	status = action == ACTION_UNMAP
 			 ? aspace_unmap(arena->witness.space, range_of(arena, start, end), 0)
 			 : aspace_clear(arena->witness.space, 0);
-	if (!is_idle(worker, deed, status))
+	if (grace || !is_idle(worker, deed, status))
 		end_deed(worker, action, deed, status);
+	be_quiet(arena, false);
 }
 
 static void act_protect(struct worker *worker)
@@ -791,19 +859,17 @@ static bool add_operation(struct worker *worker, struct aspace_txn *txn, struct 
 	return false;
 }
 
-static void commit(struct worker *worker, enum action action, struct aspace_txn *txn,
-		   struct deed *deed, void *const *users, unsigned count)
+static void commit(struct worker *worker, struct aspace_txn *txn, struct deed *deed,
+		   void *const *users, unsigned count)
 {
 	enum aspace_status status = aspace_txn_commit(txn);
 
-	end_deed(worker, action, deed, status);
+	end_deed(worker, ACTION_TXN, deed, status);
 	for (unsigned i = 0; i < count; i++)
 		drop_user(worker, users[i], status);
 }
 
-/* `unmap`: of one operation, as which unmaps of a grace-unmap space are made: a plain one
- * calls no backend, and could not say which version it has published. */
-static void act_txn(struct worker *worker, bool unmap)
+static void transact(struct worker *worker)
 {
 	struct arena *arena = worker->arena;
 	unsigned wanted = 1 + random_next(&worker->random) % PARTS_MOST, count = 0;
@@ -811,11 +877,11 @@ static void act_txn(struct worker *worker, bool unmap)
 	struct aspace_view view;
 	struct aspace_txn *txn;
 	enum aspace_status status;
-	struct deed *deed, part;
+	struct deed *deed;
+	uint64_t start, end;
 
-	memset(&part, 0, sizeof(part));
-	choose_range(worker, &part.start, &part.end);
-	deed = begin(worker, DEED_TXN, part.start, part.end);
+	choose_range(worker, &start, &end);
+	deed = begin(worker, DEED_TXN, start, end);
 	status = aspace_txn_begin(arena->witness.space, 0, &txn);
 	if (status) {
 		end_deed(worker, ACTION_TXN, deed, status);
@@ -824,20 +890,12 @@ static void act_txn(struct worker *worker, bool unmap)
 	aspace_read_begin(arena->witness.space, &view);
 	deed->version = view.version + 1;
 	aspace_read_end(&view);
-	if (unmap) {
-		part.kind = DEED_LEAVE;
-		status = aspace_txn_unmap(txn, range_of(arena, part.start, part.end), 0);
-		if (status)
-			arena_say(arena, "aspace_txn_unmap: %s", aspace_status_string(status));
-		add_part(deed, &part);
-		wanted = 0;
-	}
 	while (wanted--) {
 		if (add_operation(worker, txn, deed, &users[count]) && users[count])
 			count++;
 	}
-	if (deed->parts && (unmap || random_next(&worker->random) % 8)) {
-		commit(worker, unmap ? ACTION_UNMAP : ACTION_TXN, txn, deed, users, count);
+	if (deed->parts && random_next(&worker->random) % 8) {
+		commit(worker, txn, deed, users, count);
 		return;
 	}
 	aspace_txn_abort(txn);
@@ -845,6 +903,13 @@ static void act_txn(struct worker *worker, bool unmap)
 	while (count--)
 		drop_user(worker, users[count], ASPACE_BUSY);
 	worker->tally.aborted++;
+}
+
+static void act_txn(struct worker *worker)
+{
+	be_quiet(worker->arena, true);
+	transact(worker);
+	be_quiet(worker->arena, false);
 }
 
 /* ---- The thread ------------------------------------------------------------------ */
@@ -883,6 +948,12 @@ static void take(struct worker *worker, enum action action)
 	case ACTION_SNAPSHOT:
 		act_snapshot(worker);
 		break;
+	case ACTION_COUNT:
+		act_count(worker);
+		break;
+	case ACTION_FAULT:
+		act_fault(worker);
+		break;
 	case ACTION_MAP:
 	case ACTION_REPLACE:
 		act_map(worker, action);
@@ -891,11 +962,6 @@ static void take(struct worker *worker, enum action action)
 		act_anywhere(worker);
 		break;
 	case ACTION_UNMAP:
-		if (worker->arena->witness.grace)
-			act_txn(worker, true);
-		else
-			act_unmap(worker, action);
-		break;
 	case ACTION_CLEAR:
 		act_unmap(worker, action);
 		break;
@@ -909,7 +975,7 @@ static void take(struct worker *worker, enum action action)
 		act_resize(worker);
 		break;
 	case ACTION_TXN:
-		act_txn(worker, false);
+		act_txn(worker);
 		break;
 	default:
 		break;

@@ -32,15 +32,21 @@ struct arena {
 	 * it, acquire by whoever must see it from then on. Not used under ThreadSanitizer:
 	 * there it would order what only the library is to order. */
 	_Atomic uint64_t completed;
+	/* In a grace-unmap space, held over what may publish without calling a backend: so
+	 * that versions tell who did (ledger.h). Writers that call none queue here instead
+	 * of at the space; all others are free. */
+	pthread_mutex_t quiet;
 	/* Where something is changing: (start << 32 | pages), in pages. A hint, relaxed. */
 	_Atomic uint64_t hot;
-	_Atomic uint64_t band;
+	_Atomic uint64_t band; /* a hint, too */
+	/* `round_over`: relaxed, a wish; what it ends meets at the gate. `checking` and
+	 * `stop` are set before the gate opens, whose mutex orders them. */
 	_Atomic bool round_over, checking, stop;
-	_Atomic uint64_t stalls;
+	_Atomic uint64_t stalls; /* a count; nothing is read because of it */
 	struct worker *workers;
 	unsigned workers_count;
-	pthread_mutex_t voice; /* one message at a time */
-	_Atomic uint64_t mismatches;
+	pthread_mutex_t voice;       /* one message at a time */
+	_Atomic uint64_t mismatches; /* a count, too */
 };
 
 struct tally {
@@ -62,8 +68,8 @@ struct worker {
 	/* The signal handler's own: it may interrupt the thread at a note. */
 	struct notes handler_notes;
 	uint64_t handler_random, handler_seen;
-	_Atomic uint64_t handled;
-	/* For messages of a watchdog: enum action, or -1. */
+	_Atomic uint64_t handled; /* signals; see on_signal() */
+	/* For messages of a watchdog: enum action, or -1. Relaxed. */
 	_Atomic int at;
 	pthread_t thread;
 	void *extra; /* of the hazard */

@@ -48,8 +48,7 @@ static const struct deed history[] = {
 	 .after = 10,
 	 .start = 20,
 	 .end = 30,
-	 .to = 15,
-	 .limit = 90,
+	 .wish = {.lo = 15, .hi = 90, .size = 10},
 	 .value = B},
 	{.kind = DEED_TXN, .parts = 3, .version = 10, .before = 8, .after = 10},
 	{.kind = DEED_UNMAP, .start = 10, .end = 20},
@@ -161,7 +160,7 @@ static void deeds_were_possible(void **state)
 	fill(deeds);
 	deeds[1].start = 40;
 	deeds[1].end = 50;
-	expect_refused(deeds, DEEDS, NEWEST, "not the lowest gap");
+	expect_refused(deeds, DEEDS, NEWEST, "this is not the gap");
 	fill(deeds);
 	deeds[7].start = 24;
 	deeds[7].end = 31;
@@ -243,7 +242,8 @@ static void leaving_areas_leave(void **state)
 		 .before = 9,
 		 .after = 10,
 		 .start = 15,
-		 .end = 20},
+		 .end = 20,
+		 .value = A},
 	};
 	struct deeds log = {.at = deeds, .at_count = sizeof(deeds) / sizeof(deeds[0])};
 	const struct deeds *logs[] = {&log};
@@ -265,6 +265,222 @@ static void leaving_areas_leave(void **state)
 	assert_false(check_note(&ledger, &gap, &lie));
 	gap.first = gap.last = 10;
 	assert_true(check_note(&ledger, &gap, &lie));
+	ledger_free(&ledger);
+}
+
+/* A deferred unmap was refused: what was leaving is back, as its backend knows it. */
+static void refused_areas_return(void **state)
+{
+	struct deed deeds[] = {
+		{.kind = DEED_MAP,
+		 .sure = true,
+		 .version = 8,
+		 .before = 7,
+		 .after = 8,
+		 .start = 10,
+		 .end = 20,
+		 .value = A},
+		{.kind = DEED_TXN, .parts = 2, .sure = true, .version = 9, .before = 8, .after = 9},
+		{.kind = DEED_PROTECT, .start = 10, .end = 20, .value = 7},
+		{.kind = DEED_LEAVE, .start = 10, .end = 15}, /* with its flags before */
+		{.kind = DEED_BACK,
+		 .sure = true,
+		 .version = 10,
+		 .before = 9,
+		 .after = 10,
+		 .start = 10,
+		 .end = 15,
+		 .value = A},
+	};
+	struct deed *back = &deeds[4];
+	struct deeds log = {.at = deeds, .at_count = sizeof(deeds) / sizeof(deeds[0])};
+	const struct deeds *logs[] = {&log};
+	struct note find = {.kind = NOTE_FIND, .first = 10, .last = 10, .at = 12, .found = true};
+	struct note fault = {.kind = NOTE_FAULT, .first = 9, .last = 9, .at = 12, .found = true};
+	struct ledger ledger;
+	struct lie lie = {""};
+
+	(void)state;
+	find.start = 10;
+	find.end = 15;
+	find.value = fault.value = A;
+	ledger_begin(&ledger, SIZE, BASE);
+	if (!ledger_round(&ledger, logs, 1, 10, &lie))
+		fail_msg("%s", lie.reason);
+	assert_true(check_note(&ledger, &find, &lie));
+	find.value = value_with_flags(A, 7);
+	assert_false(check_note(&ledger, &find, &lie));
+	find.first = find.last = 9; /* while it leaves */
+	find.value = A;
+	assert_false(check_note(&ledger, &find, &lie));
+	/* But its memory is there. */
+	assert_true(check_note(&ledger, &fault, &lie));
+	fault.value = B;
+	assert_false(check_note(&ledger, &fault, &lie));
+	fault.found = false;
+	assert_false(check_note(&ledger, &fault, &lie));
+	fault.at = 40;
+	assert_true(check_note(&ledger, &fault, &lie));
+	fault.found = true;
+	assert_false(check_note(&ledger, &fault, &lie));
+	ledger_free(&ledger);
+
+	/* Back is what has left, and nothing else. */
+	back->value = value_with_flags(A, 7);
+	ledger_begin(&ledger, SIZE, BASE);
+	assert_false(ledger_round(&ledger, logs, 1, 10, &lie));
+	assert_non_null(strstr(lie.reason, "the range was not leaving"));
+	ledger_free(&ledger);
+	back->value = A;
+	back->end = 16;
+	ledger_begin(&ledger, SIZE, BASE);
+	assert_false(ledger_round(&ledger, logs, 1, 10, &lie));
+	assert_non_null(strstr(lie.reason, "the range was not leaving"));
+	ledger_free(&ledger);
+}
+
+/* Unmaps that know only between which versions they were. */
+static void loose_deeds_get_the_rest(void **state)
+{
+	const struct deed true_ones[] = {
+		{.kind = DEED_MAP,
+		 .sure = true,
+		 .version = 8,
+		 .before = 7,
+		 .after = 8,
+		 .start = 10,
+		 .end = 20,
+		 .value = A},
+		{.kind = DEED_MAP,
+		 .sure = true,
+		 .version = 10,
+		 .before = 8,
+		 .after = 11,
+		 .start = 30,
+		 .end = 40,
+		 .value = B},
+		/* Version 9, which is nobody's. */
+		{.kind = DEED_LEAVE,
+		 .loose = true,
+		 .before = 8,
+		 .after = 10,
+		 .start = 5,
+		 .end = 15},
+		/* None: there was nothing before version 10. */
+		{.kind = DEED_LEAVE,
+		 .loose = true,
+		 .before = 8,
+		 .after = 8,
+		 .start = 25,
+		 .end = 35},
+		{.kind = DEED_LEAVE,
+		 .loose = true,
+		 .before = 8,
+		 .after = 8,
+		 .start = 25,
+		 .end = 35},
+	};
+	enum { COUNT = sizeof(true_ones) / sizeof(true_ones[0]) };
+	struct deed deeds[COUNT];
+	struct deeds log = {.at = deeds, .at_count = COUNT};
+	const struct deeds *logs[] = {&log};
+	struct note hole = {.kind = NOTE_FIND, .first = 9, .last = 9, .at = 12};
+	struct ledger ledger;
+	struct lie lie = {""};
+
+	(void)state;
+	memcpy(deeds, true_ones, sizeof(deeds));
+	ledger_begin(&ledger, SIZE, BASE);
+	if (!ledger_round(&ledger, logs, 1, 10, &lie))
+		fail_msg("%s", lie.reason);
+	assert_int_equal(ledger.effectless, 2);
+	assert_true(check_note(&ledger, &hole, &lie));
+	hole.first = hole.last = 8;
+	assert_false(check_note(&ledger, &hole, &lie));
+	ledger_free(&ledger);
+
+	/* It was over before there was anything of its own to be published. */
+	memcpy(deeds, true_ones, sizeof(deeds));
+	deeds[2].after = 8;
+	ledger_begin(&ledger, SIZE, BASE);
+	assert_false(ledger_round(&ledger, logs, 1, 10, &lie));
+	assert_non_null(strstr(lie.reason, "had something to do, and published nothing"));
+	ledger_free(&ledger);
+
+	memcpy(deeds, true_ones, sizeof(deeds));
+	deeds[1].before = 10;
+	deeds[1].version = deeds[1].after = 11;
+	deeds[2].after = 11;
+	ledger_begin(&ledger, SIZE, BASE);
+	assert_false(ledger_round(&ledger, logs, 1, 11, &lie));
+	assert_non_null(strstr(lie.reason, "nobody published all versions"));
+	ledger_free(&ledger);
+}
+
+/* In a space whose areas never merge. */
+static void areas_stay_apart(void **state)
+{
+	struct deed deeds[] = {
+		{.kind = DEED_MAP, .version = 8, .start = 10, .end = 20, .value = A},
+		{.kind = DEED_MAP, .version = 9, .start = 20, .end = 30, .value = A},
+		{.kind = DEED_PROTECT, .version = 10, .start = 12, .end = 22, .value = 7},
+		{.kind = DEED_PROTECT, .version = 11, .start = 12, .end = 22, .value = A & 255},
+		{.kind = DEED_MOVE, .version = 12, .start = 12, .end = 22, .to = 50},
+		{.kind = DEED_RESIZE, .version = 13, .start = 52, .end = 57},
+		{.kind = DEED_UNMAP, .version = 14, .start = 10, .end = 12},
+	};
+	enum { COUNT = sizeof(deeds) / sizeof(deeds[0]) };
+	struct deeds log = {.at = deeds, .at_count = COUNT};
+	const struct deeds *logs[] = {&log};
+	struct note find = {.kind = NOTE_FIND, .first = 11, .last = 11, .at = 13, .found = true};
+	struct note count = {.kind = NOTE_COUNT, .first = 11, .last = 11, .value = 4};
+	struct ledger ledger;
+	struct lie lie = {""};
+
+	(void)state;
+	deeds[5].start = 50;
+	for (int i = 0; i < COUNT; i++) {
+		deeds[i].sure = true;
+		deeds[i].before = deeds[i].version - 1;
+		deeds[i].after = deeds[i].version;
+	}
+	ledger_begin(&ledger, SIZE, BASE);
+	ledger.history.apart = true;
+	if (!ledger_round(&ledger, logs, 1, 14, &lie))
+		fail_msg("%s", lie.reason);
+	find.start = 12;
+	find.end = 20;
+	find.value = A;
+	assert_true(check_note(&ledger, &find, &lie));
+	find.end = 22; /* merged */
+	assert_false(check_note(&ledger, &find, &lie));
+	find.start = 10;
+	find.end = 30;
+	assert_false(check_note(&ledger, &find, &lie));
+	assert_true(check_note(&ledger, &count, &lie));
+	/* The count may be of the version that is about to be published, not of one before. */
+	count.value = 2;
+	assert_false(check_note(&ledger, &count, &lie));
+	count.first = count.last = 8;
+	assert_true(check_note(&ledger, &count, &lie));
+	count.value = 1;
+	assert_true(check_note(&ledger, &count, &lie));
+	count.value = 0;
+	assert_false(check_note(&ledger, &count, &lie));
+	find = (struct note){.kind = NOTE_FIND, .first = 13, .last = 13, .at = 56, .found = true};
+	find.start = 50;
+	find.end = 57;
+	find.value = A;
+	assert_true(check_note(&ledger, &find, &lie));
+	ledger_free(&ledger);
+
+	ledger_begin(&ledger, SIZE, BASE);
+	assert_true(ledger_round(&ledger, logs, 1, 14, &lie));
+	find = (struct note){.kind = NOTE_FIND, .first = 11, .last = 11, .at = 13, .found = true};
+	find.start = 10;
+	find.end = 30;
+	find.value = A;
+	assert_true(check_note(&ledger, &find, &lie));
 	ledger_free(&ledger);
 }
 
@@ -425,7 +641,7 @@ static void gaps_are_checked(void **state)
 	note.start = 60;
 	expect(&ledger, note, false, "one, though there is none");
 	note = up;
-	note.kind = NOTE_GAP_DOWN;
+	note.wish.down = true;
 	note.start = 80;
 	expect(&ledger, note, true, "the highest gap");
 	note.start = 79;
@@ -433,6 +649,73 @@ static void gaps_are_checked(void **state)
 	note.value = 31;
 	note.found = false;
 	expect(&ledger, note, true, "none downward");
+	ledger_free(&ledger);
+}
+
+/* The finer points of a gap search: hint, wrap, alignment, guard. */
+static void wishes_are_checked(void **state)
+{
+	/* Version 10: areas at 12-18, 20-30, 50-60. */
+	struct note up = {.kind = NOTE_GAP, .first = 10, .last = 10, .found = true};
+	struct note note;
+	struct ledger ledger;
+
+	(void)state;
+	make(&ledger);
+	up.wish = (struct wish){.lo = 0, .hi = 100, .size = 8};
+	note = up;
+	note.start = 0;
+	expect(&ledger, note, true, "the lowest");
+	note.wish.hint = 2;
+	expect(&ledger, note, false, "below the hint");
+	note.start = 2;
+	expect(&ledger, note, true, "at the hint");
+	note.wish.hint = 95;
+	expect(&ledger, note, false, "nothing there, and not asked to wrap");
+	note.found = false;
+	expect(&ledger, note, true, "nothing from the hint on");
+	note.wish.wrap = true;
+	expect(&ledger, note, false, "nothing, though it was to wrap");
+	note.found = true;
+	note.start = 0;
+	expect(&ledger, note, true, "from the other end");
+	note = up;
+	note.wish.guard = 3;
+	note.start = 0;
+	expect(&ledger, note, true, "the end of the space needs no guard");
+	note.wish.guard = 5;
+	expect(&ledger, note, false, "too near to [12, 18)");
+	note.start = 35;
+	expect(&ledger, note, true, "with the guard on both sides");
+	note = up;
+	note.wish.down = true;
+	note.start = 92;
+	expect(&ledger, note, true, "the highest");
+	note.wish.hint = 70;
+	expect(&ledger, note, false, "above the hint");
+	note.start = 62;
+	expect(&ledger, note, true, "below the hint");
+	note.wish.hint = 5;
+	note.found = false;
+	expect(&ledger, note, true, "nothing below the hint");
+	note.wish.wrap = true;
+	note.found = true;
+	note.start = 92;
+	expect(&ledger, note, true, "from the top");
+	/* Addresses are aligned, not offsets. */
+	note = up;
+	note.wish.align = 4;
+	note.wish.lo = 20;
+	ledger.origin = 3;
+	note.start = 32;
+	expect(&ledger, note, false, "an aligned offset");
+	note.start = 29;
+	expect(&ledger, note, false, "occupied");
+	note.start = 61;
+	expect(&ledger, note, true, "an aligned address");
+	note.wish.down = true;
+	note.start = 77;
+	expect(&ledger, note, true, "the highest aligned address");
 	ledger_free(&ledger);
 }
 
@@ -536,11 +819,20 @@ static void rounds_go_on(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(deeds_are_versions),       cmocka_unit_test(deeds_were_possible),
-		cmocka_unit_test(unsure_deeds_are_settled), cmocka_unit_test(leaving_areas_leave),
-		cmocka_unit_test(lookups_are_checked),      cmocka_unit_test(views_are_one_version),
-		cmocka_unit_test(walks_are_checked),        cmocka_unit_test(gaps_are_checked),
-		cmocka_unit_test(the_rest_is_checked),      cmocka_unit_test(rounds_go_on),
+		cmocka_unit_test(deeds_are_versions),
+		cmocka_unit_test(deeds_were_possible),
+		cmocka_unit_test(unsure_deeds_are_settled),
+		cmocka_unit_test(leaving_areas_leave),
+		cmocka_unit_test(lookups_are_checked),
+		cmocka_unit_test(views_are_one_version),
+		cmocka_unit_test(walks_are_checked),
+		cmocka_unit_test(gaps_are_checked),
+		cmocka_unit_test(the_rest_is_checked),
+		cmocka_unit_test(rounds_go_on),
+		cmocka_unit_test(refused_areas_return),
+		cmocka_unit_test(loose_deeds_get_the_rest),
+		cmocka_unit_test(areas_stay_apart),
+		cmocka_unit_test(wishes_are_checked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
