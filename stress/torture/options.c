@@ -32,7 +32,7 @@ static const char help[] =
 	"                        instead of the text)\n"
 	"  -q, --quiet           print nothing but what is wrong\n"
 	"  -l, --list            the scenarios, and the actions of --weight\n"
-	"      --lie=note|deed|version  note one thing falsely, to see that it is found\n"
+	"      --lie=note|deed|version|memory  one false thing, to see that it is found\n"
 	"  -h, --help            this\n"
 	"\n"
 	"Exit: 0 nothing was wrong, 1 something was, 2 bad usage, 130 ended by ^C (with the\n"
@@ -66,7 +66,7 @@ static const struct option long_options[] = {
 };
 
 static const char *const backends[BACKEND_KINDS] = {"null", "mock", "host"};
-static const char *const lies[] = {"", "note", "deed", "version"};
+static const char *const lies[] = {"", "note", "deed", "version", "memory"};
 
 const char *backend_name(enum backend_kind kind)
 {
@@ -155,7 +155,7 @@ static bool take_option(struct options *options, int key)
 		options->quiet = true;
 		return true;
 	case OPTION_LIE:
-		fine = argument_word("lie", optarg, lies, 4, &word);
+		fine = argument_word("lie", optarg, lies, sizeof(lies) / sizeof(lies[0]), &word);
 		options->lie = (enum lie_kind)word;
 		return fine;
 	default:

@@ -17,6 +17,7 @@ enum lie_kind {
 	LIE_NOTE,    /* an answer that no version gives */
 	LIE_DEED,    /* an operation did more than it did */
 	LIE_VERSION, /* an operation published another version */
+	LIE_MEMORY,  /* the backend's memory is not what the space shows */
 };
 
 enum {

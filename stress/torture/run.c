@@ -27,7 +27,7 @@
 #endif
 
 enum {
-	COMPARE_EACH = 16,          /* rounds, then the backend's memory is compared */
+	COMPARE_EACH = 16, /* rounds; in the first of them the backend's memory is compared */
 	GARBAGE_SLACK = 256 * 1024, /* what one operation may add beyond the bound */
 };
 
@@ -333,7 +333,9 @@ static bool close_round(struct run *run)
 	if (aspace_validate(arena->witness.space, &violation, 0))
 		arena_say(arena, "invariant %u at %#" PRIx64 ": %s", violation.invariant,
 			  violation.address.value, violation.what);
-	if (run->rounds % COMPARE_EACH == 0 && !witness_compare(&arena->witness, reason))
+	if (run->options->lie == LIE_MEMORY && !run->lied)
+		run->lied = witness_tamper(&arena->witness);
+	if (run->rounds % COMPARE_EACH == 1 && !witness_compare(&arena->witness, reason))
 		arena_say(arena, "%s", reason);
 
 	aspace_read_begin(arena->witness.space, &view);
@@ -347,7 +349,7 @@ static bool close_round(struct run *run)
 		worker->seen = worker->handler_seen = view.version;
 	}
 	logs[arena->workers_count] = &arena->witness.deferred;
-	if (run->options->lie && !run->lied)
+	if (run->options->lie && run->options->lie != LIE_MEMORY && !run->lied)
 		run->lied = tell_lie(run);
 	fine = ledger_round(&arena->ledger, logs, arena->workers_count + 1, view.version, &lie);
 	if (!fine)

@@ -2,13 +2,16 @@
 #include "witness.h"
 
 #include <aspace/backend/null.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "array.h"
+#include "maps.h"
 #include "random.h"
 
 _Thread_local struct act *witness_act;
@@ -375,13 +378,11 @@ static bool take_run(void *ctx, struct aspace_range range, uint64_t flags)
 	return true;
 }
 
-bool witness_compare(struct witness *witness, char reason[200])
+static bool compare_mock(struct witness *witness, char reason[200])
 {
 	struct runs runs = {.fine = true};
 	const char *what = NULL;
 
-	if (!witness->mock)
-		return true;
 	aspace_read_begin(witness->space, &runs.view);
 	aspace_iter_begin(&runs.view, aspace_va(0), &runs.iter);
 	next_run(&runs);
@@ -396,6 +397,68 @@ bool witness_compare(struct witness *witness, char reason[200])
 		return false;
 	}
 	return true;
+}
+
+/* The kernel makes one line of neighbours with equal protections, and so does areas_map(). */
+static bool compare_host(struct witness *witness, char reason[200])
+{
+	struct aspace_range window = aspace_host_window(witness->host);
+	struct areas wanted = {.at = NULL};
+	struct aspace_view view;
+	struct aspace_iter iter;
+	struct aspace_area area;
+	char *text = maps_read();
+	bool fine;
+
+	if (!text) {
+		snprintf(reason, 200, "/proc/self/maps: %s", strerror(errno));
+		return false;
+	}
+	aspace_read_begin(witness->space, &view);
+	aspace_iter_begin(&view, window.start, &iter);
+	while (aspace_iter_next(&iter, &area))
+		areas_map(&wanted, area.start.value, area.end.value, (unsigned)area.flags);
+	aspace_read_end(&view);
+	fine = maps_compare(text, window.start.value, window.end.value, &wanted,
+			    aspace_host_marks_free(witness->host), reason);
+	areas_free(&wanted);
+	free(text);
+	return fine;
+}
+
+bool witness_compare(struct witness *witness, char reason[200])
+{
+	if (witness->mock)
+		return compare_mock(witness, reason);
+	/* An emulator's /proc/self/maps is not the kernel's. */
+	if (witness->host && !getenv("ASPACE_EMULATED"))
+		return compare_host(witness, reason);
+	return true;
+}
+
+bool witness_tamper(struct witness *witness)
+{
+	struct aspace_view view;
+	struct aspace_iter iter;
+	struct aspace_area area;
+	struct aspace_change change = {.kind = ASPACE_CHANGE_UNMAP};
+	bool found;
+
+	aspace_read_begin(witness->space, &view);
+	aspace_iter_begin(&view, aspace_va(0), &iter);
+	found = aspace_iter_next(&iter, &area);
+	aspace_read_end(&view);
+	if (!found)
+		return false;
+	if (witness->host)
+		return !mprotect((void *)(uintptr_t)area.start.value, witness->page,
+				 (int)area.flags ^ PROT_READ);
+	change.range = (struct aspace_range){area.start, area.end};
+	change.old_flags = area.flags;
+	change.user = area.user;
+	return witness->mock &&
+	       witness->inner->ops->prepare(witness->inner, &change) == ASPACE_OK &&
+	       witness->inner->ops->unmap(witness->inner, &change) == ASPACE_OK;
 }
 
 bool witness_close(struct witness *witness, char reason[200])

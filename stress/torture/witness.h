@@ -79,6 +79,9 @@ bool witness_open(struct witness *witness, enum backend_kind kind, uint64_t page
 /* Compare the backend's memory (the mock's table, the kernel's maps) with the areas of the
  * space; nobody else is at it. */
 bool witness_compare(struct witness *witness, char reason[200]);
+/* For a control: change the memory of an area behind the back of the space. False: there is
+ * none. */
+bool witness_tamper(struct witness *witness);
 /* End the space. False: something is left, or the backend was told nonsense. */
 bool witness_close(struct witness *witness, char reason[200]);
 

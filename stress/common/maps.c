@@ -8,10 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "array.h"
-#include "trace.h"
 
 /* A line of the text. */
 struct mapping {
@@ -61,9 +61,9 @@ static bool is_area(const struct mapping *mapping, unsigned *protection)
 	if (mapping->inode || mapping->permissions[3] != 'p' ||
 	    (*mapping->path && *mapping->path != '\n' && strncmp(mapping->path, "[anon", 5)))
 		return false;
-	*protection = (mapping->permissions[0] == 'r' ? TRACE_READ : 0) |
-		      (mapping->permissions[1] == 'w' ? TRACE_WRITE : 0) |
-		      (mapping->permissions[2] == 'x' ? TRACE_EXEC : 0);
+	*protection = (mapping->permissions[0] == 'r' ? PROT_READ : 0) |
+		      (mapping->permissions[1] == 'w' ? PROT_WRITE : 0) |
+		      (mapping->permissions[2] == 'x' ? PROT_EXEC : 0);
 	return true;
 }
 
@@ -74,9 +74,9 @@ static void show(const struct area *area, char out[60])
 		return;
 	}
 	snprintf(out, 60, "%" PRIx64 "-%" PRIx64 " %c%c%c", area->start, area->end,
-		 area->protection & TRACE_READ ? 'r' : '-',
-		 area->protection & TRACE_WRITE ? 'w' : '-',
-		 area->protection & TRACE_EXEC ? 'x' : '-');
+		 area->protection & PROT_READ ? 'r' : '-',
+		 area->protection & PROT_WRITE ? 'w' : '-',
+		 area->protection & PROT_EXEC ? 'x' : '-');
 }
 
 static bool compare(const struct areas *seen, const struct areas *wanted, char reason[200])

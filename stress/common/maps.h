@@ -3,8 +3,8 @@
  * The kernel's own view of a window, from the text of /proc/self/maps, against
  * what the model says must be there.
  */
-#ifndef REPLAY_MAPS_H
-#define REPLAY_MAPS_H
+#ifndef STRESS_MAPS_H
+#define STRESS_MAPS_H
 
 #include "areas.h"
 

@@ -5,8 +5,8 @@
  *
  * Equal neighbours are always one area.
  */
-#ifndef REPLAY_AREAS_H
-#define REPLAY_AREAS_H
+#ifndef STRESS_AREAS_H
+#define STRESS_AREAS_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,7 +14,7 @@
 
 struct area {
 	uint64_t start, end;
-	unsigned protection;
+	unsigned protection; /* in the numbers of Linux */
 };
 
 struct areas {
