@@ -32,6 +32,8 @@ endif()
 if(ASPACE_COVERAGE)
 	target_compile_options(aspace_flags INTERFACE --coverage -fprofile-update=atomic)
 	target_link_options(aspace_flags INTERFACE --coverage)
+	# Children of fork write down what they have counted before they end.
+	target_compile_definitions(aspace_flags INTERFACE ASPACE_COVERAGE=1)
 endif()
 
 if(ASPACE_VALGRIND)

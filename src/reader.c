@@ -66,9 +66,10 @@ struct aspace_range aspace_limits(const struct aspace *space)
 
 /* ---- Gaps ----------------------------------------------------------------- */
 
+/* Of what is not 0. */
 static bool is_power_of_two(uint64_t value)
 {
-	return value && !(value & (value - 1));
+	return !(value & (value - 1));
 }
 
 enum aspace_status asp_find_free(const struct aspace *space, const struct asp_node *root,

@@ -49,7 +49,7 @@ LOOKUP_TARGET static inline bool fits(const struct bounds_of_search *search, uin
 		return false;
 	lowest &= ~mask;
 	highest = (to - query->size) & ~mask;
-	if (lowest > highest || highest < from)
+	if (lowest > highest)
 		return false;
 	*start = search->down ? highest : lowest;
 	return true;
@@ -110,9 +110,8 @@ LOOKUP_TARGET static inline bool search_inside(const struct bounds_of_search *se
 					       const struct asp_node *node, unsigned i,
 					       uint64_t *start)
 {
-	/* Outside [lo, hi) there is no answer. */
-	return node->inner.last[i] > search->query->lo &&
-	       node->inner.first[i] < search->query->hi &&
+	/* Above hi there is no answer; what ends below lo was left out by search_node(). */
+	return node->inner.first[i] < search->query->hi &&
 	       search_node(search, node->inner.child[i], start);
 }
 

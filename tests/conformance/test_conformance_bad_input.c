@@ -32,6 +32,15 @@ static bool undeclared(void *ctx, const struct aspace_area *area, uint64_t *flag
 	return true;
 }
 
+static bool take_nothing(void *ctx, const char *text, size_t length)
+{
+	(void)ctx;
+	(void)text;
+	(void)length;
+	fail_msg("nothing was to be written");
+	return false;
+}
+
 static int open_world(void **state)
 {
 	(void)state;
@@ -328,6 +337,9 @@ static void missing_arguments_are_refused(void **state)
 		      aspace_protect_with(w.space, range(0x20000, 0x30000), NULL, NULL, 0));
 	assert_status(ASPACE_INVALID_PARAM, aspace_stats(w.space, NULL, 0));
 	assert_status(ASPACE_INVALID_PARAM, aspace_dump(w.space, ASPACE_DUMP_MAPS, NULL, NULL));
+	assert_status(ASPACE_INVALID_PARAM,
+		      aspace_dump(w.space, (enum aspace_dump_format)99, take_nothing, NULL));
+	assert_status(ASPACE_INVALID_PARAM, aspace_create(NULL, NULL));
 	assert_areas(&w, CONTENTS);
 }
 

@@ -114,6 +114,52 @@ static void a_coarse_backend_decides_the_granule(void **state)
 	gap.size = 8;
 	assert_status(ASPACE_INVALID_PARAM,
 		      aspace_map_anywhere(w.space, &gap, 0, w.backend, NULL, 0, &start));
+	/* Half a sixteen cannot be moved, nor anything by half of one. */
+	assert_status(ASPACE_INVALID_PARAM, aspace_move(w.space, range(16, 40), at(160), 0));
+	assert_status(ASPACE_INVALID_PARAM, aspace_move(w.space, range(24, 48), at(160), 0));
+	assert_status(ASPACE_INVALID_PARAM, aspace_move(w.space, range(16, 32), at(168), 0));
+	assert_areas(&w, "10-30:0");
+	assert_ok(aspace_move(w.space, range(16, 32), at(160), 0));
+	assert_areas(&w, "20-30:0 a0-b0:0");
+	world_close(&w);
+}
+
+/* ---- Many backends in one operation ------------------------------------------------ */
+
+enum {
+	BACKENDS = 20,
+};
+
+static unsigned flushes[BACKENDS];
+static struct aspace_backend many[BACKENDS];
+
+static void count_flush(struct aspace_backend *backend)
+{
+	flushes[backend - many]++;
+}
+
+/* Each is told at least once that the batch has ended, however many there are. */
+static void every_backend_is_flushed(void **state)
+{
+	struct aspace_backend_ops ops = *aspace_null_backend()->ops;
+	struct aspace_txn *txn;
+	struct world w;
+
+	(void)state;
+	world_open(&w, &(struct world_options){.granule = 1});
+	ops.flush = count_flush;
+	assert_ok(aspace_txn_begin(w.space, 0, &txn));
+	for (unsigned i = 0; i < 2 * BACKENDS; i++) {
+		many[i / 2] = *aspace_null_backend();
+		many[i / 2].ops = &ops;
+		assert_ok(aspace_txn_map(txn, range(10 * i, 10 * i + 1), 0, &many[i / 2], NULL, 0));
+	}
+	assert_ok(aspace_txn_commit(txn));
+	for (unsigned i = 0; i < BACKENDS; i++)
+		assert_true(flushes[i] >= 1);
+	/* As long as they can all be remembered, just once. */
+	assert_int_equal(flushes[0], 1);
+	assert_ok(aspace_clear(w.space, 0));
 	world_close(&w);
 }
 
@@ -161,6 +207,7 @@ int main(void)
 		cmocka_unit_test(a_dump_stops_at_any_call),
 		cmocka_unit_test(odd_gaps),
 		cmocka_unit_test(a_coarse_backend_decides_the_granule),
+		cmocka_unit_test(every_backend_is_flushed),
 		cmocka_unit_test(incomplete_backends),
 		cmocka_unit_test(nothing_to_put_the_answer_in),
 	};

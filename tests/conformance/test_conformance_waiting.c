@@ -57,6 +57,16 @@ static void wait_for(int wanted)
 	pthread_mutex_unlock(&mutex);
 }
 
+static bool has_reached(int wanted)
+{
+	bool reached;
+
+	pthread_mutex_lock(&mutex);
+	reached = stage >= wanted;
+	pthread_mutex_unlock(&mutex);
+	return reached;
+}
+
 static pthread_t start(void *(*function)(void *))
 {
 	pthread_t thread;
@@ -263,6 +273,50 @@ static void a_backend_may_not_touch_the_transaction_above_it(void **state)
 	assert_areas(&w, "0-64:1");
 }
 
+static void go_back_to_the_transaction(void)
+{
+	assert_status(ASPACE_DEADLOCK,
+		      aspace_txn_map(open_txn, range(2000, 2010), 0, &own, NULL, 0));
+	assert_status(ASPACE_DEADLOCK, aspace_txn_commit(open_txn));
+	reach(1);
+}
+
+/* The writer lock is its own again: the transaction is not. */
+static void a_backend_may_not_go_back_to_a_transaction(void **state)
+{
+	(void)state;
+	assert_ok(aspace_txn_begin(w.space, 0, &open_txn));
+	assert_ok(aspace_txn_commit(open_txn));
+	in_map = go_back_to_the_transaction;
+	assert_ok(aspace_map(w.space, range(1000, 1010), 0, &own, NULL, 0));
+	assert_int_equal(stage, 1);
+	assert_ok(aspace_unmap(w.space, range(1000, 1010), 0));
+	assert_areas(&w, "0-64:1");
+}
+
+static bool destroy_while_deciding(void *ctx, const struct aspace_area *area, uint64_t *flags)
+{
+	(void)ctx;
+	(void)area;
+	(void)flags;
+	assert_status(ASPACE_DEADLOCK, aspace_destroy(w.space, 0));
+	reach(1);
+	return false;
+}
+
+static void beneath_a_transaction_the_space_cannot_be_destroyed(void **state)
+{
+	struct aspace_txn *txn;
+
+	(void)state;
+	assert_ok(aspace_txn_begin(w.space, 0, &txn));
+	assert_ok(aspace_txn_protect_with(txn, range(0, 100), destroy_while_deciding, NULL, 0));
+	assert_int_equal(stage, 1);
+	assert_status(ASPACE_BUSY, aspace_destroy(w.space, 0));
+	aspace_txn_abort(txn);
+	assert_areas(&w, "0-64:1");
+}
+
 static void beside_an_open_transaction_of_its_own_a_thread_may_only_read(void **state)
 {
 	struct aspace_txn *txn;
@@ -328,6 +382,59 @@ static void with_nowait_a_held_lock_is_busy(void **state)
 	reach(2);
 	join(holder);
 	assert_ok(aspace_unmap(w.space, range(1000, 1010), 0));
+	assert_areas(&w, "0-64:1");
+}
+
+static void *hold_a_transaction(void *ignored)
+{
+	struct aspace_txn *txn;
+
+	wait_for(1);
+	assert_ok(aspace_txn_begin(w.space, 0, &txn));
+	reach(2);
+	wait_for(3);
+	aspace_txn_abort(txn);
+	return ignored;
+}
+
+static enum aspace_status own_clone(struct aspace_backend *backend, void *user, void **copy)
+{
+	(void)backend;
+	*copy = user;
+	return ASPACE_OK;
+}
+
+/* No lock is held in it: somebody else may take it. */
+static void release_to_another(struct aspace_backend *backend, void *user)
+{
+	(void)backend;
+	(void)user;
+	reach(1);
+	wait_for(2);
+}
+
+static void quiesce_may_lose_the_lock_beneath_it(void **state)
+{
+	pthread_t holder;
+	struct aspace_view view;
+
+	(void)state;
+	own_ops.clone = own_clone;
+	own_ops.release = release_to_another;
+	assert_ok(aspace_map(w.space, range(1000, 1010), 0, &own, &own, 0));
+	/* Until the section ends the helper thread cannot run it. */
+	aspace_read_begin(w.space, &view);
+	assert_ok(aspace_unmap(w.space, range(1000, 1010), 0));
+	holder = start(hold_a_transaction);
+	aspace_read_end(&view);
+	/* Whether it is we that run the callback, or the helper: the lock is gone. */
+	while (aspace_quiesce(w.space, ASPACE_NOWAIT) == ASPACE_BUSY && !has_reached(2))
+		;
+	wait_for(2);
+	assert_status(ASPACE_BUSY, aspace_quiesce(w.space, ASPACE_NOWAIT));
+	reach(3);
+	join(holder);
+	assert_ok(aspace_quiesce(w.space, 0));
 	assert_areas(&w, "0-64:1");
 }
 
@@ -547,9 +654,12 @@ int main(void)
 		TEST(a_backend_may_read_but_not_update, open_plain),
 		TEST(a_protect_callback_may_read_but_not_update, open_plain),
 		TEST(a_backend_may_not_touch_the_transaction_above_it, open_plain),
+		TEST(a_backend_may_not_go_back_to_a_transaction, open_plain),
+		TEST(beneath_a_transaction_the_space_cannot_be_destroyed, open_plain),
 		TEST(beside_an_open_transaction_of_its_own_a_thread_may_only_read, open_plain),
 		TEST(a_transaction_belongs_to_its_thread, open_plain),
 		TEST(with_nowait_a_held_lock_is_busy, open_plain),
+		TEST(quiesce_may_lose_the_lock_beneath_it, open_plain),
 		TEST(what_is_leaving_is_not_found_but_in_the_way, open_grace),
 		TEST(a_map_onto_a_leaving_range_waits_for_readers, open_grace),
 		TEST(quiesce_waits_for_readers, open_grace),

@@ -5,6 +5,7 @@
  */
 #include <sys/wait.h>
 
+#include "../child.h"
 #include "objects.h"
 #include "space.h"
 
@@ -142,7 +143,7 @@ static void child(struct aspace_snapshot *snapshot, struct dice *dice)
 		aspace_snapshot_release(plain->oldest);
 	check_ok(aspace_destroy(plain, 0));
 	check_ok(aspace_destroy(leaving, 0));
-	_exit(0);
+	end_child(0);
 }
 
 static void fork_once(struct dice *dice, uint64_t *destroyed)
@@ -278,7 +279,7 @@ static void test_callbacks(void)
 				check_ok(aspace_quiesce(plain, 0));
 				check_ok(aspace_destroy(plain, 0));
 				check_ok(aspace_destroy(other, 0));
-				_exit(0);
+				end_child(0);
 			}
 			check_child(pid);
 		}

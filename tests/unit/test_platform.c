@@ -28,6 +28,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../child.h"
 #include "platform/platform.h"
 
 /* From the flavours' libraries; the tests do not include liburcu either. */
@@ -1072,7 +1073,7 @@ static void test_fork(void **state)
 		assert_true(child >= 0);
 		if (!child) {
 			alarm(20); /* a hang must not outlive the test */
-			_exit(live_on(stamp));
+			end_child(live_on(stamp));
 		}
 		pthread_sigmask(SIG_BLOCK, NULL, &after);
 		for (int sig = 1; sig < 32; sig++)
@@ -1102,7 +1103,7 @@ static void fork_here(struct counter *counter)
 	check(child >= 0);
 	if (!child) {
 		alarm(20);
-		_exit(asp_grace_wait(counter->grace, asp_grace_stamp(counter->grace), 0) ? 0 : 1);
+		end_child(asp_grace_wait(counter->grace, asp_grace_stamp(counter->grace), 0) ? 0 : 1);
 	}
 	check(waitpid(child, &status, 0) == child);
 	atomic_store(&fork_status, status);
