@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "random.h"
 
 /* Not for anything to happen meanwhile: sleeping is the hazard. */
@@ -27,11 +28,95 @@ static void complain(struct worker *worker, const char *what, enum aspace_status
 	arena_say(worker->arena, "%s: %s", what, aspace_status_string(status));
 }
 
+/* ---- Views that outlive their round --------------------------------------------------
+ *
+ * In the round in which it is taken, the notes of a view are checked like all others. One of
+ * an earlier round has no history to be checked against any more, but what it showed
+ * then: it must not change.
+ */
+enum {
+	PIN_ROUNDS = 3,
+	PIN_LOOKS = 20,
+};
+
+struct pin {
+	struct aspace_snapshot snapshot; /* or only a section */
+	struct aspace_view view;
+	struct notes walk;
+	unsigned rounds; /* in which it was held; 0: there is none */
+};
+
+static struct pin *pin_of(struct worker *worker)
+{
+	struct pin *pin = worker->extra;
+
+	if (!pin) {
+		pin = array_zeroed(1, sizeof(*pin));
+		pin->walk.at_capacity = worker->arena->scenario->pages + 2;
+		pin->walk.at = array_zeroed(pin->walk.at_capacity, sizeof(*pin->walk.at));
+		worker->extra = pin;
+	}
+	return pin;
+}
+
+static void free_pin(struct pin *pin)
+{
+	free(pin->walk.at);
+	free(pin);
+}
+
+/* All of the view, noted for this round and remembered for later ones. */
+static void begin_pin(struct worker *worker, struct pin *pin)
+{
+	pin->walk.at_count = 0;
+	worker_walk(worker, &pin->walk, &pin->view);
+	memcpy(&worker->notes.at[worker->notes.at_count], pin->walk.at,
+	       pin->walk.at_count * sizeof(*pin->walk.at));
+	worker->notes.at_count += pin->walk.at_count;
+	pin->rounds = 1;
+}
+
+static void end_section(struct worker *worker)
+{
+	struct pin *pin = worker->extra;
+
+	aspace_read_end(&pin->view);
+	pin->rounds = 0;
+	worker->leave = NULL;
+}
+
+/* A section that is entered in one round and left in the next. */
+static void stay_in_section(struct worker *worker)
+{
+	struct pin *pin = pin_of(worker);
+	uint64_t first = worker_floor(worker);
+
+	if (pin->rounds) {
+		for (int i = 0; i < PIN_LOOKS && !worker_is_over(worker); i++) {
+			worker_walk_again(worker, &pin->walk, &pin->view);
+			sleep_for(100);
+		}
+		end_section(worker);
+		worker->tally.hazards++;
+		return;
+	}
+	aspace_read_begin(worker->arena->witness.space, &pin->view);
+	worker->leave = end_section;
+	begin_pin(worker, pin);
+	worker_note_view(worker, first, worker_now(worker), pin->view.version);
+	while (!worker_is_over(worker))
+		sleep_for(500);
+}
+
 void hazard_sleep(struct worker *worker)
 {
 	uint64_t first = worker_floor(worker);
 	struct aspace_view view;
 
+	if (worker->leave || random_next(&worker->random) % 8 == 0) {
+		stay_in_section(worker);
+		return;
+	}
 	aspace_read_begin(worker->arena->witness.space, &view);
 	worker_look(worker, &view);
 	sleep_for(1000 + (long)(random_next(&worker->random) % 20000));
@@ -41,27 +126,50 @@ void hazard_sleep(struct worker *worker)
 	worker->tally.hazards++;
 }
 
-void hazard_pin(struct worker *worker)
+static void end_snapshot(struct worker *worker)
 {
-	struct arena *arena = worker->arena;
-	struct aspace_snapshot snapshot;
-	struct aspace_view view;
+	struct pin *pin = worker->extra;
+
+	aspace_snapshot_release(&pin->snapshot);
+	pin->rounds = 0;
+	worker->leave = NULL;
+}
+
+static bool begin_snapshot(struct worker *worker, struct pin *pin)
+{
+	struct aspace *space = worker->arena->witness.space;
 	uint64_t first = worker_floor(worker);
-	enum aspace_status status = aspace_snapshot_take(arena->witness.space, &snapshot);
+	enum aspace_status status = aspace_snapshot_take(space, &pin->snapshot);
 
 	if (status) {
 		complain(worker, "aspace_snapshot_take", status);
-		return;
+		return false;
 	}
-	worker_note_view(worker, first, worker_now(worker), snapshot.version);
-	aspace_snapshot_view(&snapshot, &view);
-	while (!worker_is_over(worker) && worker->notes.at_count + NOTES_SPARE < NOTES_MOST) {
-		worker_look(worker, &view);
+	worker->leave = end_snapshot;
+	worker_note_view(worker, first, worker_now(worker), pin->snapshot.version);
+	aspace_snapshot_view(&pin->snapshot, &pin->view);
+	begin_pin(worker, pin);
+	return true;
+}
+
+void hazard_pin(struct worker *worker)
+{
+	struct pin *pin = pin_of(worker);
+	bool fresh = !pin->rounds;
+
+	if (fresh && !begin_snapshot(worker, pin))
+		return;
+	while (!worker_is_over(worker) && !worker_is_full(worker)) {
+		if (fresh)
+			worker_look(worker, &pin->view);
+		else
+			worker_walk_again(worker, &pin->walk, &pin->view);
 		sleep_for(500);
 	}
-	worker_walk(worker, &worker->notes, &view);
-	aspace_snapshot_release(&snapshot);
-	worker->tally.hazards++;
+	if (!fresh && ++pin->rounds >= PIN_ROUNDS) {
+		end_snapshot(worker);
+		worker->tally.hazards++;
+	}
 }
 
 /* ---- Threads ---------------------------------------------------------------------- */
@@ -86,6 +194,54 @@ void hazard_churn(struct worker *worker)
 	}
 	pthread_join(thread, NULL);
 	worker->tally.lookups++;
+	worker->tally.hazards++;
+}
+
+/* ---- Cancellation ----------------------------------------------------------------- */
+
+/* The parent waits: the worker is this thread's meanwhile. No call of the library is a
+ * cancellation point, and what it waits for must not make it one: an operation that had
+ * begun would be missed. */
+static void *work_until_cancelled(void *ctx)
+{
+	struct worker *worker = ctx;
+	struct aspace *space = worker->arena->witness.space;
+	enum aspace_status status;
+
+	for (;;) {
+		pthread_testcancel();
+		/* Relaxed: it only says how often the cancellation came during a call. */
+		atomic_store_explicit(&worker->inside, true, memory_order_relaxed);
+		if (!worker_is_full(worker) && random_next(&worker->random) % 4) {
+			worker_write(worker);
+		} else {
+			status = aspace_quiesce(space, 0);
+			if (status)
+				complain(worker, "aspace_quiesce", status);
+		}
+		atomic_store_explicit(&worker->inside, false, memory_order_relaxed);
+	}
+	return NULL;
+}
+
+void hazard_cancel(struct worker *worker)
+{
+	pthread_t thread;
+	void *result = NULL;
+	int error;
+
+	atomic_store_explicit(&worker->inside, false, memory_order_relaxed);
+	error = pthread_create(&thread, NULL, work_until_cancelled, worker);
+	if (error) {
+		arena_say(worker->arena, "pthread_create: %s", strerror(error));
+		return;
+	}
+	while (!atomic_load_explicit(&worker->inside, memory_order_relaxed))
+		sched_yield();
+	pthread_cancel(thread);
+	pthread_join(thread, &result);
+	if (result != PTHREAD_CANCELED)
+		arena_say(worker->arena, "a thread could not be cancelled");
 	worker->tally.hazards++;
 }
 
@@ -314,6 +470,8 @@ void hazards_end(struct worker *worker)
 		return;
 	if (scenario->hazard == hazard_fork)
 		munmap(worker->extra, sizeof(struct report));
+	else if (scenario->hazard == hazard_sleep || scenario->hazard == hazard_pin)
+		free_pin(worker->extra);
 	else if (aspace_destroy(worker->extra, 0))
 		arena_say(worker->arena, "the other space cannot be destroyed");
 	worker->extra = NULL;

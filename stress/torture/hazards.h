@@ -7,9 +7,10 @@
 
 #include "worker.h"
 
-void hazard_sleep(struct worker *worker); /* in a section */
-void hazard_pin(struct worker *worker);   /* a snapshot, for a round */
-void hazard_churn(struct worker *worker); /* a thread starts, looks up once, exits */
+void hazard_sleep(struct worker *worker);  /* in a section, now and then into the next round */
+void hazard_pin(struct worker *worker);    /* a snapshot, for some rounds */
+void hazard_churn(struct worker *worker);  /* a thread starts, looks up once, exits */
+void hazard_cancel(struct worker *worker); /* a thread is cancelled in a call */
 void hazard_fork(struct worker *worker);
 void hazard_shoot(struct worker *worker);  /* a signal, whose handler looks up */
 void hazard_beside(struct worker *worker); /* a space comes and goes */

@@ -72,6 +72,8 @@ const struct scenario scenarios[] = {
 		.pages = 1024,
 		.longest = 8,
 		.objects = true,
+		/* A section over the end of a round must not make writers wait for it. */
+		.garbage_max = (size_t)1 << 30,
 		.hazard = hazard_sleep,
 		.hazard_name = "sleeps inside a section",
 	},
@@ -83,7 +85,7 @@ const struct scenario scenarios[] = {
 		.longest = 16,
 		.objects = true,
 		.hazard = hazard_pin,
-		.hazard_name = "snapshots held for a round",
+		.hazard_name = "snapshots held for three rounds",
 	},
 	{
 		.name = "churn",
@@ -93,6 +95,16 @@ const struct scenario scenarios[] = {
 		.longest = 8,
 		.hazard = hazard_churn,
 		.hazard_name = "threads that looked up once",
+	},
+	{
+		.name = "cancel",
+		.about = "threads that are cancelled while they update, or wait",
+		.weights = {READING, WRITING},
+		.pages = 1024,
+		.longest = 8,
+		.garbage_max = 64 * 1024,
+		.hazard = hazard_cancel,
+		.hazard_name = "threads cancelled in a call",
 	},
 	{
 		.name = "fork",

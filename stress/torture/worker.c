@@ -250,6 +250,38 @@ void worker_walk(struct worker *worker, struct notes *notes, const struct aspace
 	iterate(worker, notes, view, 0, true, worker->arena->scenario->pages + 1);
 }
 
+size_t worker_walk_again(struct worker *worker, const struct notes *walk,
+			 const struct aspace_view *view)
+{
+	struct arena *arena = worker->arena;
+	struct aspace_iter iter;
+	struct aspace_area area;
+	struct note seen;
+	size_t count = 0;
+
+	aspace_iter_begin(view, address_of(arena, 0), &iter);
+	for (size_t i = 0; i < walk->at_count; i++) {
+		const struct note *note = &walk->at[i];
+
+		seen = (struct note){.found = aspace_iter_next(&iter, &area)};
+		note_area(arena, &seen, seen.found, &area);
+		if (seen.found != note->found ||
+		    (seen.found && (seen.start != note->start || seen.end != note->end ||
+				    seen.value != note->value))) {
+			arena_say(arena,
+				  "version %" PRIu64 " has changed at %#" PRIx64
+				  " since it was noted",
+				  view->version, note->start);
+			break;
+		}
+		if (!seen.found)
+			break;
+		follow(worker, &area);
+		count++;
+	}
+	return count;
+}
+
 /* Mostly for whatever fits; sometimes from a hint on, aligned, or with a guard. */
 static void ask_gap(struct worker *worker, struct wish *wish)
 {
@@ -1009,7 +1041,7 @@ static void check_notes(struct worker *worker, const struct notes *notes)
 	worker->tally.checked += notes->at_count;
 }
 
-static bool is_full(const struct worker *worker)
+bool worker_is_full(const struct worker *worker)
 {
 	return worker->notes.at_count + NOTES_SPARE > NOTES_MOST ||
 	       worker->deeds.at_count + DEEDS_SPARE > DEEDS_MOST;
@@ -1023,8 +1055,11 @@ void *worker_main(void *ctx)
 	worker_self = worker;
 	for (;;) {
 		gate_arrive(&arena->gate);
-		if (atomic_load(&arena->stop))
+		if (atomic_load(&arena->stop)) {
+			if (worker->leave)
+				worker->leave(worker);
 			return NULL;
+		}
 		if (atomic_load(&arena->checking)) {
 			check_notes(worker, &worker->notes);
 			check_notes(worker, &worker->handler_notes);
@@ -1034,7 +1069,7 @@ void *worker_main(void *ctx)
 		}
 		while (!worker_is_over(worker)) {
 			worker->act(worker);
-			if (is_full(worker))
+			if (worker_is_full(worker))
 				atomic_store_explicit(&arena->round_over, true,
 						      memory_order_relaxed);
 		}

@@ -69,10 +69,13 @@ struct worker {
 	struct notes handler_notes;
 	uint64_t handler_random, handler_seen;
 	_Atomic uint64_t handled; /* signals; see on_signal() */
+	_Atomic bool inside;      /* see hazard_cancel() */
 	/* For messages of a watchdog: enum action, or -1. Relaxed. */
 	_Atomic int at;
 	pthread_t thread;
 	void *extra; /* of the hazard */
+	/* Called, if set, by the thread itself before it ends. */
+	void (*leave)(struct worker *worker);
 };
 
 extern _Thread_local struct worker *worker_self;
@@ -99,8 +102,14 @@ void worker_look(struct worker *worker, const struct aspace_view *view);
 void worker_handle(struct worker *worker);
 /* All of a view. */
 void worker_walk(struct worker *worker, struct notes *notes, const struct aspace_view *view);
+/* The same view in a later round, whose versions are not its own: it must show what `walk`
+ * has noted. Answers how many areas that were. */
+size_t worker_walk_again(struct worker *worker, const struct notes *walk,
+			 const struct aspace_view *view);
 void worker_note_view(struct worker *worker, uint64_t first, uint64_t last, uint64_t version);
 bool worker_is_over(const struct worker *worker);
+/* No room for one more action in this round. */
+bool worker_is_full(const struct worker *worker);
 
 /* Something is wrong that no note can tell. */
 __attribute__((format(printf, 2, 3))) void arena_say(struct arena *arena, const char *format, ...);
