@@ -41,6 +41,13 @@ static bool take_nothing(void *ctx, const char *text, size_t length)
 	return false;
 }
 
+static void *no_pages(void *ctx, size_t size)
+{
+	(void)ctx;
+	(void)size;
+	return NULL;
+}
+
 static int open_world(void **state)
 {
 	(void)state;
@@ -321,6 +328,7 @@ static void bad_gaps_are_refused(void **state)
 
 static void missing_arguments_are_refused(void **state)
 {
+	struct aspace_stats stats = {.size = sizeof(stats)};
 	struct aspace_gap gap = {.size = 0x1000};
 	struct aspace_vaddr start;
 
@@ -340,6 +348,7 @@ static void missing_arguments_are_refused(void **state)
 	assert_status(ASPACE_INVALID_PARAM,
 		      aspace_dump(w.space, (enum aspace_dump_format)99, take_nothing, NULL));
 	assert_status(ASPACE_INVALID_PARAM, aspace_create(NULL, NULL));
+	assert_status(ASPACE_INVALID_PARAM, aspace_stats(w.space, &stats, 1u << 20));
 	assert_areas(&w, CONTENTS);
 }
 
@@ -347,7 +356,8 @@ static void missing_arguments_are_refused(void **state)
 
 static void bad_options_are_refused(void **state)
 {
-	static const struct aspace_page_ops no_free = {.alloc = NULL, .free = NULL};
+	static const struct aspace_page_ops nothing = {.alloc = NULL, .free = NULL};
+	static const struct aspace_page_ops no_free = {.alloc = no_pages, .free = NULL};
 	const size_t size = sizeof(struct aspace_options);
 	const struct aspace_options bad[] = {
 		{.size = 0},
@@ -361,6 +371,7 @@ static void bad_options_are_refused(void **state)
 		{.size = size, .limits = range(0x1000, 0x10001), .granule = 0x1000},
 		{.size = size, .mode = 16},
 		{.size = size, .mode = UINT32_MAX},
+		{.size = size, .pages = &nothing},
 		{.size = size, .pages = &no_free},
 	};
 	struct aspace_stats stats = {.size = 1};

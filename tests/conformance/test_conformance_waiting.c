@@ -385,14 +385,16 @@ static void with_nowait_a_held_lock_is_busy(void **state)
 	assert_areas(&w, "0-64:1");
 }
 
+static struct aspace *contended;
+
 static void *hold_a_transaction(void *ignored)
 {
 	struct aspace_txn *txn;
 
-	wait_for(1);
-	assert_ok(aspace_txn_begin(w.space, 0, &txn));
-	reach(2);
-	wait_for(3);
+	wait_for(2);
+	assert_ok(aspace_txn_begin(contended, 0, &txn));
+	reach(3);
+	wait_for(4);
 	aspace_txn_abort(txn);
 	return ignored;
 }
@@ -404,38 +406,72 @@ static enum aspace_status own_clone(struct aspace_backend *backend, void *user, 
 	return ASPACE_OK;
 }
 
+/* Keeps the helper thread until the test is over. */
+static void release_slowly(struct aspace_backend *backend, void *user)
+{
+	(void)backend;
+	(void)user;
+	if (!has_reached(1))
+		reach(1);
+	wait_for(4);
+}
+
 /* No lock is held in it: somebody else may take it. */
 static void release_to_another(struct aspace_backend *backend, void *user)
 {
 	(void)backend;
 	(void)user;
-	reach(1);
-	wait_for(2);
+	reach(2);
+	wait_for(3);
 }
 
+static struct aspace *space_with_object(struct aspace_backend *backend)
+{
+	struct aspace *space;
+
+	assert_ok(aspace_create(NULL, &space));
+	assert_ok(aspace_map(space, range(0, 10), 0, backend, backend, 0));
+	return space;
+}
+
+/* The helper is busy with another space of the same grace period, so that it is quiesce that
+ * runs the callback of this one, and comes back to a lock that is taken. */
 static void quiesce_may_lose_the_lock_beneath_it(void **state)
 {
-	pthread_t holder;
+	struct aspace_backend_ops slow_ops, other_ops;
+	struct aspace_backend slow, other;
+	struct aspace *before, *after;
 	struct aspace_view view;
+	pthread_t holder;
 
 	(void)state;
 	own_ops.clone = own_clone;
-	own_ops.release = release_to_another;
-	assert_ok(aspace_map(w.space, range(1000, 1010), 0, &own, &own, 0));
-	/* Until the section ends the helper thread cannot run it. */
-	aspace_read_begin(w.space, &view);
-	assert_ok(aspace_unmap(w.space, range(1000, 1010), 0));
+	slow_ops = other_ops = own_ops;
+	slow_ops.release = release_slowly;
+	other_ops.release = release_to_another;
+	slow = other = own;
+	slow.ops = &slow_ops;
+	other.ops = &other_ops;
+	/* Whichever order the helper takes them in. */
+	before = space_with_object(&slow);
+	contended = space_with_object(&other);
+	after = space_with_object(&slow);
+	aspace_read_begin(contended, &view);
+	assert_ok(aspace_clear(before, 0));
+	assert_ok(aspace_clear(contended, 0));
+	assert_ok(aspace_clear(after, 0));
 	holder = start(hold_a_transaction);
 	aspace_read_end(&view);
-	/* Whether it is we that run the callback, or the helper: the lock is gone. */
-	while (aspace_quiesce(w.space, ASPACE_NOWAIT) == ASPACE_BUSY && !has_reached(2))
+	wait_for(1);
+	while (aspace_quiesce(contended, ASPACE_NOWAIT) == ASPACE_BUSY && !has_reached(3))
 		;
-	wait_for(2);
-	assert_status(ASPACE_BUSY, aspace_quiesce(w.space, ASPACE_NOWAIT));
-	reach(3);
+	assert_true(has_reached(3));
+	assert_status(ASPACE_BUSY, aspace_quiesce(contended, ASPACE_NOWAIT));
+	reach(4);
 	join(holder);
-	assert_ok(aspace_quiesce(w.space, 0));
-	assert_areas(&w, "0-64:1");
+	assert_ok(aspace_destroy(before, 0));
+	assert_ok(aspace_destroy(contended, 0));
+	assert_ok(aspace_destroy(after, 0));
 }
 
 /* ---- Grace-unmap spaces ------------------------------------------------ */
@@ -646,6 +682,67 @@ static void at_the_bound_a_writer_waits_for_readers(void **state)
 	assert_areas(&w, "0-64:3");
 }
 
+/* ---- The end ------------------------------------------------------------- */
+
+static bool refusing;
+
+static enum aspace_status own_unmap(struct aspace_backend *backend,
+				    const struct aspace_change *change)
+{
+	(void)backend;
+	(void)change;
+	return refusing ? ASPACE_NO_MEMORY : ASPACE_OK;
+}
+
+/* More areas than are unmapped at once: some are refused while others have not left yet. */
+static void a_space_stays_whose_backend_refuses(void **state)
+{
+	enum { AREAS = 2000 };
+
+	(void)state;
+	own_ops.unmap = own_unmap;
+	refusing = true;
+	for (unsigned i = 0; i < AREAS; i++)
+		assert_ok(aspace_map(w.space, range(1000 + 2 * i, 1001 + 2 * i), 0, &own, NULL, 0));
+	for (unsigned i = 0; i < 20; i++) {
+		assert_status(ASPACE_BAD_STATE, aspace_destroy(w.space, 0));
+		assert_int_equal(aspace_count(w.space), AREAS);
+	}
+	refusing = false;
+	assert_ok(aspace_unmap(w.space, range(1000, 1000 + 2 * AREAS), 0));
+	assert_ok(aspace_quiesce(w.space, 0));
+	assert_ok(map(&w, 0, 100, 1, NULL));
+}
+
+static unsigned links;
+
+/* Another area with an object, which goes at once: more to wait for. */
+static void release_and_go_on(struct aspace_backend *backend, void *user)
+{
+	struct aspace *space = user;
+
+	if (!links)
+		return;
+	links--;
+	assert_ok(aspace_map(space, range(0, 10), 0, backend, links % 2 ? space : NULL, 0));
+	assert_ok(aspace_clear(space, 0));
+}
+
+static void destroy_waits_for_what_releases_leave_behind(void **state)
+{
+	struct aspace *space;
+
+	(void)state;
+	own_ops.clone = own_clone;
+	own_ops.release = release_and_go_on;
+	for (unsigned i = 1; i < 8; i++) {
+		links = i;
+		assert_ok(aspace_create(NULL, &space));
+		assert_ok(aspace_map(space, range(0, 10), 0, &own, space, 0));
+		assert_ok(aspace_destroy(space, 0));
+	}
+}
+
 #define TEST(name, open) cmocka_unit_test_setup_teardown(name, open, close_world)
 
 int main(void)
@@ -669,6 +766,8 @@ int main(void)
 		TEST(what_a_transaction_maps_and_unmaps_never_leaves, open_grace),
 		TEST(at_the_bound_an_update_in_a_section_is_busy, open_bounded),
 		TEST(at_the_bound_a_writer_waits_for_readers, open_bounded),
+		TEST(a_space_stays_whose_backend_refuses, open_grace),
+		TEST(destroy_waits_for_what_releases_leave_behind, open_plain),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

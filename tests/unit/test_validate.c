@@ -464,6 +464,8 @@ static void s3_leaving(void **state)
 	expect(303, "a leaving record for a hole");
 	POKE(record->address, record->address + 1);
 	expect(303, "a leaving record for the inside of a leaving area");
+	POKE(record->address, space->deferred.head->address);
+	expect(303, "two leaving records for one area, none for another");
 	leaf = find(record->address, &at);
 	POKE(leaf->leaf.slot[at].flags, leaf->leaf.slot[at].flags & ~ASP_FLAG_LEAVING);
 	expect_at(303, record->address, "a leaving area that stays");
