@@ -252,6 +252,23 @@ enum {
 	CHILD_SECONDS = 60,
 };
 
+#if defined(__SANITIZE_THREAD__)
+#define UNDER_TSAN
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define UNDER_TSAN
+#endif
+#endif
+#ifdef UNDER_TSAN
+/* By default it ends the child of a process with threads at its next thread; and ours starts
+ * one, the helper. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+	return "die_after_fork=0";
+}
+#endif
+
 /* What the child has seen; in memory that both have. */
 struct report {
 	struct notes notes;

@@ -15,17 +15,6 @@
 #include "progress.h"
 #include "random.h"
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
 enum {
 	COMPARE_EACH = 16, /* rounds; in the first of them the backend's memory is compared */
 	GARBAGE_SLACK = 256 * 1024, /* what one operation may add beyond the bound */
@@ -505,10 +494,6 @@ bool run_scenario(const struct options *options, const struct scenario *scenario
 	static struct run run;
 
 	*results = (struct results){.scenario = scenario};
-	if (scenario->forks && SANITIZED) {
-		results->skipped = "sanitizers do not survive fork beside threads";
-		return true;
-	}
 	if (scenario->forks && getenv("ASPACE_EMULATED")) {
 		results->skipped = "emulators do not survive fork beside threads";
 		return true;
