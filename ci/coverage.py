@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What ci/coverage prints.
 
-    coverage.py [-v] ROOT ASSERTIONS JSON...
+    coverage.py [-v] ROOT UNTAKEN JSON...
 
-A branch is taken if one of the counts says so. ASSERTIONS lists branches that cannot be
+A branch is taken if one of the counts says so. UNTAKEN lists branches that need not be
 taken: "FILE: BRANCHES: TEXT", the text being the line of the source without its
 indentation, and indented lines below with the reason. A line that the list has and the source has not
 is an error: the list is out of date.
@@ -30,32 +30,35 @@ def read_counts(paths):
     return counts
 
 
-def read_assertions(path):
-    assertions = {}
+def read_untaken(path):
+    listed = {}
     for line in open(path):
         if line.strip() and line[0] not in "#\t ":
             file, branches, text = line.rstrip("\n").split(": ", 2)
-            assertions[file, text] = int(branches)
-    return assertions
+            listed[file, text] = int(branches)
+    return listed
 
 
 def main():
     arguments = sys.argv[1:]
     verbose = arguments[0] == "-v"
-    root, assertions_path, *paths = arguments[verbose:]
-    assertions = read_assertions(assertions_path)
-    unused = set(assertions)
+    root, untaken_path, *paths = arguments[verbose:]
+    listed = read_untaken(untaken_path)
+    unused = set(listed)
     groups = {"src/tree": [0, 0, 0], "operations (src/*.c)": [0, 0, 0], "all of src": [0, 0, 0]}
 
-    print("%-36s %8s %8s %12s" % ("", "taken", "of", "assertions"))
+    print("%-36s %8s %8s %12s" % ("", "taken", "of", "listed"))
     for file, lines in sorted(read_counts(paths).items()):
         source = open(root + "/" + file).read().split("\n")
         taken = branches = asserted = 0
         for number, counts in sorted(lines.items()):
             text = source[number - 1].strip()
             missed = sum(count <= 0 for count in counts)
-            allowed = min(missed, assertions.get((file, text), 0))
+            # Lines that read alike share what is listed for them.
+            allowed = min(missed, listed.get((file, text), 0))
             unused.discard((file, text))
+            if allowed:
+                listed[file, text] -= allowed
             taken += len(counts) - missed
             branches += len(counts)
             asserted += allowed
@@ -70,11 +73,11 @@ def main():
     complete = True
     for name, (taken, branches, asserted) in groups.items():
         counted = branches - asserted
-        print("%s: %d of %d branches (%.1f %%), and %d that are assertions" %
+        print("%s: %d of %d branches (%.1f %%), and %d that are listed as untaken" %
               (name, taken, counted, 100 * taken / max(counted, 1), asserted))
         complete &= taken == counted or name == "all of src"
     for file, text in sorted(unused):
-        print("coverage.assertions: %s has no such line: %s" % (file, text))
+        print("coverage.untaken: %s has no such line: %s" % (file, text))
     return 0 if complete and not unused else 1
 
 

@@ -349,6 +349,8 @@ static void missing_arguments_are_refused(void **state)
 		      aspace_dump(w.space, (enum aspace_dump_format)99, take_nothing, NULL));
 	assert_status(ASPACE_INVALID_PARAM, aspace_create(NULL, NULL));
 	assert_status(ASPACE_INVALID_PARAM, aspace_stats(w.space, &stats, 1u << 20));
+	stats.size = SIZE_MAX;
+	assert_status(ASPACE_INVALID_PARAM, aspace_stats(w.space, &stats, 0));
 	assert_areas(&w, CONTENTS);
 }
 

@@ -714,6 +714,28 @@ static void a_space_stays_whose_backend_refuses(void **state)
 	assert_ok(map(&w, 0, 100, 1, NULL));
 }
 
+/* The hooks of fork hold all locks: whoever was turned away meanwhile is called again. */
+static void after_a_fork_reclamation_goes_on(void **state)
+{
+	struct aspace_snapshot snapshot;
+	struct aspace_stats stats;
+
+	(void)state;
+	for (unsigned i = 0; i < 50; i++) {
+		assert_ok(aspace_snapshot_take(w.space, &snapshot));
+		assert_ok(protect(&w, 0, 100, 2 + i % 2));
+		assert_ok(aspace_quiesce(w.space, 0));
+		assert_int_not_equal(stats_of(&w).bytes_snapshots, 0);
+		aspace_snapshot_release(&snapshot);
+		aspace_before_fork();
+		aspace_after_fork_parent();
+		assert_ok(aspace_quiesce(w.space, 0));
+		stats = stats_of(&w);
+		assert_int_equal(stats.bytes_snapshots, 0);
+		assert_int_equal(stats.bytes_retired, 0);
+	}
+}
+
 static unsigned links;
 
 /* Another area with an object, which goes at once: more to wait for. */
@@ -767,6 +789,7 @@ int main(void)
 		TEST(at_the_bound_an_update_in_a_section_is_busy, open_bounded),
 		TEST(at_the_bound_a_writer_waits_for_readers, open_bounded),
 		TEST(a_space_stays_whose_backend_refuses, open_grace),
+		TEST(after_a_fork_reclamation_goes_on, open_plain),
 		TEST(destroy_waits_for_what_releases_leave_behind, open_plain),
 	};
 
