@@ -12,12 +12,11 @@
  *
  * docs/replay.md is its manual.
  */
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "output.h"
 #include "replay/record.h"
 #include "replay/report.h"
 
@@ -50,59 +49,6 @@ static void catch_interrupt(void)
 	sigaction(SIGINT, &action, NULL);
 }
 
-/* Where the summaries go. */
-struct output {
-	FILE *text, *json;
-	unsigned reports;
-};
-
-static bool open_output(const struct options *options, struct output *output)
-{
-	*output = (struct output){.text = options->quiet ? NULL : stdout};
-	if (!options->json)
-		return true;
-	if (!strcmp(options->json, "-")) {
-		output->json = stdout;
-		output->text = NULL;
-	} else {
-		output->json = fopen(options->json, "we");
-		if (!output->json) {
-			fprintf(stderr, "replay: %s: %s\n", options->json, strerror(errno));
-			return false;
-		}
-	}
-	fputs("[\n", output->json);
-	return true;
-}
-
-static bool close_output(const struct options *options, struct output *output)
-{
-	bool fine = true;
-
-	if (output->json) {
-		fputs("\n]\n", output->json);
-		fine = !ferror(output->json) && !fflush(output->json);
-		if (output->json != stdout)
-			fine = !fclose(output->json) && fine;
-		if (!fine)
-			fprintf(stderr, "replay: %s: not written\n", options->json);
-	}
-	/* What could not be written may have been flushed, and lost, before. */
-	if (fflush(stdout) || ferror(stdout)) {
-		fprintf(stderr, "replay: the standard output: not written\n");
-		fine = false;
-	}
-	return fine;
-}
-
-/* Before an object of the array. */
-static FILE *next_json(struct output *output)
-{
-	if (output->json && output->reports++)
-		fputs(",\n", output->json);
-	return output->json;
-}
-
 static void report(const struct options *options, struct output *output, const char *name,
 		   const struct trace *trace, const struct stage *stage,
 		   const struct results *results)
@@ -111,7 +57,7 @@ static void report(const struct options *options, struct output *output, const c
 		report_text(output->text, options, name, trace, stage, results);
 		fflush(output->text);
 	}
-	if (next_json(output))
+	if (output_next(output))
 		report_json(output->json, options, name, trace, stage, results);
 }
 
@@ -129,7 +75,7 @@ static int time_stage(const struct options *options, struct output *output, cons
 			report_timing_text(output->text, name, &timing);
 			fflush(output->text);
 		}
-		if (next_json(output))
+		if (output_next(output))
 			report_timing_json(output->json, name, &timing);
 		if (timing.interrupted)
 			result = EXIT_INTERRUPTED;
@@ -238,7 +184,7 @@ int main(int argc, char **argv)
 	case OPTIONS_RUN:
 		break;
 	}
-	if (!open_output(&options, &output))
+	if (!output_open(&output, "replay", options.json, options.quiet))
 		return EXIT_BAD;
 	catch_interrupt();
 	if (options.record) {
@@ -252,7 +198,7 @@ int main(int argc, char **argv)
 			result = one > result ? one : result;
 		}
 	}
-	if (!close_output(&options, &output) && result == EXIT_FINE)
+	if (!output_close(&output) && result == EXIT_FINE)
 		result = EXIT_BAD;
 	return result;
 }

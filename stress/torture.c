@@ -11,12 +11,9 @@
  *
  * docs/torture.md is its manual.
  */
-#include <errno.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
+#include "output.h"
 #include "torture/hazards.h"
 #include "torture/report.h"
 
@@ -41,67 +38,20 @@ static void catch_interrupt(void)
 	sigaction(SIGINT, &action, NULL);
 }
 
-/* Where the summaries go. */
-struct output {
-	FILE *text, *json;
-	unsigned reports;
-	struct totals totals;
-};
-
-static bool open_output(const struct options *options, struct output *output)
-{
-	*output = (struct output){.text = options->quiet ? NULL : stdout};
-	if (!options->json)
-		return true;
-	if (!strcmp(options->json, "-")) {
-		output->json = stdout;
-		output->text = NULL;
-	} else {
-		output->json = fopen(options->json, "we");
-		if (!output->json) {
-			fprintf(stderr, "torture: %s: %s\n", options->json, strerror(errno));
-			return false;
-		}
-	}
-	fputs("[\n", output->json);
-	return true;
-}
-
-static bool close_output(const struct options *options, struct output *output)
-{
-	bool fine = true;
-
-	if (output->text)
-		report_totals(output->text, &output->totals);
-	if (output->json) {
-		fputs("\n]\n", output->json);
-		fine = !ferror(output->json) && !fflush(output->json);
-		if (output->json != stdout)
-			fine = !fclose(output->json) && fine;
-		if (!fine)
-			fprintf(stderr, "torture: %s: not written\n", options->json);
-	}
-	return !fflush(stdout) && fine;
-}
-
 static int play(const struct options *options, const struct scenario *scenario,
-		struct output *output)
+		struct output *output, struct totals *totals)
 {
 	struct results results;
 
 	if (!run_scenario(options, scenario, &results))
 		return EXIT_BAD;
-	report_add(&output->totals, &results);
+	report_add(totals, &results);
 	if (output->text) {
 		report_text(output->text, options, &results);
 		fflush(output->text);
 	}
-	if (output->json) {
-		if (output->reports)
-			fputs(",\n", output->json);
+	if (output_next(output))
 		report_json(output->json, options, &results);
-	}
-	output->reports++;
 	if (results.mismatches)
 		return EXIT_MISMATCH;
 	return results.interrupted ? EXIT_INTERRUPTED : EXIT_FINE;
@@ -111,6 +61,7 @@ int main(int argc, char **argv)
 {
 	struct options options;
 	struct output output;
+	struct totals totals = {0};
 	int result = EXIT_FINE;
 
 	switch (options_parse(&options, argc, argv)) {
@@ -121,13 +72,15 @@ int main(int argc, char **argv)
 	case OPTIONS_RUN:
 		break;
 	}
-	if (!open_output(&options, &output))
+	if (!output_open(&output, "torture", options.json, options.quiet))
 		return EXIT_BAD;
 	catch_interrupt();
 	hazards_begin();
 	for (size_t i = 0; options.chosen[i] && result == EXIT_FINE; i++)
-		result = play(&options, options.chosen[i], &output);
-	if (!close_output(&options, &output) && result == EXIT_FINE)
+		result = play(&options, options.chosen[i], &output, &totals);
+	if (output.text)
+		report_totals(output.text, &totals);
+	if (!output_close(&output) && result == EXIT_FINE)
 		result = EXIT_BAD;
 	return result;
 }

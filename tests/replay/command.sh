@@ -6,29 +6,10 @@
 #     command.sh REPLAY TRACES
 set -u
 
-replay=$1
+command=$1
 traces=$2
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-# expect STATUS PATTERN ARGUMENT... - run replay; the pattern is looked for in
-# both of its outputs.
-expect() {
-	want=$1 pattern=$2
-	shift 2
-	"$replay" "$@" >"$work/out" 2>&1
-	got=$?
-	if [ "$got" -ne "$want" ]; then
-		echo "FAILED: replay $*: exit $got, not $want"
-		sed 's/^/    /' "$work/out"
-		failures=$((failures + 1))
-	elif ! grep -q -e "$pattern" "$work/out"; then
-		echo "FAILED: replay $*: does not say '$pattern':"
-		sed 's/^/    /' "$work/out"
-		failures=$((failures + 1))
-	fi
-}
+# shellcheck source=tests/command.sh
+. "$(dirname "$0")/../command.sh"
 
 echo "usage"
 expect 0 '^usage: replay' --help
@@ -55,7 +36,7 @@ expect 2 "$work/empty.strace: .*nothing to replay" "$work/empty.strace"
 printf '1 execve("/bin/x", ["x"], 0x7ffc /* 1 var */) = 0\n1 munmap(0x1000, 4096) = -1 EINVAL (Invalid argument)\n1 +++ exited with 0 +++\n' \
 	>"$work/idle.strace"
 expect 2 'nothing to replay' "$work/idle.strace"
-"$replay" "$work/idle.strace" 2>/dev/null | grep -q . && {
+"$command" "$work/idle.strace" 2>/dev/null | grep -q . && {
 	echo "FAILED: a summary of nothing"
 	failures=$((failures + 1))
 }
@@ -65,13 +46,13 @@ expect 2 'mismatches  0' --backend=null "$work/bad.strace" "$traces/clang.strace
 echo "answers"
 expect 0 'mismatches  0' --backend=mock --readers=3 --seed=7 "$traces/clang.strace"
 expect 0 'mismatches  0' --backend=null --readers=0 "$traces/java.strace"
-"$replay" -b null - <"$traces/clang.strace" | grep -q 'standard input' || {
+"$command" -b null - <"$traces/clang.strace" | grep -q 'standard input' || {
 	echo "FAILED: the standard input"
 	failures=$((failures + 1))
 }
 
 echo "overlap"
-"$replay" -b null --seconds=1 --json=- "$traces/clang.strace" >"$work/json" ||
+"$command" -b null --seconds=1 --json=- "$traces/clang.strace" >"$work/json" ||
 	failures=$((failures + 1))
 overlapping=$(sed -n 's/.*"overlapping": \([0-9]*\).*/\1/p' "$work/json")
 if [ "${overlapping:-0}" -lt 100 ]; then
@@ -102,7 +83,7 @@ expect 1 'inject-mismatch=library: there was nothing' --backend=null --quiet \
 
 echo "interruption"
 # A background job of this shell would ignore the signal.
-timeout --signal=INT --preserve-status 1 "$replay" -b null --seconds=60 \
+timeout --signal=INT --preserve-status 1 "$command" -b null --seconds=60 \
 	"$traces/clang.strace" >"$work/out" 2>&1
 got=$?
 if [ $got -ne 130 ] || ! grep -q 'interrupted' "$work/out" || ! grep -q 'mismatches  0' "$work/out"
@@ -113,7 +94,7 @@ then
 fi
 
 echo "output that cannot be written"
-"$replay" -b null "$work/brief.strace" >/dev/full 2>"$work/out"
+"$command" -b null "$work/brief.strace" >/dev/full 2>"$work/out"
 got=$?
 if [ $got -ne 2 ] || ! grep -q 'standard output: not written' "$work/out"; then
 	echo "FAILED: a full disk: exit $got"
@@ -129,7 +110,7 @@ expect 2 'mismatches  0' --backend=mock "$work/vast.strace"
 expect 0 'mismatches  0' --backend=null "$work/vast.strace"
 
 echo "recording"
-env PATH=/nonexistent "$replay" --record -- /bin/true >"$work/out" 2>&1
+env PATH=/nonexistent "$command" --record -- /bin/true >"$work/out" 2>&1
 if [ $? -ne 2 ] || ! grep -q 'apt-get install strace' "$work/out"; then
 	echo "FAILED: strace is missing, and it does not say so:"
 	sed 's/^/    /' "$work/out"
@@ -141,10 +122,10 @@ if command -v strace >/dev/null && strace -o /dev/null true 2>/dev/null; then
 	expect 0 'mismatches  0' --backend=null "$work/saved"
 	# ^C, to replay alone, from a program that would not end by itself.
 	# shellcheck disable=SC2016 # for the inner shells
-	if grep -q __tsan_init "$replay"; then
+	if grep -q __tsan_init "$command"; then
 		echo "    (^C while recording is not tried: ThreadSanitizer keeps signals back in waitid)"
 	elif timeout 60 sh -c 'echo $$ >"$1/pid"; exec "$2" --backend=null --record -- \
-		sh -c "kill -INT \$(cat \"$1/pid\"); exec sleep 1000"' - "$work" "$replay" \
+		sh -c "kill -INT \$(cat \"$1/pid\"); exec sleep 1000"' - "$work" "$command" \
 		>"$work/out" 2>&1; [ $? -ne 130 ] || ! grep -q 'mismatches  0' "$work/out"; then
 		echo "FAILED: ^C while recording:"
 		sed 's/^/    /' "$work/out"
@@ -154,5 +135,4 @@ else
 	echo "    (no strace, or it may not trace: only its absence is tested)"
 fi
 
-[ "$failures" -eq 0 ] && echo "all fine"
-exit "$((failures != 0))"
+finish

@@ -6,28 +6,9 @@
 #     command.sh TORTURE
 set -u
 
-torture=$1
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-# expect STATUS PATTERN ARGUMENT... - run torture; the pattern is looked for in both of its
-# outputs.
-expect() {
-	want=$1 pattern=$2
-	shift 2
-	"$torture" "$@" >"$work/out" 2>&1
-	got=$?
-	if [ "$got" -ne "$want" ]; then
-		echo "FAILED: torture $*: exit $got, not $want"
-		sed 's/^/    /' "$work/out"
-		failures=$((failures + 1))
-	elif ! grep -q -e "$pattern" "$work/out"; then
-		echo "FAILED: torture $*: does not say '$pattern':"
-		sed 's/^/    /' "$work/out"
-		failures=$((failures + 1))
-	fi
-}
+command=$1
+# shellcheck source=tests/command.sh
+. "$(dirname "$0")/../command.sh"
 
 echo "usage"
 expect 0 '^usage: torture' --help
@@ -48,7 +29,7 @@ expect 0 'mismatches  0' --seconds=0.2 --readers=3 --writers=1 --seed=7 mixed
 expect 0 'operations  map [0-9/]*; 0 aborted' --seconds=0.2 \
 	--weight=replace=0,anywhere=0,unmap=0,protect=0,move=0,resize=0,clear=0,txn=0,map=1 mixed
 expect 0 'mismatches  0' --seconds=0 --operations=20000 --share=100 storm
-"$torture" --seconds=0.2 --json=- mixed storm >"$work/json" || failures=$((failures + 1))
+"$command" --seconds=0.2 --json=- mixed storm >"$work/json" || failures=$((failures + 1))
 if command -v python3 >/dev/null && ! python3 -m json.tool "$work/json" >/dev/null; then
 	echo "FAILED: --json is not JSON"
 	failures=$((failures + 1))
@@ -73,7 +54,7 @@ expect 1 'nothing to lie about' --seconds=0.2 --writers=0 --quiet --lie=deed mix
 
 echo "interruption"
 # A background job of this shell would ignore the signal.
-timeout --signal=INT --preserve-status 1 "$torture" --seconds=60 mixed >"$work/out" 2>&1
+timeout --signal=INT --preserve-status 1 "$command" --seconds=60 mixed >"$work/out" 2>&1
 got=$?
 if [ $got -ne 130 ] || ! grep -q 'interrupted' "$work/out" || ! grep -q 'mismatches  0' "$work/out"
 then
@@ -82,5 +63,4 @@ then
 	failures=$((failures + 1))
 fi
 
-[ "$failures" -eq 0 ] && echo "all fine"
-exit "$((failures != 0))"
+finish
