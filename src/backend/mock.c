@@ -55,7 +55,7 @@
 #define ARENA_CHUNK_MAX (UINT64_C(4) << 20)
 
 struct block {
-	_Atomic uint64_t word[BLOCK_PAGES];
+	_Atomic uint64_t word[BLOCK_PAGES]; /* see word_load() */
 };
 
 /* What mmap gave, all of one purpose: blocks, objects, or ck_ht's maps. */
@@ -68,7 +68,7 @@ struct chunk {
 
 struct arena {
 	struct chunk *newest;
-	_Atomic uint64_t bytes;
+	_Atomic uint64_t bytes; /* a figure; read without the lock, and pairs with nothing */
 };
 
 struct table {
@@ -84,6 +84,9 @@ struct plan {
 };
 
 struct aspace_mock_object {
+	/* Sequentially consistent, as the default is: a mock is to be right rather than fast.
+	 * Who takes the last reference away must see what the others did before they gave
+	 * theirs up; the id is 0 from then on, for whoever looks at it too late. */
 	_Atomic uint64_t references;
 	_Atomic uint64_t id;
 	struct aspace_mock *owner;
@@ -101,12 +104,15 @@ struct aspace_mock {
 	/* Behind pointers, so that queries can take a const mock. */
 	struct table *table;
 	struct table table_storage;
+	/* This and the following: counts, changed under the lock and read without it.
+	 * Nothing is read because of what they say. */
 	_Atomic uint64_t pages;
 
 	_Atomic uint64_t calls[ASPACE_MOCK_CALLS];
 	_Atomic uint64_t injected[ASPACE_MOCK_CALLS];
 	struct plan plan[ASPACE_MOCK_CALLS];
 	_Atomic uint64_t violations;
+	/* Set once, before the first violation is counted: who sees the count sees it. */
 	_Atomic(const char *) first_violation;
 
 	/* CHECK_ORDER: the batch that is open. */
@@ -121,7 +127,7 @@ struct aspace_mock {
 	struct aspace_mock_object *quarantine_head, *quarantine_tail;
 	uint64_t quarantined;
 	uint64_t next_id;
-	_Atomic uint64_t references;
+	_Atomic uint64_t references; /* a count, too */
 };
 
 static struct aspace_mock *mock_of(struct aspace_backend *backend)

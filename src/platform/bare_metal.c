@@ -39,7 +39,11 @@
 
 struct asp_grace {
 	_Atomic uint64_t started, ended;
+	/* The newest stamp that somebody waits for. Raised with release, read with acquire: what
+	 * was retired under the stamp comes before the grace period that it asks for. */
 	_Atomic uint64_t requested;
+	/* A lock that is only tried: acquire by who gets it, release by who gives it back, for
+	 * the words of invariant 2. */
 	_Atomic uint32_t polling;
 };
 
@@ -138,6 +142,7 @@ void asp_pages_free(void *ctx, void *block, size_t size)
 	aspace_bare_pages_free(block, size);
 }
 
+/* Nobody does: it stays false. */
 _Atomic bool asp_watched;
 
 void asp_watch(void)

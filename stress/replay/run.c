@@ -12,6 +12,7 @@
 #include "inject.h"
 #include "progress.h"
 
+/* Set by the handler of ^C, looked at between two steps: nothing is read because of it. */
 _Atomic bool run_interrupted;
 
 /* An image in the pass at hand. */

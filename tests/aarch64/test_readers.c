@@ -30,7 +30,8 @@ static struct aspace *space;
 static struct aspace_aarch64 *tables;
 static struct aspace_aarch64_linear sources[2];
 static struct traffic traffic;
-static _Atomic uint64_t busy, retired, freed;
+static _Atomic uint64_t busy, retired,
+	freed; /* counts; read for good after the threads have ended */
 
 /* ---- Grace periods --------------------------------------------------------------------- */
 

@@ -46,6 +46,7 @@ struct model {
 	struct aspace *space;
 	struct cell *cells, *saved;
 	struct recorder recorders[BACKENDS];
+	/* Changed by whichever thread releases; read after a quiesce, which has waited for it. */
 	_Atomic long references[USERS];
 	struct kept kept[SNAPSHOTS];
 	struct given given;

@@ -33,8 +33,10 @@ extern void *__libc_realloc(void *old, size_t size);
 extern void *__libc_memalign(size_t align, size_t size);
 extern void __libc_free(void *block);
 
+/* Looked at in every allocator call of any thread. Sequentially consistent, the default: what is
+ * called between two stores of `watching` counts. */
 static _Atomic bool watching, testing;
-static _Atomic uint64_t calls, seen_ever;
+static _Atomic uint64_t calls, seen_ever; /* counts */
 
 static void note(const char *what, size_t size)
 {
@@ -147,9 +149,10 @@ static struct aspace_backend *backends[3];
 static struct aspace_mock *mocks[2];
 static struct aspace_host *host;
 static uint64_t origin[3];
+/* By default order: threads start when all are ready, and say when they have ended. */
 static _Atomic bool go, stop;
 static _Atomic unsigned ready, ended;
-static _Atomic uint64_t operations, statuses[16];
+static _Atomic uint64_t operations, statuses[16]; /* counts */
 
 static struct aspace_range pick(struct dice *dice, unsigned which)
 {

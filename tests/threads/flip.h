@@ -29,6 +29,7 @@ struct flip {
 	/* What a thread does at its begin, at its end and now and then; may be NULL. */
 	void (*enter)(void), (*leave)(void), (*pause)(void);
 	void (*enter_writer)(void);
+	/* All relaxed, or they would order what the library alone is to order. */
 	_Atomic unsigned next_number;
 	_Atomic unsigned writing;
 	_Atomic uint64_t lookups, hits;

@@ -15,7 +15,7 @@ static struct aspace_host *host;
 static struct aspace *space;
 static uint64_t base;
 static struct traffic traffic;
-static _Atomic uint64_t words_read, places, refused;
+static _Atomic uint64_t words_read, places, refused; /* counts, relaxed: they order nothing */
 
 static _Atomic uint64_t *word_at(uint64_t address)
 {

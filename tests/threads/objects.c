@@ -11,6 +11,7 @@
 static uint64_t seed;
 static struct aspace *space;
 static struct traffic traffic;
+/* Counts, relaxed: they must not order what the library is to order. */
 static _Atomic uint64_t names;
 static _Atomic uint64_t looks;
 static long updates; /* of each writer */

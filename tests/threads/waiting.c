@@ -107,6 +107,7 @@ static unsigned long fill_up(struct aspace *space)
 	return count;
 }
 
+/* Stored after the update, by default order: false means that the writer still waits. */
 static _Atomic bool written;
 
 static void *late_writer(void *space)

@@ -647,8 +647,10 @@ static void test_objects_again(void **state)
 struct race {
 	struct aspace_mock *mock;
 	atomic_bool stop;
-	_Atomic uint64_t queries, hits, misses;
+	_Atomic uint64_t queries, hits, misses; /* counts */
 	_Atomic uint64_t wrong;
+	/* Stored before the page is mapped, read after it was found: what the mock's own
+	 * order must carry. */
 	_Atomic uint64_t payload[HOT];
 };
 

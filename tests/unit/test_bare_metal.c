@@ -71,7 +71,7 @@ struct cpu {
 	unsigned number;
 	void (*run)(struct cpu *);
 	pthread_t thread;
-	_Atomic uint32_t step;
+	_Atomic uint32_t step; /* by default order: what the other has reached */
 };
 
 static void *power_up(void *arg)
@@ -155,7 +155,7 @@ static void test_the_rest(void **state)
 {
 	struct asp_grace_client client;
 	struct asp_grace *other;
-	_Atomic uint32_t word = 1;
+	_Atomic uint32_t word = 1; /* only to be waited on; one thread */
 	void *block = asp_pages_alloc(NULL, 65536);
 
 	(void)state;
@@ -250,7 +250,7 @@ static struct box {
 	int contents;
 } boxes[2];
 static struct box *_Atomic current;
-static _Atomic uint32_t stop, reads, interrupts;
+static _Atomic uint32_t stop, reads, interrupts; /* an end, and counts: relaxed would do */
 
 static void open_box(void)
 {

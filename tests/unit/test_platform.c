@@ -292,8 +292,8 @@ static void test_pages(void **state)
 struct counter {
 	struct asp_grace_client client;
 	struct asp_grace *grace;
-	_Atomic uint32_t runs;
-	_Atomic uint32_t inside;
+	_Atomic uint32_t runs;   /* a count */
+	_Atomic uint32_t inside; /* by default order: never two at once */
 	_Atomic uint64_t wanted; /* work checks that this stamp has elapsed, ... */
 	_Atomic uint32_t early;  /* ... and counts here where it had not */
 	void (*then)(struct counter *);
@@ -377,7 +377,7 @@ static void test_flavours(void **state)
 
 struct reader {
 	struct asp_grace *grace;
-	_Atomic uint32_t inside, leave, left, exit;
+	_Atomic uint32_t inside, leave, left, exit; /* steps, by default order */
 };
 
 static void *read_until_told(void *arg)
@@ -440,7 +440,7 @@ static void test_grace_waits_for_readers(void **state)
 	waits_for_readers(&urcu_memb_flavor);
 }
 
-static _Atomic uint32_t qsbr_step;
+static _Atomic uint32_t qsbr_step; /* by default order: what the other has reached */
 
 static void *be_online(void *flavour)
 {
@@ -492,7 +492,7 @@ static struct box {
 	int contents;
 } boxes[2];
 static struct box *_Atomic current;
-static _Atomic uint32_t stop, reads;
+static _Atomic uint32_t stop, reads; /* an end, and a count: relaxed would do */
 
 static void *read_boxes(void *grace)
 {
@@ -1103,7 +1103,8 @@ static void fork_here(struct counter *counter)
 	check(child >= 0);
 	if (!child) {
 		alarm(20);
-		end_child(asp_grace_wait(counter->grace, asp_grace_stamp(counter->grace), 0) ? 0 : 1);
+		end_child(asp_grace_wait(counter->grace, asp_grace_stamp(counter->grace), 0) ? 0
+											     : 1);
 	}
 	check(waitpid(child, &status, 0) == child);
 	atomic_store(&fork_status, status);
