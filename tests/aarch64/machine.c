@@ -7,6 +7,8 @@
  */
 #include "machine.h"
 
+#include "log.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +81,7 @@ struct machine {
 	struct aspace_aarch64_config config;
 	struct mmu mmu;
 	struct aspace_aarch64 *tables;
+	struct log log;
 	machine_expect_fn *expect;
 	void *ctx;
 
@@ -1225,6 +1228,13 @@ bool machine_translate(struct machine *m, uint64_t address, uint64_t *output, st
 	return false;
 }
 
+static FILE *log_file;
+
+void machine_log_to(FILE *out)
+{
+	log_file = out;
+}
+
 struct machine *machine_create(const struct aspace_aarch64_config *config, uint64_t seed,
 			       machine_expect_fn *expect, void *ctx)
 {
@@ -1238,6 +1248,10 @@ struct machine *machine_create(const struct aspace_aarch64_config *config, uint6
 
 	if (!m)
 		abort();
+	if (log_file) {
+		options.ops = log_begin(&m->log, log_file, &ops, m);
+		options.ctx = &m->log;
+	}
 	m->config = *config;
 	m->expect = expect;
 	m->ctx = ctx;
@@ -1267,6 +1281,8 @@ size_t machine_destroy(struct machine *m)
 			free(m->pages[i].meta);
 		}
 	}
+	if (m->log.out)
+		log_end(&m->log);
 	free(m->entries);
 	free(m->accesses);
 	free(m);

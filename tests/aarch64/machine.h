@@ -29,6 +29,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* Who may do what with which memory: the architecture's answer, in its own words. */
 struct rights {
@@ -62,6 +63,9 @@ struct machine;
 /* A machine whose tables have this configuration. Aborts if it cannot be. */
 struct machine *machine_create(const struct aspace_aarch64_config *config, uint64_t seed,
 			       machine_expect_fn *expect, void *ctx);
+/* The machines that are made from now on write their events there; NULL: none do. */
+void machine_log_to(FILE *out);
+
 /* Frees it; answers the number of table pages that were never freed. */
 size_t machine_destroy(struct machine *machine);
 

@@ -7,7 +7,7 @@
  * Which frame it has, the backend decides: the machine sees to it that it is an allocated one that
  * nobody else can reach, the model that a page keeps it and that no two pages share one.
  *
- *     test_allocated [--seed N] [--operations N] [--config N] [--trace]
+ *     test_allocated [--seed N] [--operations N] [--config N] [--trace] [--log FILE]
  */
 #include "machine.h"
 
@@ -40,6 +40,7 @@ static uint64_t random_state, first_seed;
 static unsigned config_number;
 static long operation_number;
 static bool trace;
+static FILE *log_file;
 static struct aspace_aarch64_config config;
 static struct machine *machine;
 static struct aspace_aarch64_allocated sources[SOURCES];
@@ -75,6 +76,8 @@ __attribute__((format(printf, 1, 2), noreturn)) static void fail(const char *for
 	va_start(args, format);
 	vfprintf(stderr, format, args);
 	va_end(args);
+	if (log_file)
+		fflush(log_file);
 	fprintf(stderr, "\nagain with: --seed %" PRIu64 " --config %u\n", first_seed,
 		config_number);
 	exit(1);
@@ -321,12 +324,18 @@ static bool refuse(void)
 
 static void print(const char *what, const struct aspace_change *change)
 {
-	if (trace)
-		printf("%u/%ld %s kind %d [%#" PRIx64 ", %#" PRIx64 ") flags %#" PRIx64
-		       " -> %#" PRIx64 "\n",
-		       config_number, operation_number, what, change->kind,
-		       change->range.start.value, change->range.end.value, change->old_flags,
-		       change->new_flags);
+	static const char *const names[] = {"map", "unmap", "protect", "replace", "move"};
+	FILE *outs[] = {trace ? stdout : NULL, log_file};
+
+	for (size_t i = 0; i < 2; i++) {
+		if (outs[i])
+			fprintf(outs[i],
+				"# %u/%ld %s %s [%#" PRIx64 ", %#" PRIx64 ") flags %#" PRIx64
+				" -> %#" PRIx64 "\n",
+				config_number, operation_number, what, names[change->kind],
+				change->range.start.value, change->range.end.value,
+				change->old_flags, change->new_flags);
+	}
 }
 
 static enum aspace_status apply(const struct aspace_change *change, unsigned source)
@@ -797,6 +806,19 @@ static const struct {
 	{ASPACE_AARCH64_STAGE2, 16, 48, 52, false},
 };
 
+/* What the machine is asked for, one event a line; "-": on the standard output. */
+static FILE *open_log(const char *path)
+{
+	FILE *file = strcmp(path, "-") ? fopen(path, "w") : stdout;
+
+	if (!file) {
+		perror(path);
+		exit(2);
+	}
+	machine_log_to(file);
+	return file;
+}
+
 int main(int argc, char **argv)
 {
 	long operations = 150, only = -1;
@@ -811,10 +833,14 @@ int main(int argc, char **argv)
 			operations = strtol(argv[++i], NULL, 0);
 		else if (!strcmp(argv[i], "--config") && i + 1 < argc)
 			only = strtol(argv[++i], NULL, 0);
+		else if (!strcmp(argv[i], "--log") && i + 1 < argc)
+			log_file = open_log(argv[++i]);
 		else
 			return 2;
 	}
 	printf("seed %" PRIu64 "\n", first_seed);
+	if (log_file)
+		fprintf(log_file, "# seed %" PRIu64 "\n", first_seed);
 	/* Each shape with several draws of features. */
 	for (config_number = 0; config_number < 4 * sizeof(shapes) / sizeof(shapes[0]);
 	     config_number++) {

@@ -6,7 +6,7 @@
  * operation is made on both; during it the machine checks whatever any walk sees, and after
  * it the map, the library's own walk and a walk from the registers are compared.
  *
- *     test_random [--seed N] [--operations N] [--config N] [--trace]
+ *     test_random [--seed N] [--operations N] [--config N] [--trace] [--log FILE]
  */
 #include "machine.h"
 
@@ -27,6 +27,7 @@ static uint64_t first_seed;
 static unsigned config_number;
 static long operation_number;
 static bool trace;
+static FILE *log_file;
 
 static uint64_t draw64(void)
 {
@@ -49,6 +50,8 @@ __attribute__((format(printf, 1, 2), noreturn)) static void fail(const char *for
 	va_start(args, format);
 	vfprintf(stderr, format, args);
 	va_end(args);
+	if (log_file)
+		fflush(log_file);
 	fprintf(stderr, "\nagain with: --seed %" PRIu64 " --config %u\n", first_seed,
 		config_number);
 	exit(1);
@@ -562,12 +565,17 @@ static void print_change(const char *what, int source, const struct aspace_chang
 {
 	static const char *const names[] = {"map", "unmap", "protect", "replace"};
 
-	if (trace)
-		printf("%u/%ld %s %s [%#" PRIx64 ", %#" PRIx64 ") source %d flags %#" PRIx64
-		       " -> %#" PRIx64 "\n",
-		       config_number, operation_number, what, names[change->kind],
-		       change->range.start.value, change->range.end.value, source,
-		       change->old_flags, change->new_flags);
+	FILE *outs[] = {trace ? stdout : NULL, log_file};
+
+	for (size_t i = 0; i < 2; i++) {
+		if (outs[i])
+			fprintf(outs[i],
+				"# %u/%ld %s %s [%#" PRIx64 ", %#" PRIx64
+				") source %d flags %#" PRIx64 " -> %#" PRIx64 "\n",
+				config_number, operation_number, what, names[change->kind],
+				change->range.start.value, change->range.end.value, source,
+				change->old_flags, change->new_flags);
+	}
 }
 
 static void flush(void)
@@ -1032,6 +1040,19 @@ static void run_all(long operations, long only)
 						}
 }
 
+/* What the machine is asked for, one event a line; "-": on the standard output. */
+static FILE *open_log(const char *path)
+{
+	FILE *file = strcmp(path, "-") ? fopen(path, "w") : stdout;
+
+	if (!file) {
+		perror(path);
+		exit(2);
+	}
+	machine_log_to(file);
+	return file;
+}
+
 int main(int argc, char **argv)
 {
 	long operations = 40, only = -1;
@@ -1046,10 +1067,14 @@ int main(int argc, char **argv)
 			operations = strtol(argv[++i], NULL, 0);
 		else if (!strcmp(argv[i], "--config") && i + 1 < argc)
 			only = strtol(argv[++i], NULL, 0);
+		else if (!strcmp(argv[i], "--log") && i + 1 < argc)
+			log_file = open_log(argv[++i]);
 		else
 			return 2;
 	}
 	printf("seed %" PRIu64 "\n", first_seed);
+	if (log_file)
+		fprintf(log_file, "# seed %" PRIu64 "\n", first_seed);
 	run_all(operations, only);
 	printf("%u configurations, %" PRIu64 " operations: %" PRIu64 " maps, %" PRIu64
 	       " unmaps, %" PRIu64 " protects, %" PRIu64 " undone, %" PRIu64 " remapped, %" PRIu64

@@ -33,7 +33,8 @@ link_test() {
 	local name=$1 out=$2
 	shift 2
 	[[ $name != qemu ]] || return 0 # run_test makes its image
-	"$cc" -o "$out" "$work/base/test_$name.o" "$work/base/machine.o" "$work/base/status.o" "$@" \
+	"$cc" -o "$out" "$work/base/test_$name.o" "$work/base/machine.o" "$work/base/log.o" \
+		"$work/base/status.o" "$@" \
 		"${cmocka[@]}"
 }
 
@@ -72,7 +73,10 @@ for test in random tables allocated classify invalidate; do
 	"$cc" -std=gnu11 -O1 -g -I"$source/include" -I"$source/src" -I"$source/tests" \
 		-c "$source/tests/aarch64/test_$test.c" -o "$work/base/test_$test.o" "${cmocka[@]}"
 done
-"$cc" -std=gnu11 -O2 -g -I"$source/include" -c "$source/tests/aarch64/machine.c" -o "$work/base/machine.o"
+for part in machine log; do
+	"$cc" -std=gnu11 -O2 -g -I"$source/include" -c "$source/tests/aarch64/$part.c" \
+		-o "$work/base/$part.o"
+done
 "$cc" -std=gnu11 -O1 -g -I"$source/include" -c "$source/src/status.c" -o "$work/base/status.o"
 objects=()
 for file in "$source/src/$tables"/*.c; do

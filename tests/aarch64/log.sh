@@ -1,0 +1,22 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# log.sh PROGRAM SOURCE_DIR: an event log of aarch64_allocated passes the checker of logs, and
+# with some kind of event left out it does not.
+set -eu
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+check=$2/tests/aarch64/check_log.py
+command -v python3 >/dev/null || { echo "skipped: there is no python3"; exit 77; }
+
+"$1" --config 0 --operations 60 --log "$work/log" >/dev/null
+python3 "$check" "$work/log"
+for event in 'dsb all' 'dsb stores' tlbi 'store .* 0$'; do
+	grep -v "^$event" "$work/log" >"$work/wrong" || true
+	if said=$(python3 "$check" "$work/wrong" 2>&1); then
+		echo "FAILED: without '$event' nothing is found"
+		exit 1
+	fi
+	echo "without '$event': $said"
+done
