@@ -182,7 +182,7 @@ bool tables_check_step(struct tables *tables, struct aspace *space, struct aspac
 {
 	uint64_t start = range.start.value, end = range.end.value;
 	struct aspace_range limits = aspace_limits(space);
-	size_t every = 1 + aspace_aarch64_table_count(tables->tree) / 32;
+	size_t every = 1 + aspace_aarch64_table_count(tables->tree) / 8;
 
 	if (start < end && !(check_address(tables, space, start, reason) &&
 			     check_address(tables, space, start + (end - start) / 2, reason) &&

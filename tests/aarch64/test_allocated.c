@@ -311,13 +311,13 @@ static void end(void)
 		check_history(probes[i]);
 }
 
-/* Sometimes tables, frames or large frames are short. */
-static bool refuse(void)
+/* Sometimes tables, frames (one of the first so many) or large frames are short. */
+static bool refuse(size_t frames)
 {
 	size_t what = draw(8);
 
 	machine_refuse(machine, what == 0 ? 1 + draw(4) : 0);
-	machine_refuse_frames(machine, what == 1 ? 1 + draw(40) : 0,
+	machine_refuse_frames(machine, what == 1 ? 1 + draw(frames) : 0,
 			      what == 2 ? granule * draw(32) + granule : 0);
 	return what < 2;
 }
@@ -507,7 +507,7 @@ static bool prepare(const struct aspace_change *change, unsigned source, bool re
 	before = after;
 	begin(start, (size_t)(change->range.end.value - base) / granule);
 	print("prepare", change);
-	refusal = refusal && refuse();
+	refusal = refusal && refuse(40);
 	status = backend->ops->prepare(backend, change);
 	if (status == ASPACE_OK) {
 		/* All that it needs, it has. */
@@ -676,7 +676,7 @@ static void fault(void)
 	for (size_t i = start; i < stop; i++)
 		after.pages[i].perhaps = !after.pages[i].populated;
 	begin(start, stop);
-	refusal = refuse();
+	refusal = refuse(2); /* it asks once or twice */
 	status = backend->ops->fault(backend, &area,
 				     aspace_va(address_of(page) + draw((size_t)granule)), access);
 	if (trace)

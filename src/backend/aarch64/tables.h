@@ -228,7 +228,7 @@ struct asp_a64_map {
 };
 
 void asp_a64_survey_map(const struct aspace_aarch64 *tables, const struct asp_a64_map *map,
-			struct asp_a64_survey *survey);
+			struct asp_a64_survey *result);
 /* After a survey that found nothing condemned, with as many tables in reserve. What is mapped
  * already stays. */
 void asp_a64_map(struct aspace_aarch64 *tables, const struct asp_a64_map *map);
@@ -247,7 +247,7 @@ struct asp_a64_edit {
 };
 
 void asp_a64_survey_edit(const struct aspace_aarch64 *tables, const struct asp_a64_edit *edit,
-			 struct asp_a64_survey *survey);
+			 struct asp_a64_survey *result);
 void asp_a64_edit(struct aspace_aarch64 *tables, const struct asp_a64_edit *edit);
 /* Unlink the tables of the touched ranges that are empty. */
 void asp_a64_prune(struct aspace_aarch64 *tables);
