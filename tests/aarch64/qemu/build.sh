@@ -46,7 +46,7 @@ if [[ $whole ]]; then
 	compile core "${core[@]}"
 	compile tree "$source"/src/tree/*.c
 	compile memory "$source"/src/memory/*.c
-	compile memory "$here/retire.c"
+	compile helpers "$here/retire.c" "$here/lazy.c"
 fi
 find "$out/objects" -name '*.o' -exec "${prefix}ar" rc "$out/library.a" {} +
 compile own "${own[@]}"

@@ -9,6 +9,8 @@
  * allowed: an operation was under way, and the access is tried again. What is loaded must be the
  * stamp of a frame that may stand behind that address; free frames hold POISON.
  *
+ * A second window is populated by faults: the handler calls aspace_fault() (lazy.h).
+ *
  * With "grace", unmapped memory stays until readers are gone: what a read section has found is
  * loaded until the section ends, if not at once because of a break-before-make. With "steady"
  * too there are none of these (FEAT_BBM level 2, no_transient_faults): no load in a section faults.
@@ -18,6 +20,7 @@
  *
  * Other words: "no-tlbi": there are no invalidations; "local": they stay on their CPU.
  */
+#include "lazy.h"
 #include "retire.h"
 
 #include <aspace/aspace.h>
@@ -50,15 +53,33 @@ static struct {
 	uint64_t flags;
 } cells[CELLS];
 
-enum { LOADED, STORED, FETCHED, HOLES, DENIED, RETRIED, HELD, IMAGE, SEEN };
-static const char *const names[SEEN] = {"loads",
-					"stores",
-					"fetches",
-					"faults in holes",
-					"denied",
-					"tried again",
-					"loads in a section",
-					"of the image"};
+enum {
+	LOADED,
+	STORED,
+	FETCHED,
+	HOLES,
+	DENIED,
+	RETRIED,
+	HELD,
+	IMAGE,
+	POPULATED,
+	STARVED,
+	LAZY,
+	SEEN
+};
+static const char *const names[SEEN] = {
+	"loads",
+	"stores",
+	"fetches",
+	"faults in holes",
+	"denied",
+	"tried again",
+	"loads in a section",
+	"of the image",
+	"faults that populate",
+	"without memory",
+	"in the lazy window",
+};
 
 /* Release and acquire: the readers have stopped. */
 static _Atomic bool stop;
@@ -208,7 +229,7 @@ static void protect_cells(size_t first, size_t end)
 /* Unmap one range and map another, in one version. */
 static void move_cells(size_t first, size_t end)
 {
-	size_t to = (size_t)draw(CELLS - (end - first));
+	size_t to = (size_t)draw(CELLS - (end - first) + 1);
 	unsigned set = (unsigned)draw(SETS);
 	uint64_t flags = draw_flags();
 	struct aspace_txn *txn;
@@ -318,6 +339,10 @@ static bool compare_leaf(void *ctx, const struct aspace_aarch64_mapping *m)
 
 	if (aspace_view_find(c->view, m->range.start, &area) != ASPACE_OK)
 		fail("the tables map %lx, and there is no area", m->range.start.value);
+	if (lazy_is(&area)) {
+		lazy_note(m);
+		return true;
+	}
 	source = (const struct aspace_aarch64_linear *)area.backend;
 	if (m->range.end.value > area.end.value ||
 	    m->output.value != m->range.start.value + source->offset ||
@@ -335,23 +360,29 @@ static uint64_t compare(size_t *areas)
 	struct aspace_view view;
 	struct aspace_iter iter;
 	struct aspace_area area;
+	struct aspace_txn *txn;
 	uint64_t bytes = 0;
 
 	quiesce(); /* what leaves is still in the tables */
 	if (aspace_validate(space, &violation, 0) != ASPACE_OK)
 		fail("invariant %u at %lx: %s", violation.invariant, violation.address.value,
 		     violation.what);
+	/* No fault populates anything meanwhile. */
+	expect(aspace_txn_begin(space, 0, &txn), ASPACE_OK, "begin");
+	lazy_forget();
 	aspace_read_begin(space, &view);
 	check_cells(&view);
 	aspace_iter_begin(&view, aspace_va(0), &iter);
 	for (*areas = 0; aspace_iter_next(&iter, &area); (*areas)++)
-		bytes += area.end.value - area.start.value;
+		bytes += lazy_is(&area) ? 0 : area.end.value - area.start.value;
 	c.view = &view;
 	expect(aspace_aarch64_walk(tables, aspace_aarch64_range(&config), compare_leaf, &c),
 	       ASPACE_OK, "walk");
 	if (c.bytes != bytes || *areas != aspace_count(space))
 		fail("the areas hold %lx bytes, the tables %lx", bytes, c.bytes);
+	lazy_compare();
 	aspace_read_end(&view);
+	aspace_txn_abort(txn);
 	return c.leaves;
 }
 
@@ -388,8 +419,10 @@ static uint64_t ask_all(void)
 			ask(area.start.value - PAGE, NULL);
 			ask(last, NULL);
 		}
-		ask(area.start.value, &area);
-		ask(area.end.value - PAGE, &area);
+		if (!lazy_is(&area)) {
+			ask(area.start.value, &area);
+			ask(area.end.value - PAGE, &area);
+		}
 		last = area.end.value;
 		asked += 4;
 	}
@@ -402,7 +435,7 @@ static uint64_t ask_all(void)
 
 /* Of each CPU: how often the same access was tried again; does a section hold what is loaded? */
 static struct {
-	_Alignas(64) uint64_t tries;
+	_Alignas(64) uint64_t tries, populated;
 	bool held;
 } mine[CPUS_MAX];
 
@@ -411,6 +444,36 @@ static uint64_t needed(const struct fault *fault)
 	if (fault->fetch)
 		return ASPACE_AARCH64_EXECUTE;
 	return fault->write ? ASPACE_AARCH64_WRITE : ASPACE_AARCH64_READ;
+}
+
+/* As a kernel's handler would; the flags are those of enum aspace_access. */
+static bool populate(uint64_t address, unsigned access)
+{
+	/* Not in the queue for the lock: who is in it and does not run, because the host has
+	 * given its core away, would hold up all others. */
+	enum aspace_status status = aspace_fault(space, aspace_va(address), access, ASPACE_NOWAIT);
+
+	switch (status) {
+	case ASPACE_OK:
+		if (mine[cpu_number()].populated++ > 1000000)
+			fail("%lx is populated, and faults for ever", address);
+		count(POPULATED);
+		return true;
+	case ASPACE_BUSY:
+		count(RETRIED);
+		return true;
+	case ASPACE_NOT_MAPPED: /* by now */
+		count(HOLES);
+		return false;
+	case ASPACE_ACCESS_DENIED:
+		count(DENIED);
+		return false;
+	case ASPACE_NO_MEMORY:
+		count(STARVED);
+		return false;
+	default:
+		fail("aspace_fault at %lx: %s", address, aspace_status_string(status));
+	}
 }
 
 /* An abort: true if the access is to be tried again; else it is given up. */
@@ -433,6 +496,8 @@ static bool handle_abort(struct frame *frame)
 		count(DENIED);
 		return false;
 	}
+	if (!mine[cpu].held && lazy_is(&area))
+		return populate(frame->far, (unsigned)needed(&fault));
 	/* It is there by now, or soon: an operation has gone between, perhaps with a
 	 * break-before-make of a leaf that it shares. */
 	if (mine[cpu].tries++ > 50000000)
@@ -533,6 +598,13 @@ static void look_at_image(void)
 	count(IMAGE);
 }
 
+static void look_at_lazy(void)
+{
+	mine[cpu_number()].tries = mine[cpu_number()].populated = 0;
+	if (lazy_look())
+		count(LAZY);
+}
+
 void other_main(void)
 {
 	mmu_on(&config, tables, 0);
@@ -541,6 +613,8 @@ void other_main(void)
 	while (!atomic_load_explicit(&stop, memory_order_acquire)) {
 		if (!draw(16))
 			look_at_image();
+		else if (!draw(16))
+			look_at_lazy();
 		else if (grace && draw(2))
 			look_in_section();
 		else
@@ -590,6 +664,7 @@ static void make_space(void)
 		ops.tlbi = ignore_tlbi;
 	if (argument("local"))
 		ops.tlbi = local_tlbi;
+	lazy_ops(&ops);
 	tables = make_tables(&config, &ops);
 	grace = argument("grace");
 	options.mode = grace ? ASPACE_GRACE_UNMAP : 0;
@@ -597,6 +672,7 @@ static void make_space(void)
 	expect(aspace_create(&options, &space), ASPACE_OK, "create");
 	expect(aspace_aarch64_linear_init(&identity, tables, 0), ASPACE_OK, "source");
 	window = UINT64_C(1) << (config.input_bits - 1);
+	lazy_init(space, tables, window + (UINT64_C(1) << 30));
 	for (unsigned set = 0; set < SETS; set++)
 		expect(aspace_aarch64_linear_init(&sources[set], tables, frame_of(0, set) - window),
 		       ASPACE_OK, "source");
@@ -629,7 +705,7 @@ static void say_statistics(size_t areas)
 static bool seen_enough(void)
 {
 	for (unsigned k = 0; k < SEEN; k++) {
-		if (sum(k) < 500 && (grace || k != HELD))
+		if (sum(k) < (k < POPULATED ? 500 : 50) && (grace || k != HELD))
 			return false;
 	}
 	return true;
@@ -663,6 +739,8 @@ int main(void)
 		;
 	for (uint64_t n = 0; n < 4 * OPERATIONS && !(n >= OPERATIONS && seen_enough()); n++) {
 		operate();
+		if (n % 4 == 0)
+			lazy_operate();
 		if (n % 512 == 0)
 			compare(&areas);
 	}
@@ -676,6 +754,7 @@ int main(void)
 	if (!seen_enough())
 		fail("not enough was seen");
 	unmap_cells(0, CELLS);
+	lazy_clear();
 	compare(&areas);
 	if (areas != piece_count)
 		fail("%lu areas are left, not %lu", (uint64_t)areas, (uint64_t)piece_count);
