@@ -22,7 +22,6 @@ struct results {
 	uint64_t mismatches;
 	double seconds;
 	bool interrupted;
-	const char *skipped; /* why, or NULL */
 	struct aspace_stats stats;
 };
 

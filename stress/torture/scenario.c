@@ -113,7 +113,6 @@ const struct scenario scenarios[] = {
 		.weights = {[ACTION_FIND] = 80, [ACTION_GAP] = 10, [ACTION_VIEW] = 10, WRITING},
 		.pages = 512,
 		.longest = 8,
-		.forks = true,
 		.hazard = hazard_fork,
 		.hazard_name = "forks",
 	},

@@ -44,7 +44,6 @@ struct scenario {
 	bool band;        /* work goes on in a narrow band that wanders */
 	size_t garbage_max;
 	unsigned refuse_each; /* backend calls */
-	bool forks;           /* not under an emulator */
 	/* What one more thread does, again and again; may be NULL. */
 	void (*hazard)(struct worker *worker);
 	const char *hazard_name; /* of what it counts */
