@@ -6,11 +6,20 @@
 
 #include "gap.h"
 
-static const char *const names[NOTE_KINDS] = {
-	"lookup",  "iteration upward", "iteration downward", "gap search",
-	"overlap", "idle protect",     "version of a view",  "count",
+static const char *const names[] = {
+	"lookup",
+	"iteration upward",
+	"iteration downward",
+	"gap search",
+	"overlap",
+	"idle protect",
+	"version of a view",
+	"count",
+	"dump",
 	"fault",
 };
+
+_Static_assert(sizeof(names) / sizeof(names[0]) == NOTE_KINDS, "each has its name");
 
 const char *note_name(enum note_kind kind)
 {
@@ -106,6 +115,20 @@ static bool count_is_right(const struct ledger *ledger, struct moment *moment,
 	return ledger->counts[moment->time] == note->value;
 }
 
+static bool dump_is_right(struct moment *moment, const struct note *note)
+{
+	uint64_t mixed = 0, at = 0;
+
+	while (at < moment->history->size) {
+		const struct tile *tile = tile_at(moment, at);
+
+		if (!is_void(tile))
+			mixed = mix_area(mixed, tile->start, tile->end, tile->value);
+		at = tile->end;
+	}
+	return mixed == note->value;
+}
+
 /* What is leaving still has its memory. */
 static bool fault_is_right(struct moment *moment, const struct note *note)
 {
@@ -157,6 +180,8 @@ static bool is_right(const struct ledger *ledger, struct moment *moment, const s
 		return gap_is_right(ledger, moment, note);
 	case NOTE_COUNT:
 		return count_is_right(ledger, moment, note);
+	case NOTE_DUMP:
+		return dump_is_right(moment, note);
 	case NOTE_FAULT:
 		return fault_is_right(moment, note);
 	case NOTE_OVERLAPS:

@@ -37,6 +37,18 @@ static inline uint64_t value_with_flags(uint64_t value, uint64_t flags)
 	return (value & ~((UINT64_C(1) << FLAG_BITS) - 1)) | flags;
 }
 
+/* All areas of a version, in ascending order, as one word; 0 to begin with. */
+static inline uint64_t mix_area(uint64_t mixed, uint64_t start, uint64_t end, uint64_t value)
+{
+	const uint64_t words[] = {start, end, value};
+
+	for (int i = 0; i < 3; i++) {
+		mixed = (mixed ^ words[i]) * UINT64_C(0x9e3779b97f4a7c15);
+		mixed ^= mixed >> 29;
+	}
+	return mixed;
+}
+
 /* A gap search: what for, and within [lo, hi). */
 struct wish {
 	uint64_t lo, hi, size;
@@ -57,6 +69,7 @@ enum note_kind {
 	NOTE_SAME,     /* all areas of [at, end) have the flags `value` already */
 	NOTE_VIEW,     /* a view or snapshot was of the version `value` */
 	NOTE_COUNT,    /* there are `value` areas */
+	NOTE_DUMP,     /* all areas, mixed into `value` by mix_area() */
 	NOTE_FAULT,    /* `at` was given to the backend, as in an area like `value`, or in none */
 	NOTE_KINDS,
 };

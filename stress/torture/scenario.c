@@ -7,7 +7,7 @@
 #include "hazards.h"
 
 static const char *const names[ACTIONS] = {
-	"find",    "overlaps", "gap",   "view",    "snapshot", "count",  "fault", "map",
+	"find",    "overlaps", "gap",   "view",    "snapshot", "count",  "dump",  "fault", "map",
 	"replace", "anywhere", "unmap", "protect", "move",     "resize", "clear", "txn",
 };
 
@@ -18,7 +18,7 @@ const char *action_name(enum action action)
 
 #define READING                                                                                    \
 	[ACTION_FIND] = 80, [ACTION_OVERLAPS] = 4, [ACTION_GAP] = 6, [ACTION_VIEW] = 8,            \
-	[ACTION_SNAPSHOT] = 2, [ACTION_COUNT] = 2, [ACTION_FAULT] = 2
+	[ACTION_SNAPSHOT] = 2, [ACTION_COUNT] = 2, [ACTION_DUMP] = 1, [ACTION_FAULT] = 2
 
 #define WRITING                                                                                    \
 	[ACTION_MAP] = 20, [ACTION_REPLACE] = 20, [ACTION_ANYWHERE] = 8, [ACTION_UNMAP] = 24,      \

@@ -17,6 +17,7 @@ enum action {
 	ACTION_VIEW,
 	ACTION_SNAPSHOT,
 	ACTION_COUNT,
+	ACTION_DUMP,
 	ACTION_FAULT, /* it takes the writer lock, but changes nothing */
 	ACTION_READS, /* how many of them read */
 	ACTION_MAP = ACTION_READS,

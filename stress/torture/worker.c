@@ -439,6 +439,52 @@ static void act_count(struct worker *worker)
 	worker_note(worker, NOTE_COUNT, first, last)->value = count;
 }
 
+struct dump {
+	const struct arena *arena;
+	uint64_t mixed;
+	bool fine;
+};
+
+/* START-END flags=0xF backend=0xB user=0xU[ leaving] */
+static bool take_line(void *ctx, const char *text, size_t length)
+{
+	static const char *const before[] = {"", "-", " flags=0x", " backend=0x", " user=0x"};
+	struct dump *dump = ctx;
+	uint64_t number[5], base = dump->arena->witness.base;
+	char line[256], *at = line;
+
+	dump->fine = length < sizeof(line);
+	if (!dump->fine)
+		return false;
+	memcpy(line, text, length);
+	line[length] = '\0';
+	for (int i = 0; i < 5 && dump->fine; i++) {
+		dump->fine = !strncmp(at, before[i], strlen(before[i]));
+		if (dump->fine)
+			number[i] = strtoull(at + strlen(before[i]), &at, 16);
+	}
+	if (!dump->fine || !strcmp(at, " leaving\n"))
+		return dump->fine;
+	dump->fine = !strcmp(at, "\n") && number[3] == (uintptr_t)&dump->arena->witness.backend;
+	dump->mixed = mix_area(dump->mixed, number[0] - base, number[1] - base,
+			       value_of(number[2], (void *)(uintptr_t)number[4]));
+	return dump->fine;
+}
+
+static void act_dump(struct worker *worker)
+{
+	struct dump dump = {.arena = worker->arena, .fine = true};
+	uint64_t first = worker_floor(worker), last;
+	enum aspace_status status;
+
+	status = aspace_dump(worker->arena->witness.space, ASPACE_DUMP_MAPS, take_line, &dump);
+	last = worker_now(worker);
+	if (status != ASPACE_OK || !dump.fine)
+		arena_say(worker->arena, "aspace_dump: %s, or a line that cannot be read",
+			  aspace_status_string(status));
+	worker_note(worker, NOTE_DUMP, first, last)->value = dump.mixed;
+}
+
 /* The backend may be asked in the one version that is the newest meanwhile; what it answers
  * is between it and the caller. */
 static void act_fault(struct worker *worker)
@@ -982,6 +1028,9 @@ static void take(struct worker *worker, enum action action)
 		break;
 	case ACTION_COUNT:
 		act_count(worker);
+		break;
+	case ACTION_DUMP:
+		act_dump(worker);
 		break;
 	case ACTION_FAULT:
 		act_fault(worker);

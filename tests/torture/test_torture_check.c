@@ -725,6 +725,7 @@ static void the_rest_is_checked(void **state)
 		.kind = NOTE_OVERLAPS, .first = 10, .last = 10, .at = 18, .end = 21, .found = true};
 	struct note same = {
 		.kind = NOTE_SAME, .first = 10, .last = 10, .at = 10, .end = 19, .value = 3};
+	struct note dump = {.kind = NOTE_DUMP, .first = 10, .last = 10}, torn;
 	struct ledger ledger;
 
 	(void)state;
@@ -739,6 +740,17 @@ static void the_rest_is_checked(void **state)
 	expect(&ledger, same, true, "nothing to protect");
 	same.end = 25;
 	expect(&ledger, same, false, "something to protect");
+	dump.value = mix_area(dump.value, 12, 18, C);
+	dump.value = mix_area(dump.value, 20, 30, B);
+	expect(&ledger, dump, false, "a dump that ends early");
+	torn = dump;
+	dump.value = mix_area(dump.value, 50, 60, D);
+	expect(&ledger, dump, true, "a dump");
+	torn.value = mix_area(torn.value, 50, 55, D);
+	torn.last = 13;
+	expect(&ledger, torn, false, "a dump of two versions");
+	dump.first = dump.last = 9;
+	expect(&ledger, dump, false, "a dump from the future");
 	ledger_free(&ledger);
 }
 
