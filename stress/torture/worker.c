@@ -295,7 +295,7 @@ static void ask_gap(struct worker *worker, struct wish *wish)
 	*wish = (struct wish){
 		.lo = start * page,
 		.hi = end * page,
-		.size = page * (1 + (choice >> 32) % (2 * arena->scenario->longest)),
+		.size = page * (1 + (choice >> 32) % (UINT64_C(2) * arena->scenario->longest)),
 		.align = (uint8_t)(__builtin_ctzll(page) + (choice & 2 ? (choice >> 2) % 4 : 0)),
 		.down = choice & 1,
 	};
@@ -863,7 +863,7 @@ static void act_resize(struct worker *worker)
 	if (!choose_area(worker, &start, &end))
 		return;
 	size = arena->witness.page *
-	       (1 + random_next(&worker->random) % (2 * arena->scenario->longest));
+	       (1 + random_next(&worker->random) % (UINT64_C(2) * arena->scenario->longest));
 	if (start + size > arena->witness.size || start + size == end)
 		return;
 	deed = begin(worker, DEED_RESIZE, start, start + size);

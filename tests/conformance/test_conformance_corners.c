@@ -152,7 +152,8 @@ static void every_backend_is_flushed(void **state)
 	for (unsigned i = 0; i < 2 * BACKENDS; i++) {
 		many[i / 2] = *aspace_null_backend();
 		many[i / 2].ops = &ops;
-		assert_ok(aspace_txn_map(txn, range(10 * i, 10 * i + 1), 0, &many[i / 2], NULL, 0));
+		assert_ok(aspace_txn_map(txn, range(UINT64_C(10) * i, UINT64_C(10) * i + 1), 0,
+					 &many[i / 2], NULL, 0));
 	}
 	assert_ok(aspace_txn_commit(txn));
 	for (unsigned i = 0; i < BACKENDS; i++)
