@@ -845,6 +845,35 @@ static void test_linear_replace(void **state)
 	}
 }
 
+/* Other frames: nothing is there for a moment, which can be forbidden. */
+static void test_allocated_replace(void **state)
+{
+	struct aspace_change change = change_of(ASPACE_CHANGE_REPLACE, 0, BLOCK, RW);
+	struct aspace_aarch64_config config = config_4k();
+	struct aspace_aarch64_allocated source;
+	struct aspace_backend *backend = &source.backend;
+	struct world w;
+
+	(void)state;
+	config.no_transient_faults = true;
+	make(&w, &config);
+	assert_int_equal(aspace_aarch64_allocated_init(&source, w.tables, false, 0), ASPACE_OK);
+	/* Nothing is there yet; then all of it is. */
+	for (unsigned i = 0; i < 2; i++) {
+		enum aspace_status wanted = i ? ASPACE_NOT_SUPPORTED : ASPACE_OK;
+
+		assert_int_equal(backend->ops->prepare(backend, &change), wanted);
+		assert_int_equal(backend->ops->replace(backend, &change), wanted);
+		backend->ops->flush(backend);
+		assert_int_equal(machine_frames_in_use(w.machine), BLOCK);
+	}
+	change.kind = ASPACE_CHANGE_UNMAP;
+	assert_int_equal(backend->ops->unmap(backend, &change), ASPACE_OK);
+	backend->ops->flush(backend);
+	assert_int_equal(machine_frames_in_use(w.machine), 0);
+	unmake(&w);
+}
+
 /* A block to where it is a block, and to where it is none, with each table refused once; and back
  * with none to be had. */
 static void test_move(void **state)
@@ -921,6 +950,7 @@ int main(void)
 		cmocka_unit_test(test_frames_out_of_memory),
 		cmocka_unit_test(test_frames_in_the_middle),
 		cmocka_unit_test(test_linear_replace),
+		cmocka_unit_test(test_allocated_replace),
 		cmocka_unit_test(test_move),
 	};
 

@@ -52,7 +52,7 @@ run_test() {
 		"$here/../qemu/run.sh" "$tree" "$work/image" max >"$3" 2>&1 || status=$?
 		return "$status"
 	fi
-	timeout 100 "$1" "${args[@]}" >"$3" 2>&1 || status=$?
+	timeout 200 "$1" "${args[@]}" >"$3" 2>&1 || status=$?
 	return "$status"
 }
 
