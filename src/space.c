@@ -342,6 +342,19 @@ enum aspace_status aspace_stats(struct aspace *space, struct aspace_stats *given
 /* Numbers of aspace_violation: T1.. are 101.., P1.. 201.., S1.. 301... */
 enum { TREE = 100, POOL = 200, SPACE = 300 };
 
+static bool backend_holds(struct aspace_area area, struct asp_tree_census *census)
+{
+	struct aspace_backend *backend = area.backend;
+	struct aspace_vaddr at = area.start;
+
+	area = asp_public_area(area);
+	if (!backend->ops->check_area ||
+	    backend->ops->check_area(backend, &area, &at, &census->what) == ASPACE_OK)
+		return true;
+	census->at = at.value;
+	return false;
+}
+
 static unsigned check_areas(struct aspace *space, const struct asp_node *root,
 			    struct asp_tree_census *census)
 {
@@ -364,6 +377,9 @@ static unsigned check_areas(struct aspace *space, const struct asp_node *root,
 		census->what = "equal neighbours have not been merged";
 		if (before.backend && asp_mergeable(space, &before, &area))
 			return SPACE + 5;
+		census->what = "a backend does not hold what an area says";
+		if (!backend_holds(area, census))
+			return SPACE + 7;
 		before = area;
 	}
 	return 0;

@@ -28,6 +28,7 @@
  *      with flags that its backend declares
  *  S5  without ASPACE_NEVER_MERGE, no two neighbours are equal
  *  S6  snapshots are listed from oldest to newest, none newer than the newest version
+ *  S7  backends hold what areas say, leaving ones too: as far as they can be asked
  */
 #ifndef ASPACE_SPACE_H
 #define ASPACE_SPACE_H

@@ -606,7 +606,8 @@ struct aspace_violation {
  *
  * Errors: ASPACE_BAD_STATE, with the first violation in @p violation (which may
  * be NULL), or ASPACE_DEADLOCK, or ASPACE_BUSY (nowait).
- * Context: reader-safe; takes the writer lock. Asks `can_merge`. O(n).
+ * Context: reader-safe; takes the writer lock. Asks `can_merge` and `check_area`. O(n), and
+ * what backends take.
  */
 ASPACE_API enum aspace_status aspace_validate(struct aspace *space,
 					      struct aspace_violation *violation, unsigned how);

@@ -123,6 +123,12 @@ struct aspace_backend_ops {
 	 * library's helper thread or in a thread that calls aspace_quiesce or
 	 * aspace_destroy; may call the library. */
 	void (*release)(struct aspace_backend *, void *user);
+	/** Optional, for aspace_validate(): is what the backend holds in @p area what the
+	 * area says? Changes nothing, and may take as long as the area is. If it is not, the
+	 * answer is ASPACE_BAD_STATE, with the first place in @p at and a static text in
+	 * @p what. Runs under the writer lock. */
+	enum aspace_status (*check_area)(struct aspace_backend *, const struct aspace_area *area,
+					 struct aspace_vaddr *at, const char **what);
 };
 
 /** The part of a backend that the library knows. Lives as long as any space or

@@ -151,6 +151,17 @@ static void change_behind(const struct aspace_change *change)
 	ops->flush(&source.backend);
 }
 
+/* aspace_validate() asks about areas only. */
+static void expect_invalid(struct aspace *space, const struct aspace_aarch64_difference *found)
+{
+	struct aspace_violation violation;
+
+	assert_int_equal(aspace_validate(space, &violation, 0), ASPACE_BAD_STATE);
+	assert_int_equal(violation.invariant, 307);
+	assert_int_equal(violation.address.value, found->address.value);
+	assert_string_equal(violation.what, found->what);
+}
+
 /* What is done behind the space's back is found. */
 static void test_check(void **state)
 {
@@ -194,6 +205,10 @@ static void test_check(void **state)
 			assert_string_equal(difference.what, behind[i].what);
 			assert_int_equal(difference.address.value, behind[i].start);
 			assert_int_equal(check(space, NULL), ASPACE_BAD_STATE);
+			if (change.kind == ASPACE_CHANGE_MAP)
+				assert_int_equal(aspace_validate(space, NULL, 0), ASPACE_OK);
+			else
+				expect_invalid(space, &difference);
 			if (change.kind != ASPACE_CHANGE_PROTECT)
 				change_behind(&back);
 		} else {
@@ -201,6 +216,7 @@ static void test_check(void **state)
 			assert_int_equal(check(space, &difference), ASPACE_BAD_STATE);
 			assert_string_equal(difference.what,
 					    "a leaf leads to a frame that is not its own");
+			expect_invalid(space, &difference);
 			source.offset -= PAGE;
 		}
 		assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);

@@ -359,4 +359,5 @@ const struct aspace_backend_ops asp_a64_allocated_ops = {
 	.prepare = allocated_prepare,
 	.flush = allocated_flush,
 	.fault = allocated_fault,
+	.check_area = asp_a64_check_area,
 };

@@ -82,6 +82,25 @@ static bool take_area(struct check *check, const struct aspace_area *area)
 	return true;
 }
 
+enum aspace_status asp_a64_check_area(struct aspace_backend *backend,
+				      const struct aspace_area *area, struct aspace_vaddr *at,
+				      const char **what)
+{
+	const struct aspace_aarch64 *t =
+		backend->ops == &asp_a64_linear_ops
+			? ((struct aspace_aarch64_linear *)backend)->tables
+			: ((struct aspace_aarch64_allocated *)backend)->tables;
+	struct aspace_aarch64_difference difference;
+	struct check check = {.t = t, .difference = &difference};
+
+	take_area(&check, area);
+	if (check_stretch(&check, area->start.value, area->end.value))
+		return ASPACE_OK;
+	*at = difference.address;
+	*what = difference.what;
+	return ASPACE_BAD_STATE;
+}
+
 enum aspace_status aspace_aarch64_check(const struct aspace_aarch64 *t,
 					aspace_aarch64_next_area_fn *next, void *ctx,
 					struct aspace_aarch64_difference *difference)

@@ -148,4 +148,5 @@ const struct aspace_backend_ops asp_a64_linear_ops = {
 	.replace = linear_replace,
 	.prepare = linear_prepare,
 	.flush = linear_flush,
+	.check_area = asp_a64_check_area,
 };

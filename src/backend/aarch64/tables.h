@@ -287,6 +287,11 @@ void asp_a64_make_room(struct aspace_aarch64 *tables, const struct asp_a64_map *
 void asp_a64_end_batch(struct aspace_aarch64 *tables);
 
 /* linear.c, allocated.c */
+/* check.c: the operation of both sources, for aspace_validate(). */
+enum aspace_status asp_a64_check_area(struct aspace_backend *backend,
+				      const struct aspace_area *area, struct aspace_vaddr *at,
+				      const char **what);
+
 extern const struct aspace_backend_ops asp_a64_linear_ops;
 extern const struct aspace_backend_ops asp_a64_allocated_ops;
 
