@@ -21,9 +21,10 @@
 #   unit       short, about one module; every build
 #   threads, conformance, examples, replay, torture
 #              every build but valgrind
-#   model, fault, fuzz
-#              many operations in one thread: neither in builds that are there for
-#              threads (tsan) nor in very slow ones (valgrind, aarch64 under qemu)
+#   model      many operations in one thread: neither in builds that are there for threads
+#              (tsan) nor under valgrind; fewer under qemu
+#   fault, fuzz, exhaustive
+#              the same, and not under qemu
 #   tree, bench
 #              about the source tree (headers, install, free-standing, reference), or
 #              the benchmark: native builds without sanitizers
@@ -72,9 +73,12 @@ endif()
 
 # The kinds that this build leaves out.
 if(ASPACE_VALGRIND)
-	set(kinds_off tree bench threads conformance examples replay torture model fault fuzz)
-elseif(ASPACE_SANITIZE MATCHES "thread" OR CMAKE_CROSSCOMPILING)
-	set(kinds_off tree bench model fault fuzz)
+	set(kinds_off tree bench threads conformance examples replay torture model fault fuzz
+		exhaustive)
+elseif(ASPACE_SANITIZE MATCHES "thread")
+	set(kinds_off tree bench model fault fuzz exhaustive)
+elseif(CMAKE_CROSSCOMPILING)
+	set(kinds_off tree bench fault fuzz exhaustive)
 elseif(ASPACE_SANITIZE OR ASPACE_COVERAGE)
 	set(kinds_off tree bench)
 else()
