@@ -191,6 +191,28 @@ static void a_clone_without_release_is_fine(void **state)
 	close_space();
 }
 
+static enum aspace_status clone_busy(struct aspace_backend *of, void *object, void **copy)
+{
+	(void)of;
+	(void)object;
+	(void)copy;
+	clones++;
+	return ASPACE_BUSY;
+}
+
+/* ASPACE_BUSY of planning makes a map wait for what is leaving; that of a backend does not. */
+static void a_busy_clone_is_asked_once(void **state)
+{
+	(void)state;
+	ops.clone = clone_busy;
+	open_space((struct aspace_options){0});
+	put(0, 300, 1, &user);
+	assert_status(ASPACE_BUSY, aspace_unmap(space, range(100, 200), 0));
+	assert_int_equal(clones, 1);
+	assert_int_equal(aspace_count(space), 1);
+	close_space();
+}
+
 static void a_snapshot_keeps_an_object_whose_unmap_was_refused(void **state)
 {
 	struct aspace_snapshot older, newer;
@@ -643,6 +665,7 @@ int main(void)
 		TEST(a_sparse_protect_is_reserved_for),
 		TEST(a_sparse_protect_that_merges_is_reserved_for),
 		TEST(a_clone_without_release_is_fine),
+		TEST(a_busy_clone_is_asked_once),
 		TEST(a_snapshot_keeps_an_object_whose_unmap_was_refused),
 		TEST(bad_state_keeps_user_objects_apart),
 		TEST(destroy_unmaps_what_callbacks_map),
