@@ -71,7 +71,7 @@ for what in history model library; do
 done
 
 # Where nobody looks, nothing is met; where nothing is left, nothing can be falsified.
-expect 1 'the tables at .* other flags' --backend=aarch64 --quiet --inject-mismatch=kernel \
+expect 1 'invariant 307 .* other flags' --backend=aarch64 --quiet --inject-mismatch=kernel \
 	"$traces/clang.strace"
 expect 1 'inject-mismatch=history: no look has met it' --backend=null --quiet --readers=0 \
 	--inject-mismatch=history "$traces/clang.strace"
