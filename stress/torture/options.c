@@ -16,8 +16,8 @@ static const char help[] =
 	"published version, not older than what was complete when it was asked for. Without\n"
 	"SCENARIO, all scenarios one after the other; --list names them.\n"
 	"\n"
-	"  -b, --backend=null|mock|host  what areas mean: nothing (the default), a page table\n"
-	"                        in memory, real memory\n"
+	"  -b, --backend=null|mock|host|aarch64  what areas mean: nothing (the default), a page\n"
+	"                        table in memory, real memory, AArch64 tables in memory\n"
 	"  -r, --readers=N       threads that read; default 2\n"
 	"  -w, --writers=N       threads that write; default 2\n"
 	"  -s, --seconds=T       time for each scenario; default 5\n"
@@ -65,7 +65,7 @@ static const struct option long_options[] = {
 	{NULL, 0, NULL, 0},
 };
 
-static const char *const backends[BACKEND_KINDS] = {"null", "mock", "host"};
+static const char *const backends[BACKEND_KINDS] = {"null", "mock", "host", "aarch64"};
 static const char *const lies[] = {"", "note", "deed", "version", "memory"};
 
 const char *backend_name(enum backend_kind kind)

@@ -258,9 +258,21 @@ static enum aspace_status fault(struct aspace_backend *backend, const struct asp
 				 : ASPACE_OK;
 }
 
+static enum aspace_status check_area(struct aspace_backend *backend, const struct aspace_area *area,
+				     struct aspace_vaddr *at, const char **what)
+{
+	struct aspace_backend *inner = witness_of(backend)->inner;
+	struct aspace_area inner_area = *area;
+
+	inner_area.backend = inner;
+	return inner->ops->check_area ? inner->ops->check_area(inner, &inner_area, at, what)
+				      : ASPACE_OK;
+}
+
 #define CHANGES                                                                                    \
 	.size = sizeof(struct aspace_backend_ops), .map = map, .unmap = unmap, .protect = protect, \
-	.prepare = prepare, .replace = replace, .move = move, .flush = flush, .fault = fault
+	.prepare = prepare, .replace = replace, .move = move, .flush = flush, .fault = fault,      \
+	.check_area = check_area
 
 static const struct aspace_backend_ops plain_ops = {CHANGES};
 static const struct aspace_backend_ops object_ops = {
@@ -302,8 +314,29 @@ static enum aspace_status open_host(struct witness *witness, uint64_t pages)
 	return ASPACE_OK;
 }
 
-static void free_parts(struct witness *witness)
+static enum aspace_status open_tables(struct witness *witness)
 {
+	enum aspace_status status;
+
+	witness->tables = calloc(1, sizeof(*witness->tables));
+	if (!witness->tables)
+		return ASPACE_NO_MEMORY;
+	status = tables_open(witness->tables, WITNESS_PAGE);
+	if (status) {
+		free(witness->tables);
+		witness->tables = NULL;
+		return status;
+	}
+	witness->inner = &witness->tables->source.backend;
+	return ASPACE_OK;
+}
+
+/* `reason` says what was left of the tables, if anything was. */
+static void free_parts(struct witness *witness, char reason[200])
+{
+	if (witness->tables)
+		tables_close(witness->tables, reason);
+	free(witness->tables);
 	if (witness->mock)
 		aspace_mock_destroy(witness->mock);
 	aspace_host_destroy(witness->host);
@@ -327,6 +360,8 @@ bool witness_open(struct witness *witness, enum backend_kind kind, uint64_t page
 		status = open_mock(witness);
 	else if (kind == BACKEND_HOST)
 		status = open_host(witness, pages);
+	else if (kind == BACKEND_AARCH64)
+		status = open_tables(witness);
 	if (status) {
 		snprintf(reason, 200, "no backend: %s", aspace_status_string(status));
 		return false;
@@ -343,8 +378,8 @@ bool witness_open(struct witness *witness, enum backend_kind kind, uint64_t page
 	options->limits = aspace_range_of(witness->base, witness->base + witness->size);
 	status = aspace_create(options, &witness->space);
 	if (status) {
+		free_parts(witness, reason);
 		snprintf(reason, 200, "no space: %s", aspace_status_string(status));
-		free_parts(witness);
 		return false;
 	}
 	return true;
@@ -433,6 +468,8 @@ bool witness_compare(struct witness *witness, char reason[200])
 	/* An emulator's /proc/self/maps is not the kernel's. */
 	if (witness->host && !getenv("ASPACE_EMULATED"))
 		return compare_host(witness, reason);
+	if (witness->tables)
+		return tables_check(witness->tables, witness->space, reason);
 	return true;
 }
 
@@ -456,9 +493,12 @@ bool witness_tamper(struct witness *witness)
 	change.range = (struct aspace_range){area.start, area.end};
 	change.old_flags = area.flags;
 	change.user = area.user;
-	return witness->mock &&
-	       witness->inner->ops->prepare(witness->inner, &change) == ASPACE_OK &&
-	       witness->inner->ops->unmap(witness->inner, &change) == ASPACE_OK;
+	if (!witness->inner->ops->prepare || /* nothing is behind the null backend's areas */
+	    witness->inner->ops->prepare(witness->inner, &change) != ASPACE_OK ||
+	    witness->inner->ops->unmap(witness->inner, &change) != ASPACE_OK)
+		return false;
+	witness->inner->ops->flush(witness->inner);
+	return true;
 }
 
 bool witness_close(struct witness *witness, char reason[200])
@@ -479,6 +519,9 @@ bool witness_close(struct witness *witness, char reason[200])
 			 aspace_mock_pages(witness->mock));
 	else
 		reason[0] = '\0';
-	free_parts(witness);
+	if (reason[0])
+		free_parts(witness, (char[200]){0});
+	else
+		free_parts(witness, reason);
 	return !reason[0];
 }

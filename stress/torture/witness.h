@@ -19,11 +19,13 @@
 #include <stdatomic.h>
 
 #include "log.h"
+#include "tables.h"
 
 enum backend_kind {
 	BACKEND_NULL,
 	BACKEND_MOCK,
 	BACKEND_HOST,
+	BACKEND_AARCH64,
 	BACKEND_KINDS,
 };
 
@@ -51,6 +53,7 @@ struct witness {
 	enum backend_kind kind;
 	struct aspace_mock *mock;
 	struct aspace_host *host;
+	struct tables *tables;
 	struct aspace *space;
 	uint64_t base, size, page;
 	bool grace;
@@ -76,7 +79,7 @@ extern _Thread_local struct act *witness_act;
  * and hooks set. False: `reason` says why. */
 bool witness_open(struct witness *witness, enum backend_kind kind, uint64_t pages, bool objects,
 		  struct aspace_options *options, char reason[200]);
-/* Compare the backend's memory (the mock's table, the kernel's maps) with the areas of the
+/* Compare the backend's memory (the mock's table, the kernel's maps, the tables) with the areas of the
  * space; nobody else is at it. */
 bool witness_compare(struct witness *witness, char reason[200]);
 /* For a control: change the memory of an area behind the back of the space. False: there is

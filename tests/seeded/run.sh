@@ -55,7 +55,8 @@ compile() {
 }
 
 sources() {
-	(cd "$1/src" && printf '%s\n' *.c tree/*.c memory/*.c platform/hosted*.c backend/*.c)
+	(cd "$1/src" && printf '%s\n' *.c tree/*.c memory/*.c platform/hosted*.c backend/*.c \
+		backend/aarch64/*.c)
 }
 
 # The clean library and a program, once for each tool.

@@ -44,8 +44,8 @@ echo "controls"
 expect 1 'mismatch: .* no version of these gives that answer' --seconds=1 --quiet --lie=note mixed
 expect 1 'mismatch: .* the range was not leaving' --seconds=1 --quiet --lie=deed mixed
 expect 1 'mismatch: .* as version ' --seconds=1 --quiet --lie=version mixed
-for backend in mock host; do
-	expect 1 'mismatch: the \(mock holds\|kernel has\)' --seconds=1 --quiet --lie=memory \
+for backend in mock host aarch64; do
+	expect 1 'mismatch: the \(mock holds\|kernel has\|tables at\)' --seconds=1 --quiet --lie=memory \
 		--backend=$backend mixed
 done
 expect 1 'nothing to lie about' --seconds=0.2 --quiet --lie=memory mixed

@@ -5,8 +5,8 @@
  * A stage 2 of 52 bits, because it can say every protection that a trace has. No processor walks
  * it: barriers and invalidations do nothing. Frames are numbers; nothing is behind them.
  */
-#ifndef REPLAY_TABLES_H
-#define REPLAY_TABLES_H
+#ifndef STRESS_TABLES_H
+#define STRESS_TABLES_H
 
 #include <aspace/aspace.h>
 #include <aspace/backend/aarch64.h>
@@ -28,8 +28,9 @@ enum aspace_status tables_open(struct tables *tables, uint64_t page);
 /* Free all. False: something was left of an empty space; see `reason`. */
 bool tables_close(struct tables *tables, char reason[200]);
 
-/* Compare all of the tables with the areas of the space, both ways. */
-bool tables_check(const struct tables *tables, struct aspace *space, char reason[200]);
+/* Compare all of the tables with the areas of the space, both ways. All areas count as the
+ * source's, whatever backend the space knows them by. */
+bool tables_check(struct tables *tables, struct aspace *space, char reason[200]);
 /* A step has changed [start, end). The software walker must find at its edges what the space
  * has there; and all is compared, of large tables every so often only, so that it costs a
  * bounded number of descriptors a step. */

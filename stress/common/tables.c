@@ -136,21 +136,31 @@ bool tables_close(struct tables *tables, char reason[200])
 
 /* ---- Checking ------------------------------------------------------------------------ */
 
+struct walk {
+	struct aspace_iter iter;
+	struct tables *tables;
+};
+
 static bool next_area(void *ctx, struct aspace_area *area)
 {
-	return aspace_iter_next(ctx, area);
+	struct walk *walk = ctx;
+
+	if (!aspace_iter_next(&walk->iter, area))
+		return false;
+	area->backend = &walk->tables->source.backend;
+	return true;
 }
 
-bool tables_check(const struct tables *tables, struct aspace *space, char reason[200])
+bool tables_check(struct tables *tables, struct aspace *space, char reason[200])
 {
 	struct aspace_aarch64_difference difference;
 	enum aspace_status status;
+	struct walk walk = {.tables = tables};
 	struct aspace_view view;
-	struct aspace_iter iter;
 
 	aspace_read_begin(space, &view);
-	aspace_iter_begin(&view, aspace_va(0), &iter);
-	status = aspace_aarch64_check(tables->tree, next_area, &iter, &difference);
+	aspace_iter_begin(&view, aspace_va(0), &walk.iter);
+	status = aspace_aarch64_check(tables->tree, next_area, &walk, &difference);
 	aspace_read_end(&view);
 	if (status)
 		snprintf(reason, 200, "the tables at %" PRIx64 ": %s", difference.address.value,
