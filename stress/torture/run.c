@@ -315,16 +315,17 @@ static bool close_round(struct run *run)
 	struct aspace_view view;
 	char reason[200];
 	struct lie lie;
-	bool fine;
+	bool fine, compare = run->rounds % COMPARE_EACH == 1;
 
 	if (arena->witness.grace)
 		settle(run);
 	if (aspace_validate(arena->witness.space, &violation, 0))
 		arena_say(arena, "invariant %u at %#" PRIx64 ": %s", violation.invariant,
 			  violation.address.value, violation.what);
+	/* At once, because who meets it later may not be able to say what it is. */
 	if (run->options->lie == LIE_MEMORY && !run->lied)
-		run->lied = witness_tamper(&arena->witness);
-	if (run->rounds % COMPARE_EACH == 1 && !witness_compare(&arena->witness, reason))
+		compare = run->lied = witness_tamper(&arena->witness);
+	if (compare && !witness_compare(&arena->witness, reason))
 		arena_say(arena, "%s", reason);
 
 	aspace_read_begin(arena->witness.space, &view);

@@ -249,7 +249,7 @@ static void leaving_areas_leave(void **state)
 	const struct deeds *logs[] = {&log};
 	struct note find = {.kind = NOTE_FIND, .first = 9, .last = 9, .at = 17};
 	struct note gap = {
-		.kind = NOTE_GAP, .first = 9, .last = 9, .at = 15, .end = 20, .value = 1};
+		.kind = NOTE_GAP, .first = 9, .last = 9, .wish = {.lo = 15, .hi = 20, .size = 1}};
 	struct ledger ledger;
 	struct lie lie = {""};
 
@@ -616,9 +616,7 @@ static void gaps_are_checked(void **state)
 	struct note up = {.kind = NOTE_GAP,
 			  .first = 10,
 			  .last = 10,
-			  .at = 5,
-			  .end = 90,
-			  .value = 10,
+			  .wish = {.lo = 5, .hi = 90, .size = 10},
 			  .found = true,
 			  .start = 30};
 	struct note note = up;
@@ -635,7 +633,7 @@ static void gaps_are_checked(void **state)
 	expect(&ledger, note, false, "outside the range");
 	note.found = false;
 	expect(&ledger, note, false, "none, though there is one");
-	note.value = 31;
+	note.wish.size = 31;
 	expect(&ledger, note, true, "none");
 	note.found = true;
 	note.start = 60;
@@ -646,7 +644,7 @@ static void gaps_are_checked(void **state)
 	expect(&ledger, note, true, "the highest gap");
 	note.start = 79;
 	expect(&ledger, note, false, "not the highest");
-	note.value = 31;
+	note.wish.size = 31;
 	note.found = false;
 	expect(&ledger, note, true, "none downward");
 	ledger_free(&ledger);
