@@ -94,7 +94,7 @@ static enum aspace_status prepare(struct aspace_txn *txn)
 
 		if (!ops->prepare)
 			continue;
-		if (txn->action_count > 1 && action->change.kind == ASPACE_CHANGE_UNMAP)
+		if (action->change.kind == ASPACE_CHANGE_UNMAP)
 			action->change.borders = count_borders(txn, action->change.range);
 		status = ops->prepare(action->backend, &action->change);
 		if (status != ASPACE_OK)
