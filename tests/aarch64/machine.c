@@ -1230,9 +1230,14 @@ bool machine_translate(struct machine *m, uint64_t address, uint64_t *output, st
 
 static FILE *log_file;
 
-void machine_log_to(FILE *out)
+FILE *machine_log_to(const char *path)
 {
-	log_file = out;
+	log_file = strcmp(path, "-") ? fopen(path, "w") : stdout;
+	if (!log_file) {
+		perror(path);
+		exit(2);
+	}
+	return log_file;
 }
 
 struct machine *machine_create(const struct aspace_aarch64_config *config, uint64_t seed,

@@ -63,8 +63,9 @@ struct machine;
 /* A machine whose tables have this configuration. Aborts if it cannot be. */
 struct machine *machine_create(const struct aspace_aarch64_config *config, uint64_t seed,
 			       machine_expect_fn *expect, void *ctx);
-/* The machines that are made from now on write their events there; NULL: none do. */
-void machine_log_to(FILE *out);
+/* The machines that are made from now on write their events, one a line, to the file of that
+ * name, "-": to the standard output. Answers the file; ends the program if there can be none. */
+FILE *machine_log_to(const char *path);
 
 /* Frees it; answers the number of table pages that were never freed. */
 size_t machine_destroy(struct machine *machine);

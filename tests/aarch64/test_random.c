@@ -1040,19 +1040,6 @@ static void run_all(long operations, long only)
 						}
 }
 
-/* What the machine is asked for, one event a line; "-": on the standard output. */
-static FILE *open_log(const char *path)
-{
-	FILE *file = strcmp(path, "-") ? fopen(path, "w") : stdout;
-
-	if (!file) {
-		perror(path);
-		exit(2);
-	}
-	machine_log_to(file);
-	return file;
-}
-
 int main(int argc, char **argv)
 {
 	long operations = 40, only = -1;
@@ -1068,7 +1055,7 @@ int main(int argc, char **argv)
 		else if (!strcmp(argv[i], "--config") && i + 1 < argc)
 			only = strtol(argv[++i], NULL, 0);
 		else if (!strcmp(argv[i], "--log") && i + 1 < argc)
-			log_file = open_log(argv[++i]);
+			log_file = machine_log_to(argv[++i]);
 		else
 			return 2;
 	}
