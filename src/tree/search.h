@@ -7,8 +7,8 @@
  * ASP_NO_KEY and so are never counted, given an address below ASP_NO_KEY: no call needs
  * the count.
  *
- * This is what writers use, and lookups where there are no vector registers;
- * tree/lookup.h has the others.
+ * This is what cursors use, and the set of lookups without vector registers (lookup.c); the
+ * other sets have their own.
  */
 #ifndef ASPACE_TREE_SEARCH_H
 #define ASPACE_TREE_SEARCH_H
