@@ -255,6 +255,20 @@ uint64_t *table_pointer(void *ctx, struct aspace_paddr table)
 	return (uint64_t *)(uintptr_t)table.value;
 }
 
+void ignore_tlbi(void *ctx, const struct aspace_aarch64_tlbi *tlbi)
+{
+	(void)ctx;
+	(void)tlbi;
+}
+
+void local_tlbi(void *ctx, const struct aspace_aarch64_tlbi *tlbi)
+{
+	struct aspace_aarch64_tlbi local = *tlbi;
+
+	local.shareability = ASPACE_AARCH64_NON_SHAREABLE;
+	aspace_aarch64_cpu_tlbi(ctx, &local);
+}
+
 const struct aspace_aarch64_ops board_ops = {
 	.size = sizeof(board_ops),
 	.table_alloc = table_alloc,

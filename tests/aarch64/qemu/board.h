@@ -51,6 +51,9 @@ uint64_t sum(unsigned which);
 
 /* Operations of the tables: a pool, and the processor's own instructions. */
 extern const struct aspace_aarch64_ops board_ops;
+/* In place of its tlbi, for variants that must fail: nothing, and not beyond this CPU. */
+void ignore_tlbi(void *ctx, const struct aspace_aarch64_tlbi *tlbi);
+void local_tlbi(void *ctx, const struct aspace_aarch64_tlbi *tlbi);
 /* What a free table is filled with; 0 at first. */
 extern uint64_t free_table_filling;
 /* Tables that are in use; how many were ever taken. */

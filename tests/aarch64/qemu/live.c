@@ -33,12 +33,6 @@ static struct aspace_aarch64_linear identity;
 static uint64_t granule, window;
 static uint64_t accesses, faults[OTHER + 1], operations, configurations;
 
-static void ignore_tlbi(void *ctx, const struct aspace_aarch64_tlbi *tlbi)
-{
-	(void)ctx;
-	(void)tlbi;
-}
-
 static bool is_upper(void)
 {
 	return regime == ASPACE_AARCH64_EL1_UPPER || regime == ASPACE_AARCH64_EL2_UPPER;

@@ -366,20 +366,6 @@ void other_main(void)
 
 /* ---- The run ----------------------------------------------------------------------------------------- */
 
-static void ignore_tlbi(void *ctx, const struct aspace_aarch64_tlbi *tlbi)
-{
-	(void)ctx;
-	(void)tlbi;
-}
-
-static void local_tlbi(void *ctx, const struct aspace_aarch64_tlbi *tlbi)
-{
-	struct aspace_aarch64_tlbi local = *tlbi;
-
-	local.shareability = ASPACE_AARCH64_NON_SHAREABLE;
-	aspace_aarch64_cpu_tlbi(ctx, &local);
-}
-
 /* So that a walk takes as long as an operation does. */
 static uint64_t *slow_pointer(void *ctx, struct aspace_paddr table)
 {
