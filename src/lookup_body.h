@@ -218,5 +218,5 @@ const struct asp_lookup LOOKUP = {
 	.find_in = find_in,
 	.find_many = find_many,
 	.find_gap = find_gap,
-	.edit = {search_finger, copy_node, inner_gap},
+	.edit = {search_finger, own, own_path, take_out, put_in, inner_gap},
 };

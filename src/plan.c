@@ -329,6 +329,8 @@ void asp_plan_cut(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
 		if (out)
 			break;
 		give_up_reference(txn, &area);
+		if (area.end.value == hi)
+			break;
 	}
 	if (any)
 		asp_edit_remove(edit, lo, hi);

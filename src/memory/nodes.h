@@ -32,6 +32,8 @@ static inline struct asp_node *asp_nodes_get(struct asp_pool *nodes)
 	nodes->available--;
 	if (!record->nodes) {
 		nodes->ready = next;
+		if (next)
+			asp_pool_prefetch(next->next, sizeof(*next));
 		asp_pool_put(nodes->records, record, sizeof(*record));
 	}
 	asp_unpoison(node, sizeof(*node));

@@ -20,7 +20,7 @@
 
 /* ---- Nodes ---------------------------------------------------------------- */
 
-static __attribute__((noinline)) struct aspace_record *add_record(struct asp_edit *edit)
+struct aspace_record *asp_edit_add_record(struct asp_edit *edit)
 {
 	struct aspace_record *record = asp_pool_get(edit->records, sizeof(*record));
 
@@ -29,16 +29,6 @@ static __attribute__((noinline)) struct aspace_record *add_record(struct asp_edi
 	asp_list_push(&edit->retired, record);
 	edit->retired.count--; /* which is of nodes */
 	return record;
-}
-
-static inline void retire(struct asp_edit *edit, struct asp_node *node)
-{
-	struct aspace_record *record = edit->retired.tail;
-
-	if (!record || record->nodes == ASP_RECORD_NODES)
-		record = add_record(edit);
-	record->node[record->nodes++] = node;
-	edit->retired.count++;
 }
 
 static void pad_keys(struct asp_node *node, unsigned from, unsigned to)
@@ -83,23 +73,14 @@ static void drop_node(struct asp_edit *edit, struct asp_node *node)
 	if (node->birth == edit->stamp) {
 		asp_nodes_put(edit->nodes, node);
 	} else {
-		retire(edit, node);
+		asp_edit_retire(edit, node);
 	}
 }
 
 /* The node at *ref, made private. */
 static struct asp_node *own(struct asp_edit *edit, struct asp_node **ref)
 {
-	struct asp_node *node = *ref, *copy;
-
-	if (node->birth == edit->stamp)
-		return node;
-	copy = asp_nodes_get(edit->nodes);
-	edit->ops->copy(copy, node);
-	copy->birth = edit->stamp;
-	retire(edit, node);
-	*ref = copy;
-	return copy;
+	return edit->ops->own(edit, ref);
 }
 
 /* Copies `count` entries between two nodes of one level, or within one. */
@@ -227,9 +208,8 @@ static void lift_finger(struct asp_edit *edit)
 }
 
 #ifdef ASPACE_TESTING
-/* E4, and that the last search still holds: a descent from the root says the same. */
-static void check_finger(const struct asp_edit *edit, const struct asp_cursor *cursor, bool found,
-			 uint64_t address)
+void asp_edit_check(const struct asp_edit *edit, const struct asp_cursor *cursor, bool found,
+		    uint64_t address)
 {
 	struct asp_cursor fresh;
 	uint64_t end = 0;
@@ -245,48 +225,13 @@ static void check_finger(const struct asp_edit *edit, const struct asp_cursor *c
 }
 #endif
 
-bool asp_edit_seek(struct asp_edit *edit, struct asp_cursor *cursor, uint64_t address)
-{
-	struct asp_finger *finger = &edit->finger;
-	const struct asp_node *leaf;
-	bool found;
-
-	if (address == ASP_NO_KEY) { /* nothing ends above it */
-		*cursor = (struct asp_cursor){edit->root, NULL, 0};
-		return false;
-	}
-	if (address != finger->at)
-		edit->ops->search(edit, address);
-	leaf = finger->node[0];
-	found = finger->slot < leaf->count;
-	*cursor = (struct asp_cursor){edit->root, found ? leaf : NULL, (int)finger->slot};
-#ifdef ASPACE_TESTING
-	check_finger(edit, cursor, found, address);
-#endif
-	return found;
-}
-
-uint64_t asp_edit_end_below(const struct asp_edit *edit)
-{
-	const struct asp_finger *finger = &edit->finger;
-
-	return finger->slot ? finger->node[0]->leaf.slot[finger->slot - 1].end : finger->from;
-}
-
-/* Makes the finger's path private; answers its leaf. From the root down: a private
- * leaf has a private path above it. */
+/* Makes the finger's path private; answers its leaf. A private leaf has a private path above
+ * it. */
 static struct asp_node *own_path(struct asp_edit *edit)
 {
-	struct asp_finger *finger = &edit->finger;
-	struct asp_node **ref = &edit->root;
-
-	if (finger->node[0]->birth == edit->stamp)
-		return finger->node[0];
-	for (unsigned level = edit->root->level; level; level--) {
-		finger->node[level] = own(edit, ref);
-		ref = &finger->node[level]->inner.child[finger->index[level]];
-	}
-	return finger->node[0] = own(edit, ref);
+	if (edit->finger.node[0]->birth != edit->stamp)
+		edit->ops->own_path(edit);
+	return edit->finger.node[0];
 }
 
 /* What is said of the finger's node of this level, one below the root's at most. */
@@ -411,13 +356,12 @@ static struct asp_node *split(struct asp_edit *edit, struct asp_node *node, bool
 	return right;
 }
 
+/* Splits a full leaf, and puts the area into one of the two; answers the right one. */
 static struct asp_node *insert_area(struct asp_edit *edit, struct asp_node *leaf, unsigned at,
 				    const struct aspace_area *area, bool spine)
 {
-	struct asp_node *right = NULL, *into = leaf;
+	struct asp_node *into, *right = split(edit, leaf, spine, &into, &at);
 
-	if (leaf->count == ASP_LEAF_MAX)
-		right = split(edit, leaf, spine, &into, &at);
 	open_entry(into, at);
 	into->leaf.start[at] = area->start.value;
 	into->leaf.slot[at] = (struct asp_slot){
@@ -452,16 +396,17 @@ void asp_edit_insert(struct asp_edit *edit, const struct aspace_area *area)
 
 	count_area(edit, area->flags, 1);
 	asp_edit_seek(edit, &cursor, area->start.value);
-	leaf = own_path(edit);
+	leaf = finger->node[0];
 	at = finger->slot;
 	below = at ? area->start.value - leaf->leaf.slot[at - 1].end : 0;
 	above = at < leaf->count ? leaf->leaf.start[at] - area->end.value : 0;
 	gap = at && at < leaf->count ? leaf->leaf.start[at] - leaf->leaf.slot[at - 1].end : 0;
-	right = insert_area(edit, leaf, at, area, finger->spine);
-	if (!right) {
+	if (leaf->count < ASP_LEAF_MAX) {
+		edit->ops->put_in(edit, at, area);
 		refresh_path(edit, gap, asp_greater(below, above));
 		return;
 	}
+	right = insert_area(edit, own_path(edit), at, area, finger->spine);
 	for (unsigned level = 1; level <= edit->root->level; level++) {
 		struct asp_node *node = finger->node[level];
 		unsigned i = finger->index[level];
@@ -676,7 +621,6 @@ static bool remove_in_leaf(struct asp_edit *edit, uint64_t lo, uint64_t hi)
 	struct asp_cursor cursor;
 	struct asp_node *leaf;
 	unsigned from, to;
-	uint64_t after = 0;
 
 	asp_edit_seek(edit, &cursor, lo);
 	leaf = finger->node[0];
@@ -688,14 +632,19 @@ static bool remove_in_leaf(struct asp_edit *edit, uint64_t lo, uint64_t hi)
 	if (edit->root->level && (leaf->count - (to - from) < ASP_LEAF_MIN ||
 				  (to == leaf->count && start_behind(edit) < hi)))
 		return false;
-	leaf = own_path(edit);
 	for (unsigned i = from; i < to; i++)
 		count_area(edit, leaf->leaf.slot[i].flags, -1);
-	cut_entries(leaf, from, to);
-	/* Between two that are left, one gap has swallowed the others. */
+	if (to == from + 1) {
+		leaf = edit->ops->take_out(edit, from);
+	} else {
+		leaf = own_path(edit);
+		cut_entries(leaf, from, to);
+	}
+	/* Between two that are left, one gap has swallowed the others, and is greater. */
 	if (from && from < leaf->count)
-		after = leaf->leaf.start[from] - leaf->leaf.slot[from - 1].end;
-	refresh_path(edit, UINT64_MAX, after);
+		refresh_path(edit, 0, leaf->leaf.start[from] - leaf->leaf.slot[from - 1].end);
+	else
+		refresh_path(edit, UINT64_MAX, 0);
 	return true;
 }
 

@@ -11,13 +11,14 @@
  *                   the greatest gap between two children, or inside one; asp_inner_gap of
  *                   tree/search.h will do
  */
+#include "memory/nodes.h"
 #include "tree/search.h"
 #include "tree/tree.h"
 
 /* One register. */
 typedef uint64_t asp_word __attribute__((vector_size(LOOKUP_WIDTH), may_alias));
 
-LOOKUP_TARGET static void copy_node(struct asp_node *to, const struct asp_node *from)
+LOOKUP_TARGET static inline void copy_node(struct asp_node *to, const struct asp_node *from)
 {
 	const asp_word *word = (const asp_word *)(const void *)from;
 	asp_word *out = (asp_word *)(void *)to;
@@ -27,6 +28,8 @@ LOOKUP_TARGET static void copy_node(struct asp_node *to, const struct asp_node *
 	for (unsigned i = 0; i < sizeof(*to) / sizeof(*word); i++)
 		out[i] = word[i];
 }
+
+#define EDIT_INLINE LOOKUP_TARGET static inline __attribute__((always_inline))
 
 LOOKUP_TARGET static void put_finger(struct asp_edit *edit, uint64_t address)
 {
@@ -63,4 +66,104 @@ LOOKUP_TARGET static void search_finger(struct asp_edit *edit, uint64_t address)
 	at = count_le(leaf->leaf.start, ASP_LEAF_MAX, address);
 	finger->slot = at - (at && leaf->leaf.slot[at - 1].end > address);
 	finger->at = address;
+}
+
+/* A node to take the place of that at *ref, to be filled in. */
+EDIT_INLINE struct asp_node *replace_node(struct asp_edit *edit, struct asp_node **ref)
+{
+	struct asp_node *node = asp_nodes_get(edit->nodes);
+
+	asp_edit_retire(edit, *ref);
+	*ref = node;
+	return node;
+}
+
+EDIT_INLINE struct asp_node *make_private(struct asp_edit *edit, struct asp_node **ref)
+{
+	struct asp_node *node = *ref, *copy;
+
+	if (node->birth == edit->stamp)
+		return node;
+	copy = replace_node(edit, ref);
+	copy_node(copy, node);
+	copy->birth = edit->stamp;
+	return copy;
+}
+
+LOOKUP_TARGET static struct asp_node *own(struct asp_edit *edit, struct asp_node **ref)
+{
+	return make_private(edit, ref);
+}
+
+/* Makes the finger's path down to the leaf's parent private; where it points to the leaf. From
+ * the root down: copies go into their parent's copy. */
+EDIT_INLINE struct asp_node **own_inner_path(struct asp_edit *edit)
+{
+	struct asp_finger *finger = &edit->finger;
+	struct asp_node **ref = &edit->root;
+
+	for (unsigned level = edit->root->level; level; level--) {
+		finger->node[level] = make_private(edit, ref);
+		ref = &finger->node[level]->inner.child[finger->index[level]];
+	}
+	return ref;
+}
+
+LOOKUP_TARGET static void own_path(struct asp_edit *edit)
+{
+	edit->finger.node[0] = make_private(edit, own_inner_path(edit));
+}
+
+/* The finger's leaf to be, and that which it comes from: the same where it is private, and then
+ * so is its path. */
+EDIT_INLINE struct asp_node *leaf_to_fill(struct asp_edit *edit, const struct asp_node **from)
+{
+	struct asp_node *leaf = edit->finger.node[0];
+
+	*from = leaf;
+	if (leaf->birth == edit->stamp)
+		return leaf;
+	leaf = replace_node(edit, own_inner_path(edit));
+	leaf->birth = edit->stamp;
+	leaf->level = 0;
+	leaf->unused = 0;
+	return edit->finger.node[0] = leaf;
+}
+
+/* All areas are moved, so that no branch depends on where `at` is: which could not be foretold. */
+LOOKUP_TARGET static struct asp_node *take_out(struct asp_edit *edit, unsigned at)
+{
+	const struct asp_node *from;
+	struct asp_node *leaf = leaf_to_fill(edit, &from);
+
+#pragma GCC unroll 16
+	for (unsigned i = 0; i + 1 < ASP_LEAF_MAX; i++) {
+		unsigned of = i + (i >= at);
+
+		leaf->leaf.start[i] = from->leaf.start[of];
+		leaf->leaf.slot[i] = from->leaf.slot[of];
+	}
+	leaf->leaf.start[ASP_LEAF_MAX - 1] = ASP_NO_KEY;
+	leaf->count = (uint16_t)(from->count - 1);
+	return leaf;
+}
+
+LOOKUP_TARGET static struct asp_node *put_in(struct asp_edit *edit, unsigned at,
+					     const struct aspace_area *area)
+{
+	const struct asp_node *from;
+	struct asp_node *leaf = leaf_to_fill(edit, &from);
+
+#pragma GCC unroll 16
+	for (unsigned i = ASP_LEAF_MAX; i-- > 0;) {
+		unsigned of = i - (i > at);
+
+		leaf->leaf.start[i] = from->leaf.start[of];
+		leaf->leaf.slot[i] = from->leaf.slot[of];
+	}
+	leaf->leaf.start[at] = area->start.value;
+	leaf->leaf.slot[at] =
+		(struct asp_slot){area->end.value, area->flags, area->backend, area->user};
+	leaf->count = (uint16_t)(from->count + 1);
+	return leaf;
 }

@@ -125,7 +125,14 @@ struct asp_edit;
 struct asp_edit_ops {
 	/* Puts the finger where the address is. */
 	void (*search)(struct asp_edit *edit, uint64_t address);
-	void (*copy)(struct asp_node *to, const struct asp_node *from);
+	/* Makes the node at *ref private; the finger's path. */
+	struct asp_node *(*own)(struct asp_edit *edit, struct asp_node **ref);
+	void (*own_path)(struct asp_edit *edit);
+	/* The same, and take area `at` out of its leaf; or put one in before it, where there is
+	 * room. Answer the leaf. */
+	struct asp_node *(*take_out)(struct asp_edit *edit, unsigned at);
+	struct asp_node *(*put_in)(struct asp_edit *edit, unsigned at,
+				   const struct aspace_area *area);
 	/* asp_inner_gap() */
 	uint64_t (*inner_gap)(const struct asp_node *node);
 };
@@ -142,6 +149,18 @@ struct asp_edit {
 	int64_t node_count;                /* the same for nodes */
 	struct asp_finger finger;
 };
+
+/* For edit.c and edit_body.h: notes that the tree has lost a node of the base. */
+struct aspace_record *asp_edit_add_record(struct asp_edit *edit);
+static inline void asp_edit_retire(struct asp_edit *edit, struct asp_node *node)
+{
+	struct aspace_record *record = edit->retired.tail;
+
+	if (!record || record->nodes == ASP_RECORD_NODES)
+		record = asp_edit_add_record(edit);
+	record->node[record->nodes++] = node;
+	edit->retired.count++;
+}
 
 /* Makes an empty leaf of the version `birth`: the first root of all. */
 void asp_node_init_leaf(struct asp_node *node, uint64_t birth);
@@ -164,12 +183,44 @@ struct asp_edit_need {
 /* See to it that they cannot fail. False: out of memory. */
 bool asp_edit_reserve(struct asp_edit *edit, const struct asp_edit_need *need);
 
+#ifdef ASPACE_TESTING
+/* Traps unless E4 holds and a descent from the root finds the same as the finger. */
+void asp_edit_check(const struct asp_edit *edit, const struct asp_cursor *cursor, bool found,
+		    uint64_t address);
+#endif
+
 /* asp_cursor_seek() in the private tree; puts the finger there. The cursor is good until the
  * next edit. */
-bool asp_edit_seek(struct asp_edit *edit, struct asp_cursor *cursor, uint64_t address);
+static inline bool asp_edit_seek(struct asp_edit *edit, struct asp_cursor *cursor, uint64_t address)
+{
+	struct asp_finger *finger = &edit->finger;
+	bool found;
+
+	cursor->root = edit->root;
+	cursor->leaf = NULL;
+	cursor->slot = 0;
+	if (address == ASP_NO_KEY) /* nothing ends above it */
+		return false;
+	if (address != finger->at)
+		edit->ops->search(edit, address);
+	found = finger->slot < finger->node[0]->count;
+	cursor->slot = (int)finger->slot;
+	if (found)
+		cursor->leaf = finger->node[0];
+#ifdef ASPACE_TESTING
+	asp_edit_check(edit, cursor, found, address);
+#endif
+	return found;
+}
+
 /* After it: where the last area below ends that does not reach above the address; 0 if
  * there is none. */
-uint64_t asp_edit_end_below(const struct asp_edit *edit);
+static inline uint64_t asp_edit_end_below(const struct asp_edit *edit)
+{
+	const struct asp_finger *finger = &edit->finger;
+
+	return finger->slot ? finger->node[0]->leaf.slot[finger->slot - 1].end : finger->from;
+}
 
 /* Add an area that meets no other. */
 void asp_edit_insert(struct asp_edit *edit, const struct aspace_area *area);

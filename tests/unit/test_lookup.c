@@ -168,7 +168,7 @@ static void edit(struct aspace *space, const struct asp_lookup *set)
 static void compare_nodes(const struct asp_lookup *set)
 {
 	static const uint64_t steps[] = {1, UINT64_C(1) << 62, (UINT64_C(1) << 63) + 5};
-	struct asp_node node, copy;
+	struct asp_node node;
 
 	for (unsigned n = 0; n < ASP_INNER_MAX * ASP_INNER_MAX * 2 * 3; n++) {
 		unsigned count = 1 + n % ASP_INNER_MAX, at = n / ASP_INNER_MAX % ASP_INNER_MAX;
@@ -186,8 +186,6 @@ static void compare_nodes(const struct asp_lookup *set)
 			node.inner.last[i] = address;
 		}
 		assert_int_equal(set->edit.inner_gap(&node), asp_inner_gap(&node));
-		set->edit.copy(&copy, &node);
-		assert_memory_equal(&copy, &node, sizeof(node));
 	}
 }
 
