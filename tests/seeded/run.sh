@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# run.sh SOURCE_DIR WORK_DIR [VARIANT...]
+# run.sh [--rate=N] [--jobs=N] SOURCE_DIR WORK_DIR [VARIANT...]
 #
 # Builds each variant of the library that a patch here describes, and runs the programs
 # that its line "caught-by:" names; one of them must report the fault, and a variant that
@@ -15,16 +15,28 @@
 # itself must say what is wrong). The programs are those of tests/threads and of this directory, and
 # torture+SCENARIO, torture+BACKEND+SCENARIO.
 #
-# The table of who catches what is left in WORK_DIR/table.
+# Two things, or as many as --jobs says, are done at a time. The table of who catches what is
+# left in WORK_DIR/table. With --rate every pair is attempted N times and the table says how
+# often it reported: each variant wants a pair that hardly ever misses.
 set -euo pipefail
 
+attempts=3
+attempts_must=5
+jobs=2
+rate=
+while [[ ${1-} == --* ]]; do
+	case $1 in
+	--rate=*) rate=${1#*=} ;;
+	--jobs=*) jobs=${1#*=} ;;
+	*) echo "run.sh: $1?" >&2; exit 2 ;;
+	esac
+	shift
+done
 source=$(cd "$1" && pwd)
 mkdir -p "$2"
 work=$(cd "$2" && pwd)
 shift 2
 here=$source/tests/seeded
-attempts=3
-attempts_must=5
 
 command -v clang >/dev/null || { echo "skipped: needs clang"; exit 77; }
 
@@ -43,66 +55,96 @@ mkdir -p "$work/clean"
 cp -r "$source/src" "$source/include" "$source/tests" "$source/stress" "$work/clean"
 source=$work/clean
 
-# compile TOOL TREE OUT FILE...: objects of TREE/src/FILE into OUT.
+failed=0
+
+# in_parallel FUNCTION ARGUMENT...: once for each argument, $jobs at a time; adds to
+# `failed` how many failed. Not as a condition's command: there, bash would ignore
+# `set -e` inside.
+in_parallel() {
+	local function=$1 argument running=0
+	shift
+	for argument; do
+		if ((running == jobs)); then
+			wait -n || failed=$((failed + 1))
+			running=$((running - 1))
+		fi
+		"$function" "$argument" &
+		running=$((running + 1))
+	done
+	for (( ; running; running--)); do
+		wait -n || failed=$((failed + 1))
+	done
+}
+
+# ---- Building -------------------------------------------------------------------
+
+# library_of TREE: the files of the library.
+library_of() {
+	(cd "$1" && printf '%s\n' src/*.c src/{tree,memory,backend,backend/aarch64}/*.c \
+		src/platform/hosted*.c)
+}
+
+# program_of NAME: the files of a program.
+program_of() {
+	(cd "$source" && if [[ $1 == torture ]]; then
+		printf '%s\n' stress/torture.c stress/{torture,common}/*.c
+	else
+		ls "tests/threads/$1.c" "tests/seeded/$1.c" 2>/dev/null || true
+	fi)
+}
+
+# compile TOOL OUT TREE FILE...: objects of TREE/FILE into OUT.
 compile() {
-	local tool=$1 tree=$2 out=$3 file
+	local tool=$1 out=$2 tree=$3 file
 	shift 3
 	mkdir -p "$out"
 	for file; do
 		clang "${flags[@]}" "${sanitize[$tool]}" -I"$source/include" -I"$tree/src" \
-			"${includes[@]}" -c "$tree/src/$file" -o "$out/${file//\//_}.o"
+			-I"$tree/stress" -I"$tree/stress/common" "${includes[@]}" \
+			-c "$tree/$file" -o "$out/${file//\//_}.o"
 	done
 }
 
-sources() {
-	(cd "$1/src" && printf '%s\n' *.c tree/*.c memory/*.c platform/hosted*.c backend/*.c \
-		backend/aarch64/*.c)
-}
-
-# The clean library and a program, once for each tool.
-base() {
-	local tool=$1 files
-	[[ -e $work/$tool/base.a ]] && return
-	mapfile -t files < <(sources "$source")
-	compile "$tool" "$source" "$work/$tool/base" "${files[@]}"
-	ar rc "$work/$tool/base.a" "$work/$tool"/base/*.o
-}
-
-# program TOOL NAME: its objects, in the directory of its name.
-program() {
-	local tool=$1 name=$2 file files=("$source/tests/threads/$2.c") out=$work/$1/$2
-	[[ -d $out ]] && return
-	if [[ $name == torture ]]; then
-		files=("$source"/stress/torture.c "$source"/stress/{torture,common}/*.c)
-	elif [[ ! -e ${files[0]} ]]; then
-		files=("$here/$name.c")
+# build_part TOOL:NAME: the clean library ("library") or a program, with TOOL.
+build_part() {
+	local tool=${1%%:*} name=${1#*:} files
+	if [[ $name == library ]]; then
+		mapfile -t files < <(library_of "$source")
+	else
+		mapfile -t files < <(program_of "$name")
 	fi
-	mkdir -p "$out"
-	for file in "${files[@]}"; do
-		clang "${flags[@]}" "${sanitize[$tool]}" -I"$source/include" -I"$source/src" \
-			-I"$source/stress" -I"$source/stress/common" "${includes[@]}" \
-			-c "$file" -o "$out/$(basename "$file" .c).o"
-	done
-}
-
-# arguments_of PROGRAM[+BACKEND]+SCENARIO: what the program is started with.
-arguments_of() {
-	local scenario=${1##*+} backend=mock
-	[[ $1 == *+* ]] || return 0
-	[[ $1 != *+*+* ]] || backend=$(cut -d+ -f2 <<<"$1")
-	echo --quiet --seconds=4 --patience=20 "--backend=$backend" "$scenario"
+	compile "$tool" "$work/$tool/$name" "$source" "${files[@]}"
+	[[ $name != library ]] || ar rc "$work/$tool/library.a" "$work/$tool"/library/*.o
 }
 
 # link_program TOOL NAME OUT [OBJECT...]: objects before the archive take its place.
 link_program() {
 	local tool=$1 name=$2 out=$3
 	shift 3
-	clang "${sanitize[$tool]}" -o "$out" "$work/$tool/$name"/*.o "$@" "$work/$tool/base.a" \
+	clang "${sanitize[$tool]}" -o "$out" "$work/$tool/$name"/*.o "$@" "$work/$tool/library.a" \
 		"${libraries[@]}"
 }
 
+# ---- Running ---------------------------------------------------------------------
+
+# arguments_of PROGRAM[+BACKEND]+SCENARIO ATTEMPT: what the program is started with.
+arguments_of() {
+	local scenario=${1##*+} backend=mock
+	[[ $1 == *+* ]] || return 0
+	[[ $1 != *+*+* ]] || backend=$(cut -d+ -f2 <<<"$1")
+	echo --quiet --seconds=4 --patience=20 "--seed=$2" "--backend=$backend" "$scenario"
+}
+
+# run FILE PROGRAM SECONDS ATTEMPT: its exit status; its output in FILE.log.
+run() {
+	local status=0 arguments
+	read -ra arguments <<<"$(arguments_of "$2" "$4")"
+	timeout "$3" "$1" "${arguments[@]}" >"$1.log" 2>&1 || status=$?
+	return "$status"
+}
+
 row() {
-	printf '%-20s %-24s %s\n' "$@" | tee -a "$work/table"
+	printf '%-20s %-24s %s\n' "$@"
 }
 
 # How did it end? In words.
@@ -129,95 +171,105 @@ verdict() {
 	fi
 }
 
-# run FILE PROGRAM: its exit status; its output in FILE.log.
-run() {
-	local status=0 arguments
-	read -ra arguments <<<"$(arguments_of "$2")"
-	timeout "${limit:-100}" "$1" "${arguments[@]}" >"$1.log" 2>&1 || status=$?
-	return "$status"
+# pass_clean TOOL:PROGRAM: the control of the control, the library as it is.
+pass_clean() {
+	local tool=${1%%:*} program=${1#*:} status=0
+	local clean=$work/$tool/clean-$program
+	link_program "$tool" "${program%%+*}" "$clean"
+	run "$clean" "$program" 300 1 || status=$?
+	((status)) || return 0
+	row "(none)" "$tool $program" "FALSE ALARM: $(verdict "$status" "$clean.log")"
+	sed 's/^/    /' "$clean.log" | head -60
+	return 1
 }
 
-failures=0
-variants=0
-found=0
-declare -A controlled
-row VARIANT "CAUGHT BY" HOW
+# meet_pair NAME PAIR: a row of the table, and in `hits` how often it reported.
+meet_pair() {
+	local name=$1 tool program limit tries=$attempts status=0 how="" i faulty
+	hits=0
+	IFS=: read -r tool program limit <<<"${2%!}"
+	[[ $2 != *! ]] || tries=$attempts_must
+	faulty=$work/variant/$name/$tool/$program
+	link_program "$tool" "${program%%+*}" "$faulty" "$work/variant/$name/$tool"/*.o
+	for ((i = 1; i <= ${rate:-$tries}; i++)); do
+		status=0
+		run "$faulty" "$program" "${limit:-100}" "$i" || status=$?
+		((status)) || continue
+		hits=$((hits + 1))
+		how=$(verdict "$status" "$faulty.log")
+		[[ $rate ]] || break
+	done
+	if [[ $rate ]]; then
+		how="$hits of $rate${how:+: $how}"
+	fi
+	row "$name" "$tool $program" "${how:-nothing, $tries times}"
+}
 
-shopt -s nullglob
+# meet_variant PATCH: its rows, in a file beside its sources; fails if nothing reports.
+meet_variant() {
+	local name pair pairs changed tool hits missed=() caught=0 tree begun=$SECONDS
+	name=$(basename "$1" .patch)
+	tree=$work/variant/$name
+	exec >"$tree.rows"
+	if ! patch -s --no-backup-if-mismatch -p1 -d "$tree" <"$1"; then
+		row "$name" "-" "THE PATCH DOES NOT APPLY"
+		return 1
+	fi
+	mapfile -t changed < <(sed -n 's|^+++ b/\([^[:space:]]*\).*|\1|p' "$1")
+	[[ ${changed[*]} != *.h* ]] || mapfile -t changed < <(library_of "$tree")
+	mapfile -t pairs < <(pairs_of "$1")
+	for pair in "${pairs[@]}"; do
+		tool=${pair%%:*}
+		[[ -d $tree/$tool ]] || compile "$tool" "$tree/$tool" "$tree" "${changed[@]}"
+		meet_pair "$name" "$pair"
+		if ((hits)); then
+			caught=$((caught + 1))
+		elif [[ $pair == *! ]]; then
+			missed+=("$pair")
+		fi
+	done
+	echo "$name: $((SECONDS - begun)) s" >&2
+	((caught)) || row "$name" "-" "NOTHING CATCHES IT"
+	for pair in "${missed[@]}"; do
+		row "$name" "$pair" "MUST CATCH IT, AND DOES NOT"
+	done
+	((caught && !${#missed[@]}))
+}
+
+# ---- All of it -------------------------------------------------------------------
+
+# pairs_of PATCH...
+pairs_of() {
+	sed -n 's/^caught-by: //p' "$@" | tr ' ' '\n'
+}
+
+patches=()
 for patch in "$here"/*.patch; do
 	name=$(basename "$patch" .patch)
 	[[ $# -eq 0 || " $* " == *" $name "* ]] || continue
-	tree=$work/variant/$name
-	mkdir -p "$tree"
-	cp -r "$source/src" "$tree/src"
-	if ! patch -s --no-backup-if-mismatch -p1 -d "$tree" <"$patch"; then
-		row "$name" "-" "THE PATCH DOES NOT APPLY"
-		failures=$((failures + 1))
-		continue
-	fi
-	mapfile -t changed < <(sed -n 's|^+++ b/src/\([^[:space:]]*\).*|\1|p' "$patch")
-	[[ ${changed[*]} == *.h* ]] && mapfile -t changed < <(sources "$tree")
-	read -ra pairs < <(sed -n 's/^caught-by: //p' "$patch") ||
-		{ echo "$patch: no line caught-by"; exit 1; }
-	caught=0
-	missed=()
-	for pair in "${pairs[@]}"; do
-		IFS=: read -r tool program limit <<<"${pair%!}"
-		tries=$attempts
-		[[ $pair != *! ]] || tries=$attempts_must
-		base "$tool"
-		name_of=${program%%+*}
-		program "$tool" "$name_of"
-		if [[ -z ${controlled[$tool:$program]:-} ]]; then
-			# The control of the control.
-			controlled[$tool:$program]=1
-			clean=$work/$tool/clean-$program
-			link_program "$tool" "$name_of" "$clean"
-			status=0
-			limit=300 run "$clean" "$program" || status=$?
-			if ((status)); then
-				row "(none)" "$tool $program" \
-					"FALSE ALARM: $(verdict "$status" "$clean.log")"
-				sed 's/^/    /' "$clean.log" | head -60
-				failures=$((failures + 1))
-			fi
-		fi
-		[[ -d $tree/$tool ]] || compile "$tool" "$tree" "$tree/$tool" "${changed[@]}"
-		faulty=$tree/$tool/$program
-		link_program "$tool" "$name_of" "$faulty" "$tree/$tool"/*.o
-		how="nothing, $tries times"
-		for ((i = 0; i < tries; i++)); do
-			status=0
-			run "$faulty" "$program" || status=$?
-			((status == 0)) && continue
-			how=$(verdict "$status" "$faulty.log")
-			break
-		done
-		row "$name" "$tool $program" "$how"
-		if ((status)); then
-			caught=$((caught + 1))
-		elif [[ $pair == *! ]]; then
-			missed+=("$tool $program")
-		fi
-	done
-	variants=$((variants + 1))
-	if ((${#missed[@]})); then
-		for pair in "${missed[@]}"; do
-			row "$name" "$pair" "MUST CATCH IT, AND DOES NOT"
-		done
-		failures=$((failures + 1))
-	elif ((caught)); then
-		found=$((found + 1))
-	else
-		row "$name" "-" "NOTHING CATCHES IT"
-		failures=$((failures + 1))
-	fi
+	[[ $(pairs_of "$patch") ]] || { echo "$patch: no line caught-by"; exit 1; }
+	patches+=("$patch")
+	mkdir -p "$work/variant/$name"
+	cp -r "$source/src" "$work/variant/$name/src"
 done
-row "$found of $variants" "variants caught" ""
-for pair in "${!controlled[@]}"; do
-	echo "the library as it is passes $pair"
-done | sort
-if ((failures)); then
-	echo "$failures failures"
+mapfile -t programs < <(pairs_of "${patches[@]}" | sed 's/!$//' | cut -d: -f1,2 | sort -u)
+mapfile -t parts < <(printf '%s\n' "${programs[@]}" |
+	sed 's/+.*//; p; s/:.*/:library/' | sort -u)
+
+in_parallel build_part "${parts[@]}"
+((failed == 0)) || exit 1
+in_parallel pass_clean "${programs[@]}"
+alarms=$failed
+in_parallel meet_variant "${patches[@]}"
+{
+	row VARIANT "CAUGHT BY" HOW
+	for patch in "${patches[@]}"; do
+		cat "$work/variant/$(basename "$patch" .patch).rows"
+	done
+	row "$((${#patches[@]} - failed + alarms)) of ${#patches[@]}" "variants caught" ""
+} | tee "$work/table"
+if ((failed)); then
+	echo "$failed failures"
 	exit 1
 fi
+printf 'the library as it is passes %s\n' "${programs[@]}"

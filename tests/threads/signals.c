@@ -173,14 +173,15 @@ static void stalled(void *ctx, struct aspace *space, uint64_t waited_ms)
 	atomic_fetch_add(&stalls, 1);
 }
 
-/* Signals are handled while the thread waits, not afterwards. */
+/* Signals are handled while the thread waits, not afterwards, and it waits on. */
 static void shoot_waiting(pthread_t thread)
 {
 	for (int i = 0; i < 20; i++) {
 		uint64_t before = atomic_load(&handled);
 
 		check(!pthread_kill(thread, SIGUSR1));
-		until(atomic_load(&handled) != before);
+		until(atomic_load(&handled) != before || relaxed_load(&where) != IN_WAIT);
+		check(relaxed_load(&where) == IN_WAIT);
 	}
 }
 
