@@ -101,7 +101,7 @@ compile() {
 	for file; do
 		clang "${flags[@]}" "${sanitize[$tool]}" -I"$source/include" -I"$tree/src" \
 			-I"$tree/stress" -I"$tree/stress/common" "${includes[@]}" \
-			-c "$tree/$file" -o "$out/${file//\//_}.o"
+			-c "$tree/$file" -o "$out/${file//\//_}.o" || return 1
 	done
 }
 
@@ -139,7 +139,8 @@ arguments_of() {
 run() {
 	local status=0 arguments
 	read -ra arguments <<<"$(arguments_of "$2" "$4")"
-	timeout "$3" "$1" "${arguments[@]}" >"$1.log" 2>&1 || status=$?
+	# Braces: the shell would tell of a crash.
+	{ timeout "$3" "$1" "${arguments[@]}" >"$1.log" 2>&1; } 2>/dev/null || status=$?
 	return "$status"
 }
 
@@ -171,12 +172,14 @@ verdict() {
 	fi
 }
 
-# pass_clean TOOL:PROGRAM: the control of the control, the library as it is.
+# pass_clean TOOL:PROGRAM[:SECONDS]: the control of the control, the library as it is. In the
+# same time, where a pair says how much.
 pass_clean() {
-	local tool=${1%%:*} program=${1#*:} status=0
-	local clean=$work/$tool/clean-$program
+	local tool program limit clean status=0
+	IFS=: read -r tool program limit <<<"$1"
+	clean=$work/$tool/clean-$program$limit
 	link_program "$tool" "${program%%+*}" "$clean"
-	run "$clean" "$program" 300 1 || status=$?
+	run "$clean" "$program" "${limit:-300}" 1 || status=$?
 	((status)) || return 0
 	row "(none)" "$tool $program" "FALSE ALARM: $(verdict "$status" "$clean.log")"
 	sed 's/^/    /' "$clean.log" | head -60
@@ -220,7 +223,8 @@ meet_variant() {
 	mapfile -t pairs < <(pairs_of "$1")
 	for pair in "${pairs[@]}"; do
 		tool=${pair%%:*}
-		[[ -d $tree/$tool ]] || compile "$tool" "$tree/$tool" "$tree" "${changed[@]}"
+		[[ -d $tree/$tool ]] || compile "$tool" "$tree/$tool" "$tree" "${changed[@]}" ||
+			{ row "$name" "-" "IT DOES NOT COMPILE"; return 1; }
 		meet_pair "$name" "$pair"
 		if ((hits)); then
 			caught=$((caught + 1))
@@ -252,9 +256,9 @@ for patch in "$here"/*.patch; do
 	mkdir -p "$work/variant/$name"
 	cp -r "$source/src" "$work/variant/$name/src"
 done
-mapfile -t programs < <(pairs_of "${patches[@]}" | sed 's/!$//' | cut -d: -f1,2 | sort -u)
+mapfile -t programs < <(pairs_of "${patches[@]}" | sed 's/!$//' | sort -u)
 mapfile -t parts < <(printf '%s\n' "${programs[@]}" |
-	sed 's/+.*//; p; s/:.*/:library/' | sort -u)
+	cut -d: -f1,2 | sed 's/+.*//; p; s/:.*/:library/' | sort -u)
 
 in_parallel build_part "${parts[@]}"
 ((failed == 0)) || exit 1
