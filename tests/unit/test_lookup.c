@@ -20,6 +20,7 @@
 #include <aspace/backend/null.h>
 
 #include "last_hit.h"
+#include "memory/nodes.h"
 #include "space.h"
 #include "tree/search.h"
 
@@ -164,8 +165,30 @@ static void edit(struct aspace *space, const struct asp_lookup *set)
 	}
 }
 
+/* The private copy of a node is the node, but for its birth. */
+static void compare_copy(struct aspace *space, const struct asp_lookup *set, struct asp_node *node)
+{
+	const struct asp_edit_need need = {.changed = 1};
+	struct asp_edit *edit = &space->txn.edit;
+	struct asp_node *place = node, *copy;
+
+	space->lookup = set;
+	assert_int_equal(asp_writer_enter(space, 0), ASPACE_OK);
+	asp_txn_begin(space);
+	assert_true(asp_edit_reserve(edit, &need));
+	copy = set->edit.own(edit, &place);
+	assert_ptr_equal(place, copy);
+	assert_ptr_not_equal(copy, node);
+	assert_int_equal(copy->birth, edit->stamp);
+	copy->birth = node->birth;
+	assert_memory_equal(copy, node, sizeof(*node));
+	asp_nodes_put(&space->nodes, copy);
+	asp_txn_drop(&space->txn);
+	asp_writer_leave(space);
+}
+
 /* The greatest gap at each place where one can be, in nodes of each size. */
-static void compare_nodes(const struct asp_lookup *set)
+static void compare_nodes(struct aspace *space, const struct asp_lookup *set)
 {
 	static const uint64_t steps[] = {1, UINT64_C(1) << 62, (UINT64_C(1) << 63) + 5};
 	struct asp_node node;
@@ -186,6 +209,7 @@ static void compare_nodes(const struct asp_lookup *set)
 			node.inner.last[i] = address;
 		}
 		assert_int_equal(set->edit.inner_gap(&node), asp_inner_gap(&node));
+		compare_copy(space, set, &node);
 	}
 }
 
@@ -227,6 +251,7 @@ static void test_sets(void **state)
 	assert_null(asp_lookup_named("abacus"));
 	for (size_t n = 0; n < NAMES; n++) {
 		const struct asp_lookup *set = asp_lookup_named(names[n]);
+		struct aspace *space;
 
 		if (!set) {
 			printf("not on this CPU: %s\n", names[n]);
@@ -234,10 +259,12 @@ static void test_sets(void **state)
 		}
 		assert_string_equal(set->name, names[n]);
 		tried++;
-		compare_nodes(set);
+		space = make_space(0);
+		compare_nodes(space, set);
+		assert_int_equal(aspace_validate(space, NULL, 0), ASPACE_OK);
+		assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
 		for (size_t i = 0; i < 2 * sizeof(counts) / sizeof(counts[0]); i++) {
-			struct aspace *space = make_space(0);
-
+			space = make_space(0);
 			fill(space, counts[i / 2], i % 2);
 			compare(space, set);
 			edit(space, set);
