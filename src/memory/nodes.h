@@ -32,6 +32,7 @@ static inline struct asp_node *asp_nodes_get(struct asp_pool *nodes)
 	nodes->available--;
 	if (!record->nodes) {
 		nodes->ready = next;
+		/* Its nodes are fetched an update from now: so it must be here by then. */
 		if (next)
 			asp_pool_prefetch(next->next, sizeof(*next));
 		asp_pool_put(nodes->records, record, sizeof(*record));

@@ -363,13 +363,7 @@ static struct asp_node *insert_area(struct asp_edit *edit, struct asp_node *leaf
 	struct asp_node *into, *right = split(edit, leaf, spine, &into, &at);
 
 	open_entry(into, at);
-	into->leaf.start[at] = area->start.value;
-	into->leaf.slot[at] = (struct asp_slot){
-		.end = area->end.value,
-		.flags = area->flags,
-		.backend = area->backend,
-		.user = area->user,
-	};
+	asp_leaf_set(into, at, area);
 	return right;
 }
 

@@ -5,6 +5,7 @@
  *
  *   LOOKUP_TARGET   the attribute by which the compiler may use its registers
  *   LOOKUP_WIDTH    how many bytes they have
+ *   INLINE          before a function that shall not be called
  *   static unsigned count_le(const uint64_t *key, unsigned total, uint64_t address)
  *                   how many keys are at most the address
  *   static uint64_t inner_gap(const struct asp_node *node)
@@ -28,8 +29,6 @@ LOOKUP_TARGET static inline void copy_node(struct asp_node *to, const struct asp
 	for (unsigned i = 0; i < sizeof(*to) / sizeof(*word); i++)
 		out[i] = word[i];
 }
-
-#define EDIT_INLINE LOOKUP_TARGET static inline __attribute__((always_inline))
 
 LOOKUP_TARGET static void put_finger(struct asp_edit *edit, uint64_t address)
 {
@@ -69,7 +68,7 @@ LOOKUP_TARGET static void search_finger(struct asp_edit *edit, uint64_t address)
 }
 
 /* A node to take the place of that at *ref, to be filled in. */
-EDIT_INLINE struct asp_node *replace_node(struct asp_edit *edit, struct asp_node **ref)
+INLINE struct asp_node *replace_node(struct asp_edit *edit, struct asp_node **ref)
 {
 	struct asp_node *node = asp_nodes_get(edit->nodes);
 
@@ -78,7 +77,7 @@ EDIT_INLINE struct asp_node *replace_node(struct asp_edit *edit, struct asp_node
 	return node;
 }
 
-EDIT_INLINE struct asp_node *make_private(struct asp_edit *edit, struct asp_node **ref)
+INLINE struct asp_node *make_private(struct asp_edit *edit, struct asp_node **ref)
 {
 	struct asp_node *node = *ref, *copy;
 
@@ -97,7 +96,7 @@ LOOKUP_TARGET static struct asp_node *own(struct asp_edit *edit, struct asp_node
 
 /* Makes the finger's path down to the leaf's parent private; where it points to the leaf. From
  * the root down: copies go into their parent's copy. */
-EDIT_INLINE struct asp_node **own_inner_path(struct asp_edit *edit)
+INLINE struct asp_node **own_inner_path(struct asp_edit *edit)
 {
 	struct asp_finger *finger = &edit->finger;
 	struct asp_node **ref = &edit->root;
@@ -116,7 +115,7 @@ LOOKUP_TARGET static void own_path(struct asp_edit *edit)
 
 /* The finger's leaf to be, and that which it comes from: the same where it is private, and then
  * so is its path. */
-EDIT_INLINE struct asp_node *leaf_to_fill(struct asp_edit *edit, const struct asp_node **from)
+INLINE struct asp_node *leaf_to_fill(struct asp_edit *edit, const struct asp_node **from)
 {
 	struct asp_node *leaf = edit->finger.node[0];
 
@@ -161,9 +160,7 @@ LOOKUP_TARGET static struct asp_node *put_in(struct asp_edit *edit, unsigned at,
 		leaf->leaf.start[i] = from->leaf.start[of];
 		leaf->leaf.slot[i] = from->leaf.slot[of];
 	}
-	leaf->leaf.start[at] = area->start.value;
-	leaf->leaf.slot[at] =
-		(struct asp_slot){area->end.value, area->flags, area->backend, area->user};
+	asp_leaf_set(leaf, at, area);
 	leaf->count = (uint16_t)(from->count + 1);
 	return leaf;
 }

@@ -163,6 +163,17 @@ static inline void asp_edit_retire(struct asp_edit *edit, struct asp_node *node)
 	edit->retired.count++;
 }
 
+static inline void asp_leaf_set(struct asp_node *leaf, unsigned at, const struct aspace_area *area)
+{
+	leaf->leaf.start[at] = area->start.value;
+	leaf->leaf.slot[at] = (struct asp_slot){
+		.end = area->end.value,
+		.flags = area->flags,
+		.backend = area->backend,
+		.user = area->user,
+	};
+}
+
 /* Makes an empty leaf of the version `birth`: the first root of all. */
 void asp_node_init_leaf(struct asp_node *node, uint64_t birth);
 
