@@ -68,12 +68,12 @@ static struct asp_action *next_action(struct aspace_txn *txn, struct asp_action 
 	     action = next_action(txn, action, &phase))
 
 /* Where the range is mapped again, what has been mapped there counts. */
-static unsigned count_borders(const struct aspace_txn *txn, struct aspace_range range)
+static unsigned count_borders(struct aspace_txn *txn, struct aspace_range range)
 {
 	uint64_t lo = range.start.value;
 	struct asp_cursor cursor;
 	unsigned borders = 0;
-	bool more = asp_cursor_seek(&cursor, txn->edit.root, lo ? lo - 1 : 0);
+	bool more = asp_cursor_seek(&cursor, asp_edit_root(&txn->edit), lo ? lo - 1 : 0);
 
 	if (more && asp_cursor_start(&cursor) < lo) {
 		borders++;
@@ -344,7 +344,7 @@ enum aspace_status asp_commit(struct aspace_txn *txn)
 	}
 
 	if (txn->action_count == 1)
-		status = make_only_change(&txn->first);
+		status = make_only_change(txn->actions[__builtin_ctz(txn->phases)].head);
 	else
 		status = make_all_changes(txn, &standing);
 	if (standing) {

@@ -49,19 +49,22 @@ void asp_put_records(struct aspace *space, struct aspace_record_list *list)
 		asp_pool_put(&space->records, record, sizeof(*record));
 }
 
+static void put_list(struct aspace_txn *txn, struct asp_actions *list)
+{
+	struct asp_action *action;
+
+	while ((action = list->head) != NULL) {
+		list->head = action->next;
+		if (action != &txn->first)
+			asp_pool_put(&txn->space->actions, action, sizeof(*action));
+	}
+	list->tail = NULL;
+}
+
 static void put_actions(struct aspace_txn *txn)
 {
-	for (; txn->phases; txn->phases &= txn->phases - 1) {
-		struct asp_actions *list = &txn->actions[__builtin_ctz(txn->phases)];
-		struct asp_action *action;
-
-		while ((action = list->head) != NULL) {
-			list->head = action->next;
-			if (action != &txn->first)
-				asp_pool_put(&txn->space->actions, action, sizeof(*action));
-		}
-		list->tail = NULL;
-	}
+	for (; txn->phases; txn->phases &= txn->phases - 1)
+		put_list(txn, &txn->actions[__builtin_ctz(txn->phases)]);
 	txn->action_count = txn->insertions = 0;
 }
 
@@ -82,7 +85,7 @@ static void clean_up(struct aspace_txn *txn)
 	}
 	if (!txn->open)
 		return;
-	asp_put_records(space, &txn->touched);
+	put_list(txn, &txn->touched);
 	txn->open = false;
 	atomic_store_explicit(&space->txn_open, false, memory_order_relaxed);
 }
@@ -102,6 +105,7 @@ void asp_publish(struct aspace_txn *txn)
 	atomic_store_explicit(&space->areas, areas + (uint64_t)txn->edit.areas,
 			      memory_order_relaxed);
 	space->node_count += (uint64_t)txn->edit.node_count;
+	asp_edit_tell(&txn->edit);
 
 	/* Before the root: while the old number is read, the old version is the newest. */
 	atomic_store_explicit(&space->version, txn->edit.stamp, memory_order_relaxed);
@@ -234,7 +238,7 @@ static bool next_piece(struct aspace_txn *txn, struct pieces *pieces)
 		return false;
 	for (;;) {
 		bool found = pieces->started
-				     ? asp_cursor_next(&pieces->cursor)
+				     ? asp_edit_next(&txn->edit, &pieces->cursor)
 				     : asp_edit_seek(&txn->edit, &pieces->cursor, pieces->lo);
 
 		pieces->started = true;
@@ -322,7 +326,7 @@ void asp_plan_cut(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
 	/* The others lose theirs. So does the one that reaches out above, whose rest gets
 	 * another: a reference must not outlive the address that its area started at, or
 	 * a snapshot that shows it there would not know it any more (reclaim.c). */
-	for (; more && asp_cursor_start(&cursor) < hi; more = asp_cursor_next(&cursor)) {
+	for (; more && asp_cursor_start(&cursor) < hi; more = asp_edit_next(edit, &cursor)) {
 		any = true;
 		area = asp_cursor_area(&cursor);
 		out = area.end.value > hi;
@@ -404,50 +408,69 @@ void asp_plan_merge(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
 	uint64_t at = lo;
 
 	while (asp_edit_seek(edit, &cursor, at)) {
-		if (asp_cursor_start(&cursor) < at && !asp_cursor_next(&cursor))
+		if (asp_cursor_start(&cursor) < at && !asp_edit_next(edit, &cursor))
 			return;
 		right = asp_cursor_area(&cursor);
 		if (right.start.value > hi)
 			return;
 		at = right.end.value;
-		if (!asp_cursor_prev(&cursor))
+		if (!asp_edit_prev(edit, &cursor))
 			continue;
 		left = asp_cursor_area(&cursor);
 		if (!asp_mergeable(txn->space, &left, &right))
 			continue;
 		give_up_reference(txn, &right);
-		asp_edit_remove(edit, right.start.value, right.start.value + 1);
+		asp_edit_remove_area(edit, right.start.value);
 		asp_edit_update(edit, left.start.value, right.end.value, left.flags, left.user);
 	}
 }
 
-struct asp_action *asp_plan_action(struct aspace_txn *txn, enum asp_phase phase,
-				   struct aspace_backend *backend, enum aspace_change_kind kind,
-				   uint64_t lo, uint64_t hi)
+static inline void fill_action(struct asp_action *action, struct aspace_backend *backend,
+			       enum aspace_change_kind kind, uint64_t lo, uint64_t hi)
 {
-	struct asp_actions *list = &txn->actions[phase];
-	struct asp_action *action = &txn->first;
-
-	if (txn->action_count++)
-		action = asp_pool_get(&txn->space->actions, sizeof(*action));
 	/* One by one: compilers clear a structure of this size by slow means. */
-	action->next = NULL;
 	action->backend = backend;
-	action->done = false;
+	action->done = action->marks = action->merges = action->alone = false;
 	action->change.kind = kind;
 	action->change.undo = false;
 	action->change.range = aspace_range_of(lo, hi);
 	action->change.destination.value = action->change.old_flags = action->change.new_flags = 0;
 	action->change.user = NULL;
 	action->change.borders = 0;
-	if (list->tail)
-		list->tail->next = action;
-	else
-		list->head = action;
-	list->tail = action;
+}
+
+void asp_plan_add(struct aspace_txn *txn, enum asp_phase phase, struct asp_action *action)
+{
+	enum aspace_change_kind kind = action->change.kind;
+
+	asp_actions_push(&txn->actions[phase], action);
 	txn->phases |= 1u << phase;
+	txn->action_count++;
 	if (kind != ASPACE_CHANGE_UNMAP && kind != ASPACE_CHANGE_PROTECT)
 		txn->insertions++;
+}
+
+struct asp_action *asp_plan_action(struct aspace_txn *txn, enum asp_phase phase,
+				   struct aspace_backend *backend, enum aspace_change_kind kind,
+				   uint64_t lo, uint64_t hi)
+{
+	struct asp_action *action = &txn->first;
+
+	if (txn->action_count)
+		action = asp_pool_get(&txn->space->actions, sizeof(*action));
+	fill_action(action, backend, kind, lo, hi);
+	asp_plan_add(txn, phase, action);
+	return action;
+}
+
+/* In an open transaction the action only says what the operation did. */
+static struct asp_action *touch(struct aspace_txn *txn, struct aspace_backend *backend,
+				enum aspace_change_kind kind, struct aspace_range range)
+{
+	struct asp_action *action = asp_pool_get(&txn->space->actions, sizeof(*action));
+
+	fill_action(action, backend, kind, range.start.value, range.end.value);
+	asp_actions_push(&txn->touched, action);
 	return action;
 }
 
@@ -462,8 +485,10 @@ static void plan_unmap_action(struct aspace_txn *txn, const struct pieces *piece
 
 /* All that an operation may take that removes and changes so many areas, and cuts two;
  * merging included. Each area gives up at most one reference. */
-static bool reserve(struct aspace_txn *txn, size_t removed, size_t changed, size_t actions)
+static inline bool reserve(struct aspace_txn *txn, size_t removed, size_t changed, size_t actions)
 {
+	/* The first is at hand; an open transaction notes one, from the pool. */
+	size_t pooled = txn->open ? 1 : actions - (actions > 0);
 	const struct asp_edit_need need = {
 		.removed = removed,
 		.changed = 3 * changed + 6,
@@ -471,7 +496,7 @@ static bool reserve(struct aspace_txn *txn, size_t removed, size_t changed, size
 	};
 
 	return asp_edit_reserve(&txn->edit, &need) &&
-	       (actions < 2 || asp_pool_reserve(&txn->space->actions, actions - 1));
+	       (!pooled || asp_pool_reserve(&txn->space->actions, pooled));
 }
 
 /* The same where the areas need not be neighbours: each may have a path of its own, but
@@ -489,25 +514,6 @@ bool asp_plan_reserve_scattered(struct aspace_txn *txn, size_t areas)
 	return asp_edit_reserve(&txn->edit, &need);
 }
 
-/* The edit is done: merge if there may be equal neighbours, or, in an open transaction, note
- * what is to be done at commit. */
-static void finish(struct aspace_txn *txn, uint64_t lo, uint64_t hi, bool marks, bool merges)
-{
-	struct aspace_record *record;
-
-	if (!txn->open) {
-		if (merges)
-			asp_plan_merge(txn, lo, hi);
-		return;
-	}
-	record = asp_pool_get(&txn->space->records, sizeof(*record));
-	record->lo = lo;
-	record->hi = hi;
-	record->marks = marks;
-	record->merges = merges;
-	asp_list_push(&txn->touched, record);
-}
-
 /* ---- Map ------------------------------------------------------------------ */
 
 /* What is in the way of a map. */
@@ -520,32 +526,30 @@ struct obstacles {
 	struct aspace_area cut_area;
 };
 
-static struct obstacles look_for_obstacles(struct aspace_txn *txn, uint64_t lo, uint64_t hi,
-					   const struct aspace_backend *backend)
+static void look_for_obstacles(struct aspace_txn *txn, uint64_t lo, uint64_t hi,
+			       const struct aspace_backend *backend, struct obstacles *found)
 {
-	struct obstacles found;
 	struct asp_cursor cursor;
 	bool more = asp_edit_seek(&txn->edit, &cursor, lo);
 
-	found.count = 0;
-	found.leaving = found.foreign = found.cut = false;
-	found.touches = lo && asp_edit_end_below(&txn->edit) == lo;
-	for (; more && asp_cursor_start(&cursor) < hi; more = asp_cursor_next(&cursor)) {
+	found->count = 0;
+	found->leaving = found->foreign = found->cut = false;
+	found->touches = lo && asp_edit_end_below(&txn->edit) == lo;
+	for (; more && asp_cursor_start(&cursor) < hi; more = asp_edit_next(&txn->edit, &cursor)) {
 		const struct asp_slot *slot = asp_cursor_slot(&cursor);
 
 		if (slot->flags & ASP_FLAG_LEAVING) {
-			found.leaving = true;
+			found->leaving = true;
 			continue;
 		}
-		found.count++;
-		found.foreign |= slot->backend != backend;
+		found->count++;
+		found->foreign |= slot->backend != backend;
 		if (slot->end > hi) {
-			found.cut = true;
-			found.cut_area = asp_cursor_area(&cursor);
+			found->cut = true;
+			found->cut_area = asp_cursor_area(&cursor);
 		}
 	}
-	found.touches |= more && asp_cursor_start(&cursor) == hi;
-	return found;
+	found->touches |= more && asp_cursor_start(&cursor) == hi;
 }
 
 static void plan_map_actions(struct aspace_txn *txn, const struct aspace_area *area,
@@ -580,13 +584,14 @@ enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range rang
 	uint64_t lo = range.start.value, hi = range.end.value;
 	struct obstacles obstacles;
 	enum aspace_status status;
+	bool merges;
 
 	if (!backend_usable(backend) || flags & ~backend->flags_mask ||
 	    !asp_range_usable(space, range, granule_of(space, backend)))
 		return ASPACE_INVALID_PARAM;
 	if ((how & ASPACE_REPLACE) && (space->mode & ASPACE_GRACE_UNMAP))
 		return ASPACE_NOT_SUPPORTED;
-	obstacles = look_for_obstacles(txn, lo, hi, backend);
+	look_for_obstacles(txn, lo, hi, backend, &obstacles);
 	if (obstacles.count && !(how & ASPACE_REPLACE))
 		return ASPACE_ALREADY_EXISTS;
 	if (obstacles.leaving) {
@@ -603,7 +608,7 @@ enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range rang
 		}
 	}
 
-	if (!reserve(txn, obstacles.count, 0, txn->open ? 0 : obstacles.count + 1))
+	if (!reserve(txn, obstacles.count, 0, obstacles.count + 1))
 		return ASPACE_NO_MEMORY;
 	if (obstacles.cut) {
 		status = clone_ahead(txn, obstacles.cut_area.backend, obstacles.cut_area.user);
@@ -618,7 +623,18 @@ enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range rang
 	if (obstacles.count)
 		asp_plan_cut(txn, lo, hi);
 	asp_edit_insert(&txn->edit, &area);
-	finish(txn, lo, hi, true, obstacles.touches || obstacles.count);
+	merges = obstacles.touches || obstacles.count;
+	if (txn->open) {
+		struct asp_action *action = touch(txn, backend, ASPACE_CHANGE_MAP, range);
+
+		action->change.new_flags = flags;
+		action->change.user = user;
+		action->marks = true;
+		action->merges = merges;
+		action->alone = !obstacles.count;
+	} else if (merges) {
+		asp_plan_merge(txn, lo, hi);
+	}
 	return ASPACE_OK;
 }
 
@@ -648,6 +664,7 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 	struct pieces pieces;
 	size_t count = 0;
 	enum aspace_status status;
+	bool whole;
 
 	if (!asp_range_usable(space, range, space->granule))
 		return ASPACE_INVALID_PARAM;
@@ -661,9 +678,11 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 		return ASPACE_OK;
 
 	/* Leaving areas stay in the tree, changed. */
-	if (!reserve(txn, grace ? 0 : count, grace ? count : 0, txn->open || grace ? 0 : count))
+	if (!reserve(txn, grace ? 0 : count, grace ? count : 0, grace ? 0 : count))
 		return ASPACE_NO_MEMORY;
-	/* Mostly there is one, which need not be looked for again. */
+	/* Mostly there is one, which need not be looked for again, and all of it goes. */
+	whole = !grace && pieces.area.start.value == range.start.value &&
+		pieces.area.end.value == range.end.value;
 	if (count > 1) {
 		begin_pieces(&pieces, range);
 		next_piece(txn, &pieces);
@@ -688,11 +707,22 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 			plan_leaving(txn, &pieces);
 			restart_pieces(&pieces);
 		}
+	} else if (whole) {
+		give_up_reference(txn, &pieces.area);
+		asp_edit_remove_area(&txn->edit, pieces.from);
 	} else {
 		asp_plan_cut(txn, range.start.value, range.end.value);
 	}
-	/* What is left has the neighbours that it had, or none. */
-	finish(txn, range.start.value, range.end.value, grace, false);
+	/* Nothing to merge: what is left has the neighbours that it had, or none. */
+	if (txn->open) {
+		struct asp_action *action =
+			touch(txn, pieces.area.backend, ASPACE_CHANGE_UNMAP, range);
+
+		action->change.old_flags = pieces.area.flags;
+		action->change.user = pieces.area.user;
+		action->marks = grace;
+		action->alone = whole;
+	}
 	return ASPACE_OK;
 }
 
@@ -768,8 +798,10 @@ enum aspace_status asp_plan_protect(struct aspace_txn *txn, struct aspace_range 
 
 	status = decide_pieces(txn, range, decide, ctx, &count);
 	if (status == ASPACE_OK && count) {
-		status = asp_plan_reserve_scattered(txn, count) ? clone_for_pieces(txn)
-								: ASPACE_NO_MEMORY;
+		status = asp_plan_reserve_scattered(txn, count) &&
+					 (!txn->open || asp_pool_reserve(&space->actions, 1))
+				 ? clone_for_pieces(txn)
+				 : ASPACE_NO_MEMORY;
 		if (status == ASPACE_OK) {
 			for (action = txn->actions[ASP_PHASE_PROTECT].head; action;
 			     action = action->next) {
@@ -782,7 +814,10 @@ enum aspace_status asp_plan_protect(struct aspace_txn *txn, struct aspace_range 
 						   action->change.new_flags |
 							   (pieces.area.flags & ASP_FLAG_FRESH));
 			}
-			finish(txn, range.start.value, range.end.value, false, true);
+			if (txn->open)
+				touch(txn, NULL, ASPACE_CHANGE_PROTECT, range)->merges = true;
+			else
+				asp_plan_merge(txn, range.start.value, range.end.value);
 		}
 	}
 	/* An open transaction works its actions out anew at commit. */
@@ -824,7 +859,7 @@ enum aspace_status asp_plan_move(struct aspace_txn *txn, struct aspace_range fro
 	}
 	if (pieces.hole)
 		return ASPACE_NOT_MAPPED;
-	obstacles = look_for_obstacles(txn, dest.start.value, dest.end.value, NULL);
+	look_for_obstacles(txn, dest.start.value, dest.end.value, NULL, &obstacles);
 	if (obstacles.count)
 		return ASPACE_ALREADY_EXISTS;
 
@@ -877,7 +912,7 @@ enum aspace_status asp_plan_resize(struct aspace_txn *txn, struct aspace_vaddr s
 			       : asp_plan_unmap(txn, aspace_range_of(end, area.end.value), how);
 	if (area.backend->granule && end & (area.backend->granule - 1))
 		return ASPACE_INVALID_PARAM;
-	obstacles = look_for_obstacles(txn, area.end.value, end, area.backend);
+	look_for_obstacles(txn, area.end.value, end, area.backend, &obstacles);
 	if (obstacles.count)
 		return ASPACE_ALREADY_EXISTS;
 	if (obstacles.leaving) {

@@ -261,7 +261,7 @@ static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_reco
 	struct aspace_area area;
 	struct aspace_change change;
 
-	asp_cursor_seek(&cursor, txn->edit.root, record->address);
+	asp_edit_seek(&txn->edit, &cursor, record->address);
 	area = asp_public_area(asp_cursor_area(&cursor));
 	ops = area.backend->ops;
 	change = (struct aspace_change){
@@ -279,7 +279,7 @@ static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_reco
 
 	space->leaving_count--;
 	if (status == ASPACE_OK) {
-		asp_edit_remove(&txn->edit, area.start.value, area.start.value + 1);
+		asp_edit_remove_area(&txn->edit, area.start.value);
 		record->leaving = false;
 		record->backend = area.backend;
 		record->user = area.user;

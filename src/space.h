@@ -59,11 +59,26 @@ struct asp_action {
 	struct aspace_backend *backend;
 	struct aspace_change change;
 	bool done; /* the backend holds the outcome */
+	/* Of the private tree, where the change is: areas with marks, equal neighbours. */
+	bool marks, merges;
+	/* On the list of touched ranges only: the range was one area, or is, and the change is
+	 * all that there is to be asked, as long as no other range overlaps or meets this one. */
+	bool alone;
 };
 
 struct asp_actions {
 	struct asp_action *head, *tail;
 };
+
+static inline void asp_actions_push(struct asp_actions *list, struct asp_action *action)
+{
+	action->next = NULL;
+	if (list->tail)
+		list->tail->next = action;
+	else
+		list->head = action;
+	list->tail = action;
+}
 
 /* The writer's working state: one operation, or several that are one. There is one
  * in each space, in use while the writer lock is held. Between two uses all lists are
@@ -80,9 +95,9 @@ struct aspace_txn {
 	unsigned phases;   /* bit by bit: which phases have actions */
 	struct asp_actions actions[ASP_PHASES];
 	struct asp_action first; /* of all: mostly there is no other. The rest are from a pool */
-	/* Ranges that an open transaction has edited; its actions are worked out at
+	/* What an open transaction has done, by its ranges: its actions are worked out at
 	 * commit, from the difference. */
-	struct aspace_record_list touched;
+	struct asp_actions touched;
 	/* References that planning has cloned: still to be given to an area, or given.
 	 * `address` is the pointer that was cloned. */
 	struct aspace_record_list clones_spare, clones_used;
@@ -260,6 +275,8 @@ void asp_plan_merge(struct aspace_txn *txn, uint64_t lo, uint64_t hi);
 struct asp_action *asp_plan_action(struct aspace_txn *txn, enum asp_phase phase,
 				   struct aspace_backend *backend, enum aspace_change_kind kind,
 				   uint64_t lo, uint64_t hi);
+/* Put it on the list of its phase. */
+void asp_plan_add(struct aspace_txn *txn, enum asp_phase phase, struct asp_action *action);
 bool asp_range_usable(const struct aspace *space, struct aspace_range range, uint64_t granule);
 
 /* The bits of `how` that callers may use, and one of our own: holes are fine, whatever

@@ -12,17 +12,23 @@
  *   before, not after               unmap
  *
  * so a range that several operations changed costs one change, and one that was
- * mapped and unmapped again none. Then the marks go, equal neighbours merge, and
- * the private tree is what will be published.
+ * mapped and unmapped again none. Where a range is one area, and no other operation came
+ * near it, the difference is what the operation said, and nothing is compared. Then the
+ * marks go, equal neighbours merge, and the private tree is what will be published.
  */
 #include "space.h"
 
-static struct aspace_record *merge_sorted(struct aspace_record *a, struct aspace_record *b)
+static bool is_sorted(const struct asp_action *a, const struct asp_action *b)
 {
-	struct aspace_record *head = NULL, **tail = &head;
+	return a->change.range.start.value <= b->change.range.start.value;
+}
+
+static struct asp_action *merge_sorted(struct asp_action *a, struct asp_action *b)
+{
+	struct asp_action *head = NULL, **tail = &head;
 
 	while (a && b) {
-		struct aspace_record **least = a->lo <= b->lo ? &a : &b;
+		struct asp_action **least = is_sorted(a, b) ? &a : &b;
 
 		*tail = *least;
 		tail = &(*tail)->next;
@@ -33,9 +39,9 @@ static struct aspace_record *merge_sorted(struct aspace_record *a, struct aspace
 }
 
 /* Merge sort, bottom up: bin i holds a sorted run of 2^i. */
-static struct aspace_record *sort(struct aspace_record *list)
+static struct asp_action *sort(struct asp_action *list)
 {
-	struct aspace_record *bins[40] = {0}, *run, *sorted = NULL;
+	struct asp_action *bins[40] = {0}, *run, *sorted = NULL;
 
 	while ((run = list) != NULL) {
 		unsigned i = 0;
@@ -56,27 +62,38 @@ static struct aspace_record *sort(struct aspace_record *list)
  * last, or has been cut by the range of a later one. */
 static void sort_touched(struct aspace_txn *txn)
 {
-	struct aspace_record *record = txn->touched.head, *next;
+	struct asp_actions *touched = &txn->touched;
+	struct asp_action *action = touched->head, *last, *next;
 
-	while (record && record->next && record->lo <= record->next->lo)
-		record = record->next;
-	if (record == txn->touched.tail) /* in order already, perhaps with overlaps */
-		record = txn->touched.head;
+	while (action && action->next && is_sorted(action, action->next))
+		action = action->next;
+	if (action == touched->tail) /* in order already, perhaps with overlaps */
+		action = touched->head;
 	else
-		record = sort(txn->touched.head);
+		action = sort(touched->head);
 
-	txn->touched = (struct aspace_record_list){0};
-	for (; record; record = next) {
-		next = record->next;
-		if (txn->touched.tail && txn->touched.tail->hi > record->lo) {
-			if (txn->touched.tail->hi < record->hi)
-				txn->touched.tail->hi = record->hi;
-			txn->touched.tail->marks |= record->marks;
-			txn->touched.tail->merges |= record->merges;
-			asp_pool_put(&txn->space->records, record, sizeof(*record));
-		} else {
-			asp_list_push(&txn->touched, record);
+	*touched = (struct asp_actions){0};
+	for (; action; action = next) {
+		struct aspace_range *range, *range_before;
+
+		next = action->next;
+		last = touched->tail;
+		if (!last || last->change.range.end.value < action->change.range.start.value) {
+			asp_actions_push(touched, action);
+			continue;
 		}
+		last->alone = action->alone = false;
+		range = &action->change.range;
+		range_before = &last->change.range;
+		if (range_before->end.value == range->start.value) {
+			asp_actions_push(touched, action);
+			continue;
+		}
+		if (range_before->end.value < range->end.value)
+			range_before->end = range->end;
+		last->marks |= action->marks;
+		last->merges |= action->merges;
+		asp_pool_put(&txn->space->actions, action, sizeof(*action));
 	}
 }
 
@@ -211,15 +228,29 @@ static uint64_t add_stretch(struct aspace_txn *txn, struct look *old, struct loo
 	return to;
 }
 
-/* Counts the areas of the private tree in the touched ranges, and two neighbours of each. */
+/* Counts the areas of the private tree in the touched ranges, and two neighbours of each. What
+ * stands alone becomes an action. */
 static enum aspace_status add_actions(struct aspace_txn *txn, size_t *areas)
 {
-	struct look old = {.root = txn->base}, new = {.root = txn->edit.root};
+	struct look old = {.root = txn->base}, new = {.root = asp_edit_root(&txn->edit)};
+	struct asp_action **link = &txn->touched.head, *touched;
 
-	for (struct aspace_record *range = txn->touched.head; range; range = range->next) {
+	while ((touched = *link) != NULL) {
+		uint64_t hi = touched->change.range.end.value;
+
 		*areas += 2;
-		for (uint64_t at = range->lo; at < range->hi; ++*areas) {
-			at = add_stretch(txn, &old, &new, at, range->hi);
+		if (touched->alone) {
+			*link = touched->next;
+			asp_plan_add(txn,
+				     touched->change.kind == ASPACE_CHANGE_MAP ? ASP_PHASE_MAP
+									       : ASP_PHASE_UNMAP,
+				     touched);
+			++*areas;
+			continue;
+		}
+		link = &touched->next;
+		for (uint64_t at = touched->change.range.start.value; at < hi; ++*areas) {
+			at = add_stretch(txn, &old, &new, at, hi);
 			if (!at)
 				return ASPACE_NO_MEMORY;
 		}
@@ -241,19 +272,19 @@ static uint64_t settled_flags(const struct aspace_txn *txn, const struct aspace_
 	return asp_cursor_slot(&old)->flags | ASP_FLAG_LEAVING;
 }
 
-/* Makes the private tree publishable: no marks, no equal neighbours. Each touched range may
- * be on a path of its own; merging goes beyond it, into leaves that are not ours yet. */
-static void clear_marks(struct aspace_txn *txn)
+static void clear_marks(struct aspace_txn *txn, const struct asp_actions *list)
 {
-	for (struct aspace_record *range = txn->touched.head; range; range = range->next) {
+	for (struct asp_action *action = list->head; action; action = action->next) {
+		struct aspace_range range = action->change.range;
 		struct asp_cursor cursor;
 		struct aspace_area area;
 
-		for (uint64_t at = range->lo; range->marks && at < range->hi; at = area.end.value) {
+		for (uint64_t at = range.start.value; action->marks && at < range.end.value;
+		     at = area.end.value) {
 			uint64_t flags;
 
 			if (!asp_edit_seek(&txn->edit, &cursor, at) ||
-			    asp_cursor_start(&cursor) >= range->hi)
+			    asp_cursor_start(&cursor) >= range.end.value)
 				break;
 			area = asp_cursor_area(&cursor);
 			flags = settled_flags(txn, &area);
@@ -262,9 +293,15 @@ static void clear_marks(struct aspace_txn *txn)
 						area.user);
 		}
 	}
-	for (struct aspace_record *range = txn->touched.head; range; range = range->next) {
-		if (range->merges)
-			asp_plan_merge(txn, range->lo, range->hi);
+}
+
+static void merge_neighbours(struct aspace_txn *txn, const struct asp_actions *list)
+{
+	for (struct asp_action *action = list->head; action; action = action->next) {
+		struct aspace_range range = action->change.range;
+
+		if (action->merges)
+			asp_plan_merge(txn, range.start.value, range.end.value);
 	}
 }
 
@@ -279,7 +316,12 @@ enum aspace_status asp_txn_settle(struct aspace_txn *txn)
 		return status;
 	if (!asp_plan_reserve_scattered(txn, areas))
 		return ASPACE_NO_MEMORY;
-	clear_marks(txn);
+	/* No marks, no equal neighbours: the private tree is fit to be published. Each range may
+	 * be on a path of its own; merging goes beyond it, into leaves that are not ours yet. */
+	clear_marks(txn, &txn->touched);
+	clear_marks(txn, &txn->actions[ASP_PHASE_MAP]);
+	merge_neighbours(txn, &txn->touched);
+	merge_neighbours(txn, &txn->actions[ASP_PHASE_MAP]);
 	return ASPACE_OK;
 }
 
@@ -375,7 +417,8 @@ enum aspace_status aspace_txn_find(struct aspace_txn *txn, struct aspace_vaddr a
 
 	if (status != ASPACE_OK)
 		return status;
-	return end_operation(txn, txn->space->lookup->find_in(txn->edit.root, address, area));
+	return end_operation(txn,
+			     txn->space->lookup->find_in(asp_edit_root(&txn->edit), address, area));
 }
 
 enum aspace_status aspace_txn_find_free(struct aspace_txn *txn, const struct aspace_gap *gap,
@@ -385,8 +428,8 @@ enum aspace_status aspace_txn_find_free(struct aspace_txn *txn, const struct asp
 
 	if (status != ASPACE_OK)
 		return status;
-	return end_operation(
-		txn, asp_find_free(txn->space, txn->edit.root, gap, txn->space->granule, start));
+	return end_operation(txn, asp_find_free(txn->space, asp_edit_root(&txn->edit), gap,
+						txn->space->granule, start));
 }
 
 enum aspace_status aspace_txn_commit(struct aspace_txn *txn)

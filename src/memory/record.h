@@ -41,12 +41,6 @@ struct aspace_record {
 			/* Deferred lists only: a leaving area, not a reference. */
 			bool leaving;
 		};
-		/* A range that a transaction has touched. */
-		struct {
-			uint64_t lo, hi;
-			bool marks;  /* areas in it may have flags of the private tree's own */
-			bool merges; /* and equal neighbours */
-		};
 	};
 };
 

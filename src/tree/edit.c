@@ -13,6 +13,8 @@
  *  E3  after any operation the root is private
  *  E4  the finger, where it is put (from < to), is the path from edit->root to the leaf
  *      in which a search for any address of [from, to) ends
+ *  E5  T4 holds, but for what is said of the nodes on the finger's path while it is untold;
+ *      then the leaf is private, and finger->gap is its greatest gap, if known
  */
 #include "memory/nodes.h"
 #include "tree/search.h"
@@ -205,15 +207,45 @@ static void lift_finger(struct asp_edit *edit)
 {
 	edit->finger.from = edit->finger.to = 0;
 	edit->finger.at = ASP_NO_KEY;
+	edit->finger.untold = false;
 }
 
 #ifdef ASPACE_TESTING
+/* While the path is untold no descent finds its way: is it a path, and the place the right
+ * one in its leaf? */
+static void check_untold(const struct asp_edit *edit, const struct asp_cursor *cursor, bool found,
+			 uint64_t address)
+{
+	const struct asp_finger *finger = &edit->finger;
+	const struct asp_node *leaf = finger->node[0];
+	uint64_t gap = leaf_gap(leaf);
+	int slot = 0;
+
+	if (leaf->birth != edit->stamp || finger->node[edit->root->level] != edit->root ||
+	    (finger->gap != gap && finger->gap != ASP_GAP_UNKNOWN))
+		__builtin_trap();
+	for (unsigned level = 1; level <= edit->root->level; level++) {
+		if (finger->node[level]->inner.child[finger->index[level]] !=
+		    finger->node[level - 1])
+			__builtin_trap();
+	}
+	while (slot < leaf->count && leaf->leaf.slot[slot].end <= address)
+		slot++;
+	if (found != (slot < leaf->count) || cursor->slot != slot ||
+	    (found && cursor->leaf != leaf))
+		__builtin_trap();
+}
+
 void asp_edit_check(const struct asp_edit *edit, const struct asp_cursor *cursor, bool found,
 		    uint64_t address)
 {
 	struct asp_cursor fresh;
 	uint64_t end = 0;
 
+	if (edit->finger.untold) {
+		check_untold(edit, cursor, found, address);
+		return;
+	}
 	if (asp_cursor_seek(&fresh, edit->root, address) != found)
 		__builtin_trap();
 	if (found && (fresh.leaf != cursor->leaf || fresh.slot != cursor->slot))
@@ -240,31 +272,48 @@ static uint64_t gap_said(const struct asp_finger *finger, unsigned level)
 	return finger->node[level + 1]->inner.gap[finger->index[level + 1]];
 }
 
-/* The finger's leaf has changed: so has what is said of it above. The greatest of the gaps
- * that are gone was `before` (or less), that of the new ones is `after`. */
-static void refresh_path(struct asp_edit *edit, uint64_t before, uint64_t after)
+/* The finger's leaf, which is private, has changed. The greatest of the gaps that are gone was
+ * `before` (or less), that of the new ones is `after`; see bounds_after(). */
+static void leaf_changed(struct asp_edit *edit, uint64_t before, uint64_t after)
 {
 	struct asp_finger *finger = &edit->finger;
-	unsigned top = edit->root->level;
-	struct asp_bounds bounds;
 
-	if (top)
-		bounds = bounds_after(edit, finger->node[0], gap_said(finger, 0), before, after);
+	if (edit->root->level) {
+		if (!finger->untold)
+			finger->gap = gap_said(finger, 0);
+		finger->untold = true;
+		if (after >= finger->gap) /* never, if that is unknown */
+			finger->gap = after;
+		else if (before >= finger->gap)
+			finger->gap = ASP_GAP_UNKNOWN;
+	}
+	if (finger->node[0]->count)
+		asp_finger_set_reach(finger);
+	else
+		lift_finger(edit);
+}
+
+void asp_edit_tell_above(struct asp_edit *edit)
+{
+	struct asp_finger *finger = &edit->finger;
+	const struct asp_node *leaf = finger->node[0];
+	unsigned top = edit->root->level;
+	struct asp_bounds bounds =
+		bounds_with(leaf, finger->gap == ASP_GAP_UNKNOWN ? leaf_gap(leaf) : finger->gap);
+
+	finger->untold = false;
 	for (unsigned level = 1; level <= top; level++) {
 		struct asp_node *node = finger->node[level];
 		unsigned i = finger->index[level];
 
-		before = gap_around(node, i);
+		uint64_t before = gap_around(node, i);
+
 		if (!set_bounds(node, i, &bounds))
 			break;
 		if (level < top)
 			bounds = bounds_after(edit, node, gap_said(finger, level), before,
 					      gap_around(node, i));
 	}
-	if (finger->node[0]->count)
-		asp_finger_set_reach(finger);
-	else
-		lift_finger(edit);
 }
 
 /* ---- The life of an edit -------------------------------------------------- */
@@ -304,24 +353,6 @@ void asp_edit_discard(struct asp_edit *edit)
 	edit->root = NULL;
 	while ((record = asp_list_pop_nodes(&edit->retired)) != NULL)
 		asp_pool_put(edit->records, record, sizeof(*record));
-}
-
-/* What a change takes at most. A cut through the middle of an area is one update
- * and one insertion: a path copy and a split on each level, each. A removal owns
- * two border paths, a neighbour of each to rebalance with, and as much again at
- * the seams of merged parents. Merging with the neighbours of the change may touch
- * one more leaf on either side. Beyond that, leaves that are owned, made by splits, or
- * dropped hold at least MIN areas each, and MIN of them have at most one parent: less
- * than one node for MIN - 1 areas. What is dropped is retired without a copy. */
-bool asp_edit_reserve(struct asp_edit *edit, const struct asp_edit_need *need)
-{
-	size_t height = asp_tree_height(edit->root), least = ASP_LEAF_MIN - 1;
-	size_t nodes = need->changed / least + 16 * height + 16 + need->nodes;
-	size_t retired = nodes + need->removed / least;
-
-	_Static_assert(ASP_LEAF_MIN > 1 && ASP_INNER_MIN > 1, "see above");
-	return asp_pool_reserve(edit->nodes, nodes) &&
-	       asp_pool_reserve(edit->records, retired / ASP_RECORD_NODES + 1 + need->records);
 }
 
 static void count_area(struct asp_edit *edit, uint64_t flags, int by)
@@ -397,7 +428,7 @@ void asp_edit_insert(struct asp_edit *edit, const struct aspace_area *area)
 	gap = at && at < leaf->count ? leaf->leaf.start[at] - leaf->leaf.slot[at - 1].end : 0;
 	if (leaf->count < ASP_LEAF_MAX) {
 		edit->ops->put_in(edit, at, area);
-		refresh_path(edit, gap, asp_greater(below, above));
+		leaf_changed(edit, gap, asp_greater(below, above));
 		return;
 	}
 	right = insert_area(edit, own_path(edit), at, area, finger->spine);
@@ -451,7 +482,7 @@ void asp_edit_update(struct asp_edit *edit, uint64_t start, uint64_t end, uint64
 	slot->flags = flags;
 	slot->user = user;
 	if (end != old_end)
-		refresh_path(edit, gap_behind(leaf, at, old_end), gap_behind(leaf, at, end));
+		leaf_changed(edit, gap_behind(leaf, at, old_end), gap_behind(leaf, at, end));
 }
 
 /* ---- Remove --------------------------------------------------------------- */
@@ -608,6 +639,18 @@ static uint64_t start_behind(const struct asp_edit *edit)
 	return ASP_NO_KEY;
 }
 
+/* The finger's leaf has lost what was before area `at`. */
+static void has_lost(struct asp_edit *edit, unsigned at)
+{
+	const struct asp_node *leaf = edit->finger.node[0];
+
+	/* Between two that are left, one gap has swallowed the others, and is greater. */
+	if (at && at < leaf->count)
+		leaf_changed(edit, 0, leaf->leaf.start[at] - leaf->leaf.slot[at - 1].end);
+	else
+		leaf_changed(edit, UINT64_MAX, 0);
+}
+
 /* The same where it all happens in one leaf, which keeps enough; else false. */
 static bool remove_in_leaf(struct asp_edit *edit, uint64_t lo, uint64_t hi)
 {
@@ -628,17 +671,8 @@ static bool remove_in_leaf(struct asp_edit *edit, uint64_t lo, uint64_t hi)
 		return false;
 	for (unsigned i = from; i < to; i++)
 		count_area(edit, leaf->leaf.slot[i].flags, -1);
-	if (to == from + 1) {
-		leaf = edit->ops->take_out(edit, from);
-	} else {
-		leaf = own_path(edit);
-		cut_entries(leaf, from, to);
-	}
-	/* Between two that are left, one gap has swallowed the others, and is greater. */
-	if (from && from < leaf->count)
-		refresh_path(edit, 0, leaf->leaf.start[from] - leaf->leaf.slot[from - 1].end);
-	else
-		refresh_path(edit, UINT64_MAX, 0);
+	cut_entries(own_path(edit), from, to);
+	has_lost(edit, from);
 	return true;
 }
 
@@ -646,7 +680,26 @@ void asp_edit_remove(struct asp_edit *edit, uint64_t lo, uint64_t hi)
 {
 	if (remove_in_leaf(edit, lo, hi))
 		return;
+	asp_edit_tell(edit);
 	lift_finger(edit);
 	remove_below(edit, &edit->root, lo, hi);
 	lower_root(edit);
+}
+
+void asp_edit_remove_area(struct asp_edit *edit, uint64_t start)
+{
+	struct asp_cursor cursor;
+	const struct asp_node *leaf;
+	unsigned at;
+
+	asp_edit_seek(edit, &cursor, start);
+	leaf = edit->finger.node[0];
+	at = edit->finger.slot;
+	if (edit->root->level && leaf->count <= ASP_LEAF_MIN) {
+		asp_edit_remove(edit, start, start + 1);
+		return;
+	}
+	count_area(edit, leaf->leaf.slot[at].flags, -1);
+	edit->ops->take_out(edit, at);
+	has_lost(edit, at);
 }

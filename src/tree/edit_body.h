@@ -33,7 +33,7 @@ LOOKUP_TARGET static inline void copy_node(struct asp_node *to, const struct asp
 LOOKUP_TARGET static void put_finger(struct asp_edit *edit, uint64_t address)
 {
 	struct asp_finger *finger = &edit->finger;
-	struct asp_node *node = edit->root;
+	struct asp_node *node = asp_edit_root(edit);
 
 	finger->from = 0;
 	finger->spine = true;

@@ -99,13 +99,20 @@ bool asp_tree_dump_dot(const struct asp_node *root, aspace_write_fn *write, void
  * cannot.
  *
  * The finger remembers the path to the leaf that was searched last: looking and
- * editing in one place costs one descent.
+ * editing in one place costs one descent. What changes in the leaf is told to the nodes
+ * above when the finger goes elsewhere, or somebody asks for the tree: once for all changes.
  */
+#define ASP_GAP_UNKNOWN UINT64_MAX
+
 struct asp_finger {
 	uint64_t from, to; /* from == to: nowhere */
 	uint64_t at;       /* the address of the last search, ASP_NO_KEY if that is void */
 	unsigned slot;     /* what it found: the first area that ends above the address */
 	bool spine;        /* the leaf is the last of the tree */
+	/* The leaf has changed since it was last told above what it holds (E5). Its greatest
+	 * gap then, or ASP_GAP_UNKNOWN: all of them must be compared. */
+	bool untold;
+	uint64_t gap;
 	/* By level: the nodes of the path, and which child of each is the next. */
 	uint8_t index[ASP_HEIGHT_MAX];
 	struct asp_node *node[ASP_HEIGHT_MAX];
@@ -184,6 +191,11 @@ void asp_edit_begin(struct asp_edit *edit, const struct asp_edit_ops *ops, struc
 /* Give all private nodes and records back; the base is as it was. */
 void asp_edit_discard(struct asp_edit *edit);
 
+static inline unsigned asp_tree_height(const struct asp_node *root)
+{
+	return root->level + 1u;
+}
+
 /* What the edits of one change may take at most: a few edits in one place, ... */
 struct asp_edit_need {
 	size_t removed; /* areas that go, neighbours of each other */
@@ -192,14 +204,46 @@ struct asp_edit_need {
 	size_t records; /* for the caller, besides what the edits need */
 };
 
-/* See to it that they cannot fail. False: out of memory. */
-bool asp_edit_reserve(struct asp_edit *edit, const struct asp_edit_need *need);
+/* See to it that they cannot fail. False: out of memory.
+ *
+ * What a change takes at most: a cut through the middle of an area is one update
+ * and one insertion: a path copy and a split on each level, each. A removal owns
+ * two border paths, a neighbour of each to rebalance with, and as much again at
+ * the seams of merged parents. Merging with the neighbours of the change may touch
+ * one more leaf on either side. Beyond that, leaves that are owned, made by splits, or
+ * dropped hold at least MIN areas each, and MIN of them have at most one parent: less
+ * than one node for MIN - 1 areas. What is dropped is retired without a copy. */
+static inline bool asp_edit_reserve(struct asp_edit *edit, const struct asp_edit_need *need)
+{
+	size_t height = asp_tree_height(edit->root), least = ASP_LEAF_MIN - 1;
+	size_t nodes = need->changed / least + 16 * height + 16 + need->nodes;
+	size_t retired = nodes + need->removed / least;
+
+	_Static_assert(ASP_LEAF_MIN > 1 && ASP_INNER_MIN > 1, "see above");
+	return asp_pool_reserve(edit->nodes, nodes) &&
+	       asp_pool_reserve(edit->records, retired / ASP_RECORD_NODES + 1 + need->records);
+}
 
 #ifdef ASPACE_TESTING
 /* Traps unless E4 holds and a descent from the root finds the same as the finger. */
 void asp_edit_check(const struct asp_edit *edit, const struct asp_cursor *cursor, bool found,
 		    uint64_t address);
 #endif
+
+/* Tells the nodes above the finger's leaf how that has changed. */
+void asp_edit_tell_above(struct asp_edit *edit);
+static inline void asp_edit_tell(struct asp_edit *edit)
+{
+	if (edit->finger.untold)
+		asp_edit_tell_above(edit);
+}
+
+/* The private tree, for those who descend in it themselves. */
+static inline struct asp_node *asp_edit_root(struct asp_edit *edit)
+{
+	asp_edit_tell(edit);
+	return edit->root;
+}
 
 /* asp_cursor_seek() in the private tree; puts the finger there. The cursor is good until the
  * next edit. */
@@ -225,7 +269,22 @@ static inline bool asp_edit_seek(struct asp_edit *edit, struct asp_cursor *curso
 	return found;
 }
 
-/* After it: where the last area below ends that does not reach above the address; 0 if
+/* From there on: asp_cursor_next() and asp_cursor_prev(). */
+static inline bool asp_edit_next(struct asp_edit *edit, struct asp_cursor *cursor)
+{
+	if (cursor->slot + 1 >= cursor->leaf->count)
+		asp_edit_tell(edit);
+	return asp_cursor_next(cursor);
+}
+
+static inline bool asp_edit_prev(struct asp_edit *edit, struct asp_cursor *cursor)
+{
+	if (!cursor->slot)
+		asp_edit_tell(edit);
+	return asp_cursor_prev(cursor);
+}
+
+/* After asp_edit_seek(): where the last area below ends that does not reach above the address; 0 if
  * there is none. */
 static inline uint64_t asp_edit_end_below(const struct asp_edit *edit)
 {
@@ -237,17 +296,14 @@ static inline uint64_t asp_edit_end_below(const struct asp_edit *edit)
 /* Add an area that meets no other. */
 void asp_edit_insert(struct asp_edit *edit, const struct aspace_area *area);
 
-/* Remove the areas that start in [lo, hi). */
+/* Remove the area that starts there; */
+void asp_edit_remove_area(struct asp_edit *edit, uint64_t start);
+/* those that start in [lo, hi). */
 void asp_edit_remove(struct asp_edit *edit, uint64_t lo, uint64_t hi);
 
 /* Give the area that starts at `start` a new end, flags and user. The new end must
  * not reach into the next area. */
 void asp_edit_update(struct asp_edit *edit, uint64_t start, uint64_t end, uint64_t flags,
 		     void *user);
-
-static inline unsigned asp_tree_height(const struct asp_node *root)
-{
-	return root->level + 1u;
-}
 
 #endif

@@ -164,6 +164,45 @@ static void every_backend_is_flushed(void **state)
 	world_close(&w);
 }
 
+/* At how many ends there will be an area, by the start of what is unmapped. */
+static unsigned borders[41];
+
+static enum aspace_status note_borders(struct aspace_backend *backend,
+				       const struct aspace_change *change)
+{
+	(void)backend;
+	if (change->kind == ASPACE_CHANGE_UNMAP)
+		borders[change->range.start.value / 10] = change->borders;
+	return ASPACE_OK;
+}
+
+/* Wherever in a leaf, or in two, they lie. */
+static void an_unmap_of_several_areas_counts_borders(void **state)
+{
+	struct aspace_backend_ops ops = *aspace_null_backend()->ops;
+	struct aspace_backend backend = *aspace_null_backend();
+	const unsigned n = 40;
+	struct world w;
+
+	(void)state;
+	world_open(&w, &(struct world_options){.granule = 1});
+	ops.prepare = note_borders;
+	backend.ops = &ops;
+	for (uint64_t i = 0; i < n; i++)
+		assert_ok(
+			aspace_map(w.space, range(10 * i, 10 * i + 10), i & 1, &backend, NULL, 0));
+	for (uint64_t i = 0; i + 1 < n; i++) {
+		assert_ok(aspace_unmap(w.space, range(10 * i, 10 * i + 20), 0));
+		assert_int_equal(borders[i], i > 0);
+		assert_int_equal(borders[i + 1], i + 2 < n);
+		for (uint64_t j = i; j < i + 2; j++)
+			assert_ok(aspace_map(w.space, range(10 * j, 10 * j + 10), j & 1, &backend,
+					     NULL, 0));
+	}
+	assert_ok(aspace_clear(w.space, 0));
+	world_close(&w);
+}
+
 /* ---- Arguments -------------------------------------------------------------------- */
 
 static void incomplete_backends(void **state)
@@ -209,6 +248,7 @@ int main(void)
 		cmocka_unit_test(odd_gaps),
 		cmocka_unit_test(a_coarse_backend_decides_the_granule),
 		cmocka_unit_test(every_backend_is_flushed),
+		cmocka_unit_test(an_unmap_of_several_areas_counts_borders),
 		cmocka_unit_test(incomplete_backends),
 		cmocka_unit_test(nothing_to_put_the_answer_in),
 	};

@@ -104,6 +104,32 @@ static void quiesce_waits_for_what_a_refusal_releases(void **state)
 	world_close(&w);
 }
 
+/* What an operation has changed at the end of a leaf does not keep the next one of the
+ * transaction from seeing the leaf behind. Wherever leaves end, one round comes there. */
+static void operations_see_beyond_what_the_one_before_did(void **state)
+{
+	struct aspace_mock_object *user[60];
+	const uint64_t n = sizeof(user) / sizeof(user[0]);
+	struct aspace_txn *txn;
+	struct world w;
+
+	(void)state;
+	for (uint64_t i = 1; i + 1 < n; i++) {
+		open_objects(&w, 0, 0);
+		for (uint64_t j = 0; j < n; j++)
+			user[j] = map_object(&w, 20 * j, 20 * j + 10);
+		assert_ok(aspace_txn_begin(w.space, 0, &txn));
+		assert_ok(aspace_txn_unmap(txn, range(20 * i, 20 * i + 10), 0));
+		assert_ok(aspace_txn_unmap(txn, range(20 * (i - 1), 20 * (i + 1) + 10), 0));
+		assert_ok(aspace_txn_commit(txn));
+		assert_ok(aspace_quiesce(w.space, 0));
+		for (uint64_t j = i - 1; j <= i + 1; j++)
+			assert_dead(user[j]);
+		assert_ok(aspace_clear(w.space, 0));
+		world_close(&w);
+	}
+}
+
 static void on_failure_the_caller_still_owns_the_object(void **state)
 {
 	struct aspace_mock_object *user;
@@ -531,6 +557,7 @@ int main(void)
 		cmocka_unit_test(each_area_owns_one_reference),
 		cmocka_unit_test(a_merge_keeps_the_left_reference),
 		cmocka_unit_test(quiesce_waits_for_what_a_refusal_releases),
+		cmocka_unit_test(operations_see_beyond_what_the_one_before_did),
 		cmocka_unit_test(on_failure_the_caller_still_owns_the_object),
 		cmocka_unit_test(a_transaction_balances_what_it_cuts_and_maps),
 		cmocka_unit_test(no_reader_loses_the_object_that_it_found),

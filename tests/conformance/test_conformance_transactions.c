@@ -147,6 +147,18 @@ static void protect_and_unmap_is_one_unmap(void **state)
 	assert_areas(&w, "0-64:1 190-1f4:3/b");
 }
 
+/* Two ranges that only meet: the second is all of an area, but not of one that the backend
+ * knows. */
+static void an_area_unmapped_in_halves_is_one_unmap(void **state)
+{
+	(void)state;
+	assert_ok(aspace_txn_unmap(txn, range(0, 50), 0));
+	assert_ok(aspace_txn_unmap(txn, range(50, 100), 0));
+	assert_ok(aspace_txn_commit(txn));
+	assert_one_change(ASPACE_MOCK_UNMAP, 0, 100, 1, 0);
+	assert_areas(&w, "c8-12c:2 190-1f4:3/b");
+}
+
 static void equal_neighbours_merge_at_the_commit(void **state)
 {
 	(void)state;
@@ -257,6 +269,7 @@ int main(void)
 		TEST(protect_there_and_back_costs_no_backend_call),
 		TEST(map_and_protect_is_one_map),
 		TEST(protect_and_unmap_is_one_unmap),
+		TEST(an_area_unmapped_in_halves_is_one_unmap),
 		TEST(equal_neighbours_merge_at_the_commit),
 		TEST(a_failed_operation_leaves_the_transaction_usable),
 		TEST(abort_forgets_everything),

@@ -785,6 +785,31 @@ static void op_resize(struct model *m)
 		cut_at(m, lo + size);
 }
 
+static void op_find(struct model *m, struct aspace_txn *txn)
+{
+	uint32_t n = m->config.cells, lo = draw(m, n), hi;
+	struct aspace_area area;
+	struct cell *cell = &m->cells[lo];
+	uint64_t at = address(m, lo) + draw(m, (uint32_t)m->config.unit);
+	enum aspace_status status = txn ? aspace_txn_find(txn, aspace_va(at), &area)
+					: aspace_find(m->space, aspace_va(at), &area);
+
+	m->operation = "find";
+	expect(m, status == (cell->state == MAPPED ? ASPACE_OK : ASPACE_NOT_MAPPED),
+	       aspace_status_string(status), lo);
+	if (status == ASPACE_OK)
+		expect(m,
+		       area.flags == cell->flags && area.user == user_of(cell) &&
+			       area.start.value <= at && at < area.end.value,
+		       "another area was found", lo);
+	if (txn)
+		return;
+	draw_range(m, &lo, &hi);
+	if (!any_leaving(m, lo, hi))
+		expect(m, aspace_overlaps(m->space, range_of(m, lo, hi)) == any_mapped(m, lo, hi),
+		       "overlaps", lo);
+}
+
 static void op_txn(struct model *m)
 {
 	struct aspace_txn *txn;
@@ -800,7 +825,7 @@ static void op_txn(struct model *m)
 	status = aspace_txn_begin(m->space, 0, &txn);
 	expect(m, status == ASPACE_OK, aspace_status_string(status), 0);
 	while (count--) {
-		switch (draw(m, 6)) {
+		switch (draw(m, 7)) {
 		case 0:
 		case 1:
 			op_map(m, txn);
@@ -813,6 +838,9 @@ static void op_txn(struct model *m)
 			break;
 		case 4:
 			op_find_free(m, txn);
+			break;
+		case 5:
+			op_find(m, txn);
 			break;
 		default:
 			op_map_anywhere(m, txn);
@@ -853,28 +881,6 @@ static void op_snapshot(struct model *m)
 		m->tally->snapshots++;
 	}
 	kept->taken = !kept->taken;
-}
-
-static void op_find(struct model *m)
-{
-	uint32_t n = m->config.cells, lo = draw(m, n), hi;
-	struct aspace_area area;
-	struct cell *cell = &m->cells[lo];
-	uint64_t at = address(m, lo) + draw(m, (uint32_t)m->config.unit);
-	enum aspace_status status = aspace_find(m->space, aspace_va(at), &area);
-
-	m->operation = "find";
-	expect(m, status == (cell->state == MAPPED ? ASPACE_OK : ASPACE_NOT_MAPPED),
-	       aspace_status_string(status), lo);
-	if (status == ASPACE_OK)
-		expect(m,
-		       area.flags == cell->flags && area.user == user_of(cell) &&
-			       area.start.value <= at && at < area.end.value,
-		       "another area was found", lo);
-	draw_range(m, &lo, &hi);
-	if (!any_leaving(m, lo, hi))
-		expect(m, aspace_overlaps(m->space, range_of(m, lo, hi)) == any_mapped(m, lo, hi),
-		       "overlaps", lo);
 }
 
 static uint64_t draw_wild(struct model *m)
@@ -1004,7 +1010,7 @@ static void one_operation(struct model *m)
 	else if (which < 57)
 		op_txn(m);
 	else if (which < 59)
-		op_find(m);
+		op_find(m, NULL);
 	else if (which < 60)
 		op_wild(m);
 	else if (which < 62)
