@@ -8,28 +8,10 @@
 #define LOOKUP_WIDTH  16
 
 #include "tree/search.h"
-#define count_le  asp_count_le
-#define inner_gap asp_inner_gap
-
-static inline unsigned not_less(const uint64_t *value, uint64_t least)
-{
-	unsigned bits = 0;
-
-#pragma GCC unroll 16
-	for (unsigned i = 0; i < ASP_INNER_MAX; i++)
-		bits |= (unsigned)(value[i] >= least) << i;
-	return bits;
-}
-
-static inline unsigned differ_by(const uint64_t *above, const uint64_t *below, uint64_t least)
-{
-	unsigned bits = 0;
-
-#pragma GCC unroll 16
-	for (unsigned i = 0; i < ASP_INNER_MAX - 1; i++)
-		bits |= (unsigned)(above[i] - below[i] >= least) << i;
-	return bits;
-}
+#define count_le     asp_count_le
+#define inner_gap    asp_inner_gap
+#define inner_offers asp_inner_offers
+#define leaf_offers  asp_leaf_offers
 
 #include "lookup_body.h"
 

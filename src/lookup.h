@@ -27,9 +27,13 @@ struct asp_lookup {
 	/* aspace_find_many() in such a version. */
 	size_t (*find_many)(const struct asp_node *root, const struct aspace_vaddr *address,
 			    size_t count, struct aspace_area *area);
-	/* The lowest, or if `down` the highest, start that fits. False if nothing does. */
-	bool (*find_gap)(const struct asp_node *root, const struct asp_gap_query *query, bool down,
-			 uint64_t *start);
+	/* aspace_find_free() */
+	enum aspace_status (*find_free)(struct aspace *space, const struct aspace_gap *gap,
+					struct aspace_vaddr *start);
+	/* The same in such a version, with a granule of the caller's. */
+	enum aspace_status (*find_free_in)(const struct aspace *space, const struct asp_node *root,
+					   const struct aspace_gap *gap, uint64_t granule,
+					   struct aspace_vaddr *start);
 	struct asp_edit_ops edit;
 };
 

@@ -45,43 +45,65 @@ LOOKUP_TARGET static inline unsigned count_le(const uint64_t *key, unsigned tota
 	return total - (unsigned)__builtin_popcount((unsigned)_mm256_movemask_epi8(packed)) / 2;
 }
 
-/* Of four values that have been moved by 2^63, as `least` has: which are less? */
-LOOKUP_TARGET static inline unsigned less(__m256i value, __m256i least)
+/* Sixteen comparisons, packed to 16 bits each; their order is 0 1 4 5 8 9 12 13 in the lower
+ * half, and 2 3 6 7 10 11 14 15. */
+LOOKUP_TARGET static inline __m256i pack(const __m256i c[4])
 {
-	__m256i below = _mm256_cmpgt_epi64(least, value);
-
-	return (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(below));
+	return _mm256_packs_epi16(_mm256_packs_epi32(c[0], c[1]), _mm256_packs_epi32(c[2], c[3]));
 }
 
-LOOKUP_TARGET static inline unsigned not_less(const uint64_t *value, uint64_t least)
+/* Of `first`, one more word is read than is compared: it is of the same node. */
+LOOKUP_TARGET static inline struct asp_offers inner_offers(const struct asp_node *node,
+							   uint64_t need)
 {
+	const uint64_t *first = node->inner.first + 1, *last = node->inner.last;
 	__m256i bias = _mm256_set1_epi64x(INT64_MIN);
-	__m256i l = _mm256_xor_si256(_mm256_set1_epi64x((long long)least), bias);
-	unsigned bits = 0;
+	__m256i n = _mm256_xor_si256(_mm256_set1_epi64x((long long)need), bias);
+	/* Pairs of bytes in ascending order, once each half is of one kind. */
+	const __m256i order =
+		_mm256_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15, 0, 1, 8, 9,
+				 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
+	__m256i inside[4], after[4], packed;
+	unsigned less;
 
-	for (unsigned i = 0; i < ASP_INNER_MAX; i += 4) {
-		__m256i v = _mm256_load_si256((const __m256i *)(const void *)(value + i));
+#pragma GCC unroll 4
+	for (unsigned i = 0; i < 4; i++) {
+		__m256i between = _mm256_sub_epi64(load(first + 4 * i), load(last + 4 * i));
 
-		bits |= less(_mm256_xor_si256(v, bias), l) << i;
+		inside[i] = _mm256_cmpgt_epi64(
+			n, _mm256_xor_si256(load(node->inner.gap + 4 * i), bias));
+		after[i] = _mm256_cmpgt_epi64(n, _mm256_xor_si256(between, bias));
 	}
-	return ~bits & 0xffff;
+	packed = _mm256_packs_epi16(pack(inside), pack(after));
+	packed = _mm256_shuffle_epi8(_mm256_permute4x64_epi64(packed, 0xd8), order);
+	less = (unsigned)_mm256_movemask_epi8(packed);
+	return asp_offers_of(~less & 0xffff, ~less >> 16, node->count);
 }
 
-/* Of `above`, one more word is read than is compared: it is of the same node. */
-LOOKUP_TARGET static inline unsigned differ_by(const uint64_t *above, const uint64_t *below,
-					       uint64_t least)
+/* The stretches after four areas: each load has the end of one where it belongs. */
+LOOKUP_TARGET static inline __m256i four_stretches(const struct asp_node *leaf, unsigned from)
+{
+	const uint64_t *end = &leaf->leaf.slot[from].end;
+	const unsigned slot = sizeof(struct asp_slot) / sizeof(*end);
+	__m256i a = _mm256_blend_epi32(load(end), load(end + slot - 1), 0x0c);
+	__m256i b = _mm256_blend_epi32(load(end + 2 * slot - 2), load(end + 3 * slot - 3), 0xc0);
+
+	return _mm256_sub_epi64(load(&leaf->leaf.start[from + 1]), _mm256_blend_epi32(a, b, 0xf0));
+}
+
+LOOKUP_TARGET static inline unsigned leaf_offers(const struct asp_node *leaf, uint64_t need)
 {
 	__m256i bias = _mm256_set1_epi64x(INT64_MIN);
-	__m256i l = _mm256_xor_si256(_mm256_set1_epi64x((long long)least), bias);
-	unsigned bits = 0;
+	__m256i n = _mm256_xor_si256(_mm256_set1_epi64x((long long)need), bias);
+	unsigned less = 0;
 
-	for (unsigned i = 0; i < ASP_INNER_MAX; i += 4) {
-		__m256i a = _mm256_loadu_si256((const __m256i *)(const void *)(above + i));
-		__m256i b = _mm256_load_si256((const __m256i *)(const void *)(below + i));
+	for (unsigned i = 0; i < 12; i += 4) {
+		__m256i c = _mm256_cmpgt_epi64(n, _mm256_xor_si256(four_stretches(leaf, i), bias));
 
-		bits |= less(_mm256_xor_si256(_mm256_sub_epi64(a, b), bias), l) << i;
+		less |= (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(c)) << i;
 	}
-	return ~bits & 0xffff;
+	less |= (unsigned)(leaf->leaf.start[13] - leaf->leaf.slot[12].end < need) << 12;
+	return asp_offers_of(0, ~less, leaf->count).after;
 }
 
 LOOKUP_TARGET static inline __m256i greater_of(__m256i a, __m256i b)

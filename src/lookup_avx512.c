@@ -7,6 +7,8 @@
 #ifdef ASP_LOOKUP_X86
 #include <immintrin.h>
 
+#include "tree/search.h"
+
 #define LOOKUP        asp_lookup_avx512
 #define LOOKUP_NAME   "avx512"
 #define LOOKUP_TARGET __attribute__((target("avx512f,popcnt")))
@@ -24,28 +26,52 @@ LOOKUP_TARGET static inline unsigned count_le(const uint64_t *key, unsigned tota
 	return (unsigned)__builtin_popcount(_mm512_kunpackb(high, low));
 }
 
-LOOKUP_TARGET static inline unsigned not_less(const uint64_t *value, uint64_t least)
+LOOKUP_TARGET static inline struct asp_offers inner_offers(const struct asp_node *node,
+							   uint64_t need)
 {
-	__m512i l = _mm512_set1_epi64((long long)least);
-	__mmask8 low = _mm512_cmpge_epu64_mask(_mm512_load_si512(value), l);
-	__mmask8 high = _mm512_cmpge_epu64_mask(_mm512_load_si512(value + 8), l);
-
-	return low | (unsigned)high << 8;
-}
-
-/* Of `above`, one more word is read than is compared: it is of the same node. */
-LOOKUP_TARGET static inline unsigned differ_by(const uint64_t *above, const uint64_t *below,
-					       uint64_t least)
-{
-	__m512i l = _mm512_set1_epi64((long long)least);
-	__m512i low = _mm512_sub_epi64(_mm512_loadu_si512(above), _mm512_load_si512(below));
+	const uint64_t *first = node->inner.first, *last = node->inner.last;
+	const uint64_t *gap = node->inner.gap;
+	__m512i n = _mm512_set1_epi64((long long)need);
+	/* Shifted here, because loads that reach into the next line are slower. */
+	__m512i f0 = _mm512_load_si512(first), f1 = _mm512_load_si512(first + 8);
+	__m512i low = _mm512_sub_epi64(_mm512_alignr_epi64(f1, f0, 1), _mm512_load_si512(last));
 	__m512i high =
-		_mm512_sub_epi64(_mm512_loadu_si512(above + 8), _mm512_load_si512(below + 8));
+		_mm512_sub_epi64(_mm512_alignr_epi64(f1, f1, 1), _mm512_load_si512(last + 8));
+	__mmask16 inside = _mm512_kunpackb(_mm512_cmpge_epu64_mask(_mm512_load_si512(gap + 8), n),
+					   _mm512_cmpge_epu64_mask(_mm512_load_si512(gap), n));
+	__mmask16 after =
+		_mm512_kunpackb(_mm512_cmpge_epu64_mask(high, n), _mm512_cmpge_epu64_mask(low, n));
 
-	return _mm512_cmpge_epu64_mask(low, l) | (unsigned)_mm512_cmpge_epu64_mask(high, l) << 8;
+	return asp_offers_of(inside, after, node->count);
 }
 
-/* Of `first`, one more word is read than is compared, as above. */
+/* The stretches after eight areas. */
+LOOKUP_TARGET static inline unsigned eight_offers(const struct asp_node *leaf, unsigned from,
+						  __m512i need)
+{
+	const struct asp_slot *slot = &leaf->leaf.slot[from];
+	const __m512i low = _mm512_setr_epi64(0, 4, 8, 12, 0, 0, 0, 0);
+	const __m512i high = _mm512_setr_epi64(0, 0, 0, 0, 0, 4, 8, 12);
+	__m512i a = _mm512_permutex2var_epi64(_mm512_loadu_si512(slot), low,
+					      _mm512_loadu_si512(slot + 2));
+	__m512i b = _mm512_permutex2var_epi64(_mm512_loadu_si512(slot + 4), high,
+					      _mm512_loadu_si512(slot + 6));
+	__m512i end = _mm512_mask_blend_epi64(0xf0, a, b);
+	__m512i start = _mm512_loadu_si512(&leaf->leaf.start[from + 1]);
+
+	return _mm512_cmpge_epu64_mask(_mm512_sub_epi64(start, end), need);
+}
+
+/* There are thirteen: three are looked at twice. */
+LOOKUP_TARGET static inline unsigned leaf_offers(const struct asp_node *leaf, uint64_t need)
+{
+	__m512i n = _mm512_set1_epi64((long long)need);
+	unsigned after = eight_offers(leaf, 0, n) | eight_offers(leaf, 5, n) << 5;
+
+	return asp_offers_of(0, after, leaf->count).after;
+}
+
+/* Of `first`, one more word is read than is compared: it is of the same node. */
 LOOKUP_TARGET static uint64_t inner_gap(const struct asp_node *node)
 {
 	unsigned used = (1u << node->count) - 1, pairs = used >> 1;

@@ -9,8 +9,7 @@
  *   static unsigned count_le(const uint64_t *key, unsigned total, uint64_t address)
  *                   how many keys are at most the address, which is below ASP_NO_KEY;
  *                   total: ASP_LEAF_MAX or ASP_INNER_MAX
- *   not_less(), differ_by()
- *                   see tree/gap_body.h
+ *   inner_offers()  see tree/gap_body.h
  *   inner_gap()     see tree/edit_body.h
  *
  * Loads of nodes are plain: the root was read with acquire, and nothing below it is written
@@ -212,11 +211,14 @@ LOOKUP_TARGET static size_t find_many(const struct asp_node *root,
 #include "tree/edit_body.h"
 #include "tree/gap_body.h"
 
+#include "free_body.h"
+
 const struct asp_lookup LOOKUP = {
 	.name = LOOKUP_NAME,
 	.find = find,
 	.find_in = find_in,
 	.find_many = find_many,
-	.find_gap = find_gap,
+	.find_free = find_free,
+	.find_free_in = find_free_in,
 	.edit = {search_finger, own, own_path, take_out, put_in, inner_gap},
 };

@@ -30,30 +30,30 @@ static inline unsigned count_le(const uint64_t *key, unsigned total, uint64_t ad
 	return (unsigned)(0 - vaddvq_u64(vaddq_u64(even, odd)));
 }
 
-static inline unsigned not_less(const uint64_t *value, uint64_t least)
+static inline struct asp_offers inner_offers(const struct asp_node *node, uint64_t need)
 {
 	static const uint64_t bit[ASP_INNER_MAX] = {
 		1u << 0, 1u << 1, 1u << 2,  1u << 3,  1u << 4,  1u << 5,  1u << 6,  1u << 7,
 		1u << 8, 1u << 9, 1u << 10, 1u << 11, 1u << 12, 1u << 13, 1u << 14, 1u << 15,
 	};
-	uint64x2_t l = vdupq_n_u64(least), bits = vdupq_n_u64(0);
+	const uint64_t *first = node->inner.first + 1, *last = node->inner.last;
+	uint64x2_t n = vdupq_n_u64(need), inside = vdupq_n_u64(0), after = inside;
 
-	for (unsigned i = 0; i < ASP_INNER_MAX; i += 2)
-		bits = vorrq_u64(bits,
-				 vandq_u64(vcgeq_u64(vld1q_u64(value + i), l), vld1q_u64(bit + i)));
-	return (unsigned)vaddvq_u64(bits);
+	/* Of `first`, one more word is read than is compared: it is of the same node. */
+	for (unsigned i = 0; i < ASP_INNER_MAX; i += 2) {
+		uint64x2_t b = vld1q_u64(bit + i);
+		uint64x2_t between = vsubq_u64(vld1q_u64(first + i), vld1q_u64(last + i));
+
+		inside = vorrq_u64(inside,
+				   vandq_u64(vcgeq_u64(vld1q_u64(node->inner.gap + i), n), b));
+		after = vorrq_u64(after, vandq_u64(vcgeq_u64(between, n), b));
+	}
+	return asp_offers_of((unsigned)vaddvq_u64(inside), (unsigned)vaddvq_u64(after),
+			     node->count);
 }
 
-static inline unsigned differ_by(const uint64_t *above, const uint64_t *below, uint64_t least)
-{
-	uint64_t between[ASP_INNER_MAX];
-
-	for (unsigned i = 0; i < ASP_INNER_MAX; i += 2)
-		vst1q_u64(between + i, vsubq_u64(vld1q_u64(above + i), vld1q_u64(below + i)));
-	return not_less(between, least);
-}
-
-#define inner_gap asp_inner_gap
+#define inner_gap   asp_inner_gap
+#define leaf_offers asp_leaf_offers
 
 #include "lookup_body.h"
 #endif

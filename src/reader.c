@@ -39,6 +39,12 @@ size_t aspace_find_many(struct aspace *space, const struct aspace_vaddr *address
 	return found;
 }
 
+enum aspace_status aspace_find_free(struct aspace *space, const struct aspace_gap *gap,
+				    struct aspace_vaddr *start)
+{
+	return space->lookup->find_free(space, gap, start);
+}
+
 bool aspace_overlaps(struct aspace *space, struct aspace_range range)
 {
 	bool overlaps;
@@ -62,84 +68,6 @@ uint64_t aspace_granule(const struct aspace *space)
 struct aspace_range aspace_limits(const struct aspace *space)
 {
 	return aspace_range_of(space->lo, space->hi);
-}
-
-/* ---- Gaps ----------------------------------------------------------------- */
-
-/* Of what is not 0. */
-static bool is_power_of_two(uint64_t value)
-{
-	return !(value & (value - 1));
-}
-
-enum aspace_status asp_find_free(const struct aspace *space, const struct asp_node *root,
-				 const struct aspace_gap *gap, uint64_t granule,
-				 struct aspace_vaddr *start)
-{
-	struct asp_gap_query query;
-	uint64_t hint, answer, lo, hi;
-	bool found;
-
-	if (!gap || !start)
-		return ASPACE_INVALID_PARAM;
-	query = (struct asp_gap_query){
-		.size = gap->size,
-		.align = gap->align ? gap->align : granule,
-		.guard = gap->guard,
-		.lo = gap->limits.start.value,
-		.hi = gap->limits.end.value,
-	};
-	hint = gap->hint.value;
-	if (gap->reserved[0] || gap->reserved[1])
-		return ASPACE_INVALID_PARAM;
-	if (!gap->size || gap->size & (granule - 1) || !is_power_of_two(query.align))
-		return ASPACE_INVALID_PARAM;
-	if (query.lo > query.hi || (query.lo == query.hi && query.lo))
-		return ASPACE_INVALID_PARAM;
-	if (query.align < granule)
-		query.align = granule;
-	if (!query.hi)
-		query.hi = space->hi;
-	query.lo = query.lo < space->lo ? space->lo : query.lo;
-	query.hi = query.hi > space->hi ? space->hi : query.hi;
-	if (query.lo >= query.hi)
-		return ASPACE_NO_SPACE;
-
-	lo = query.lo;
-	hi = query.hi;
-	if (gap->downward) {
-		if (hint && hint < query.hi)
-			query.hi = hint < lo ? lo : hint;
-		found = query.lo < query.hi && space->lookup->find_gap(root, &query, true, &answer);
-		if (!found && gap->wrap && query.hi < hi) {
-			query.hi = hi;
-			found = space->lookup->find_gap(root, &query, true, &answer);
-		}
-	} else {
-		if (hint > query.lo)
-			query.lo = hint > hi ? hi : hint;
-		found = query.lo < query.hi &&
-			space->lookup->find_gap(root, &query, false, &answer);
-		if (!found && gap->wrap && query.lo > lo) {
-			query.lo = lo;
-			found = space->lookup->find_gap(root, &query, false, &answer);
-		}
-	}
-	if (!found)
-		return ASPACE_NO_SPACE;
-	start->value = answer;
-	return ASPACE_OK;
-}
-
-enum aspace_status aspace_find_free(struct aspace *space, const struct aspace_gap *gap,
-				    struct aspace_vaddr *start)
-{
-	enum aspace_status status;
-
-	asp_read_lock(space->grace);
-	status = asp_find_free(space, asp_root(space), gap, space->granule, start);
-	asp_read_unlock(space->grace);
-	return status;
 }
 
 /* ---- Views ---------------------------------------------------------------- */
@@ -188,7 +116,9 @@ bool aspace_view_overlaps(const struct aspace_view *view, struct aspace_range ra
 enum aspace_status aspace_view_find_free(const struct aspace_view *view,
 					 const struct aspace_gap *gap, struct aspace_vaddr *start)
 {
-	return asp_find_free(view->space, view->root, gap, view->space->granule, start);
+	const struct aspace *space = view->space;
+
+	return space->lookup->find_free_in(space, view->root, gap, space->granule, start);
 }
 
 /* ---- Iterators ------------------------------------------------------------

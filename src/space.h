@@ -301,13 +301,6 @@ void asp_publish(struct aspace_txn *txn);
  * settle its areas; txn.c. */
 enum aspace_status asp_txn_settle(struct aspace_txn *txn);
 
-/* ---- reader.c ------------------------------------------------------------- */
-
-/* Check a gap request and search a version. */
-enum aspace_status asp_find_free(const struct aspace *space, const struct asp_node *root,
-				 const struct aspace_gap *gap, uint64_t granule,
-				 struct aspace_vaddr *start);
-
 /* The area without the library's own flag bits. */
 static inline struct aspace_area asp_public_area(struct aspace_area area)
 {

@@ -424,12 +424,13 @@ enum aspace_status aspace_txn_find(struct aspace_txn *txn, struct aspace_vaddr a
 enum aspace_status aspace_txn_find_free(struct aspace_txn *txn, const struct aspace_gap *gap,
 					struct aspace_vaddr *start)
 {
+	struct aspace *space = txn->space;
 	enum aspace_status status = begin_operation(txn, 0);
 
 	if (status != ASPACE_OK)
 		return status;
-	return end_operation(txn, asp_find_free(txn->space, asp_edit_root(&txn->edit), gap,
-						txn->space->granule, start));
+	return end_operation(txn, space->lookup->find_free_in(space, asp_edit_root(&txn->edit), gap,
+							      space->granule, start));
 }
 
 enum aspace_status aspace_txn_commit(struct aspace_txn *txn)

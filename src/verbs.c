@@ -60,7 +60,8 @@ enum aspace_status asp_plan_map_anywhere(struct aspace_txn *txn, const struct as
 		return ASPACE_INVALID_PARAM;
 	if (granule < backend->granule)
 		granule = backend->granule;
-	status = asp_find_free(txn->space, asp_edit_root(&txn->edit), gap, granule, &range.start);
+	status = txn->space->lookup->find_free_in(txn->space, asp_edit_root(&txn->edit), gap,
+						  granule, &range.start);
 	if (status != ASPACE_OK)
 		return status;
 	range.end.value = range.start.value + gap->size;

@@ -4,215 +4,313 @@
  * (lookup_body.h), which defines before
  *
  *   LOOKUP_TARGET   the attribute by which the compiler may use its registers
- *   static unsigned not_less(const uint64_t *value, uint64_t least)
- *                   of ASP_INNER_MAX values, bit by bit: which are at least that
- *   static unsigned differ_by(const uint64_t *above, const uint64_t *below, uint64_t least)
- *                   the same of above[i] - below[i], wrapping; the last bit may be anything
- *   static const struct asp_node *last_start_le(const struct asp_node *root,
- *                                               uint64_t address, unsigned *slot)
- *                   the leaf of the last area that starts at or below the address, and the
- *                   slot behind it; there is one
+ *   INLINE          before a function that shall not be called
+ *   static struct asp_offers inner_offers(const struct asp_node *node, uint64_t need)
+ *   static unsigned leaf_offers(const struct asp_node *leaf, uint64_t need)
+ *                   asp_inner_offers and asp_leaf_offers of tree/search.h will do
+ *   count_le(), first_key(), prefetch_children(), prefetch_slots(), TALL
+ *                   as lookups need them
  *
- * The free stretches of a version are those between neighbouring areas, and the
- * two open ends: below the first area and above the last. A subtree is entered
- * only if its greatest inner gap is long enough and it lies where the answer may
- * be, so at most the two subtrees at the borders of [lo, hi) are entered in vain
- * when the alignment does not matter. With a larger alignment a stretch may be
- * long enough and still not hold an aligned start: then the search goes on.
+ * The free stretches of a version are those between neighbouring areas, and the two open
+ * ends: below the first area and above the last. Those between areas are tried in the order
+ * of the search. The path is kept, so that a search goes on from where it stands and never
+ * begins again at the root.
+ *
+ * A subtree is entered only if its greatest inner gap is long enough, and a gap that is long
+ * enough is the answer, but for two things. It may lie across a bound of [lo, hi): the near
+ * bound is where the search begins, and behind the far one it ends. And it may hold no
+ * aligned start, where alignment or guard are not what all areas are aligned to: then the
+ * search goes on.
  */
 #include "tree/search.h"
 #include "tree/tree.h"
 
-struct bounds_of_search {
-	const struct asp_gap_query *query;
-	uint64_t need;  /* what a stretch between two areas must have: size and both guards */
-	uint64_t first; /* where the first area of all starts */
-	bool down;
+/* What a search does where the stretch at a hint is not the answer: apart, so that the way to that
+ * stretch needs few registers. */
+#define NOINLINE LOOKUP_TARGET static __attribute__((noinline))
+
+/* The path, by level: the nodes above the place where a search is, and in which child of each. */
+struct gap_step {
+	const struct asp_node *node;
+	unsigned index;
 };
 
-/* Does the stretch [from, to) hold the answer? Its ends have been moved by the
- * guard already. */
-LOOKUP_TARGET static inline bool fits(const struct bounds_of_search *search, uint64_t from,
-				      uint64_t to, uint64_t *start)
-{
-	const struct asp_gap_query *query = search->query;
-	uint64_t mask = query->align - 1;
-	uint64_t lowest, highest;
+enum outcome {
+	FOUND,
+	NOT_YET,
+	NOWHERE, /* what follows lies outside the range */
+};
 
-	if (from < query->lo)
-		from = query->lo;
-	if (to > query->hi)
-		to = query->hi;
-	if (from >= to || to - from < query->size)
+/* Does the stretch [from, to) hold the answer? Its ends have been moved by the guard
+ * already, and may have passed each other. */
+INLINE bool fits_low(const struct asp_gap_query *query, uint64_t from, uint64_t to,
+		     uint64_t *answer)
+{
+	uint64_t mask = query->align - 1, start;
+
+	from = from < query->lo ? query->lo : from;
+	to = to > query->hi ? query->hi : to;
+	start = (from + mask) & ~mask;
+	if (start < from || start > to || to - start < query->size)
 		return false;
-	if (__builtin_add_overflow(from, mask, &lowest))
-		return false;
-	lowest &= ~mask;
-	highest = (to - query->size) & ~mask;
-	if (lowest > highest)
-		return false;
-	*start = search->down ? highest : lowest;
+	*answer = start;
 	return true;
 }
 
-/* A stretch between two areas that end and start there. */
-LOOKUP_TARGET static inline bool fits_between(const struct bounds_of_search *search, uint64_t end,
-					      uint64_t start, uint64_t *answer)
+INLINE bool fits_high(const struct asp_gap_query *query, uint64_t from, uint64_t to,
+		      uint64_t *answer)
 {
-	uint64_t guard = search->query->guard;
+	uint64_t start;
 
-	if (start - end < search->need)
+	from = from < query->lo ? query->lo : from;
+	to = to > query->hi ? query->hi : to;
+	start = (to - query->size) & ~(query->align - 1);
+	if (to < query->size || start < from)
 		return false;
-	return fits(search, end + guard, start - guard, answer);
+	*answer = start;
+	return true;
 }
 
-/* What a leaf or an inner node has to offer: bit i of `before`, a stretch between entry
- * i - 1 and i that is long enough; bit i of `inside`, one somewhere below child i. */
-struct offers {
-	unsigned before, inside;
-};
-
-LOOKUP_TARGET static inline struct offers leaf_offers(const struct asp_node *leaf, uint64_t need)
+/* A stretch that is long enough, from the end of one area to the start of the next. */
+INLINE enum outcome try_low(const struct asp_gap_query *query, uint64_t end, uint64_t start,
+			    uint64_t *answer)
 {
-	struct offers offers = {.inside = 0};
-
-#pragma GCC unroll 16
-	for (unsigned i = 1; i < ASP_LEAF_MAX; i++) {
-		uint64_t between = leaf->leaf.start[i] - leaf->leaf.slot[i - 1].end;
-
-		offers.before |= (unsigned)(between >= need) << i;
-	}
-	return offers;
+	if (fits_low(query, end + query->guard, start - query->guard, answer))
+		return FOUND;
+	return start < query->hi ? NOT_YET : NOWHERE;
 }
 
-LOOKUP_TARGET static inline struct offers inner_offers(const struct asp_node *node, uint64_t need)
+INLINE enum outcome try_high(const struct asp_gap_query *query, uint64_t end, uint64_t start,
+			     uint64_t *answer)
 {
-	return (struct offers){
-		.before = differ_by(node->inner.first + 1, node->inner.last, need) << 1,
-		.inside = not_less(node->inner.gap, need),
-	};
+	if (fits_high(query, end + query->guard, start - query->guard, answer))
+		return FOUND;
+	return end > query->lo ? NOT_YET : NOWHERE;
 }
 
-LOOKUP_TARGET static bool search_node(const struct bounds_of_search *search,
-				      const struct asp_node *node, uint64_t *start);
-
-/* Tries the stretch before entry i. */
-LOOKUP_TARGET static inline bool search_before(const struct bounds_of_search *search,
-					       const struct asp_node *node, unsigned i,
-					       uint64_t *start)
+/* Where the last area of all ends; there is one. */
+LOOKUP_TARGET static inline uint64_t last_end(const struct asp_node *root)
 {
-	if (node->level)
-		return fits_between(search, node->inner.last[i - 1], node->inner.first[i], start);
-	return fits_between(search, node->leaf.slot[i - 1].end, node->leaf.start[i], start);
-}
-
-LOOKUP_TARGET static inline bool search_inside(const struct bounds_of_search *search,
-					       const struct asp_node *node, unsigned i,
-					       uint64_t *start)
-{
-	/* Above hi there is no answer; what ends below lo was left out by search_node(). */
-	return node->inner.first[i] < search->query->hi &&
-	       search_node(search, node->inner.child[i], start);
-}
-
-LOOKUP_TARGET static bool search_up(const struct bounds_of_search *search,
-				    const struct asp_node *node, struct offers offers,
-				    uint64_t *start)
-{
-	while (offers.before | offers.inside) {
-		unsigned i = (unsigned)__builtin_ctz(offers.before | offers.inside);
-		unsigned bit = 1u << i;
-
-		if ((offers.before & bit && search_before(search, node, i, start)) ||
-		    (offers.inside & bit && search_inside(search, node, i, start)))
-			return true;
-		offers.before &= ~bit;
-		offers.inside &= ~bit;
-	}
-	return false;
-}
-
-LOOKUP_TARGET static bool search_down(const struct bounds_of_search *search,
-				      const struct asp_node *node, struct offers offers,
-				      uint64_t *start)
-{
-	while (offers.before | offers.inside) {
-		unsigned i = 31u - (unsigned)__builtin_clz(offers.before | offers.inside);
-		unsigned bit = 1u << i;
-
-		if ((offers.inside & bit && search_inside(search, node, i, start)) ||
-		    (offers.before & bit && search_before(search, node, i, start)))
-			return true;
-		offers.before &= ~bit;
-		offers.inside &= ~bit;
-	}
-	return false;
-}
-
-/* Depth is the height of the tree, at most ASP_HEIGHT_MAX. */
-LOOKUP_TARGET static bool search_node(const struct bounds_of_search *search,
-				      const struct asp_node *node, uint64_t *start)
-{
-	struct offers offers =
-		node->level ? inner_offers(node, search->need) : leaf_offers(node, search->need);
-	unsigned used = (1u << node->count) - 1;
-	uint64_t lo = search->query->lo;
-
-	/* What ends at or before lo is of no use, nor is the stretch before it. */
-	if (lo > search->first) {
-		unsigned from = node->level ? asp_inner_count_ended(node, asp_clamp(lo))
-					    : asp_leaf_first_above(node, asp_clamp(lo));
-
-		used &= ~((1u << from) - 1);
-	}
-	offers.before &= used & ~1u;
-	offers.inside &= used;
-	return search->down ? search_down(search, node, offers, start)
-			    : search_up(search, node, offers, start);
-}
-
-/* The stretch at the lower bound of an upward search, which is mostly the answer where that
- * bound is a hint. There `last_start_le` finds the last area that starts at or below it;
- * false too where the next area is in another leaf. */
-LOOKUP_TARGET static inline bool search_at_hint(const struct bounds_of_search *search,
-						const struct asp_node *root, uint64_t *start)
-{
-	const struct asp_node *leaf;
-	unsigned slot;
-
-	leaf = last_start_le(root, asp_clamp(search->query->lo), &slot);
-	return slot < leaf->count &&
-	       fits_between(search, leaf->leaf.slot[slot - 1].end, leaf->leaf.start[slot], start);
-}
-
-LOOKUP_TARGET static bool find_gap(const struct asp_node *root, const struct asp_gap_query *query,
-				   bool down, uint64_t *start)
-{
-	struct bounds_of_search search = {.query = query, .down = down};
-	uint64_t last, below, above;
-	bool has_below, has_above;
-
-	if (!root->count)
-		return fits(&search, query->lo, query->hi, start);
-	search.first = root->level ? root->inner.first[0] : root->leaf.start[0];
-	last = root->level ? root->inner.last[root->count - 1]
+	return root->level ? root->inner.last[root->count - 1]
 			   : root->leaf.slot[root->count - 1].end;
+}
 
-	/* The open ends: bounded by an area on one side only, so with one guard. */
-	has_below = search.first >= query->guard;
-	below = search.first - query->guard;
-	has_above = !__builtin_add_overflow(last, query->guard, &above);
+/* The stretch after area or child i. */
+INLINE uint64_t end_of(const struct asp_node *node, unsigned i)
+{
+	return node->level ? node->inner.last[i] : node->leaf.slot[i].end;
+}
 
-	if (!down && has_below && fits(&search, query->lo, below, start))
+INLINE uint64_t start_after(const struct asp_node *node, unsigned i)
+{
+	return node->level ? node->inner.first[i + 1] : node->leaf.start[i + 1];
+}
+
+INLINE struct asp_offers offers_of(const struct asp_node *node, uint64_t need)
+{
+	return node->level ? inner_offers(node, need)
+			   : (struct asp_offers){.after = leaf_offers(node, need)};
+}
+
+/* Keeps the compiler from knowing a value, and so from choosing between what is computed from
+ * it and what is not. */
+#define HIDE(value) __asm__("" : "+r"(value))
+
+/* Child i. Searches mostly go the way of the one before, so a thread remembers it: where the
+ * branch that compares is predicted, the CPU goes on in the child before it has computed i.
+ * Otherwise each level waits for the comparisons in the level above. Volatile, because a signal
+ * handler may search in the middle of a search; any value is good. */
+INLINE const struct asp_node *child_at(const struct asp_node *node, unsigned level, unsigned i,
+				       bool down)
+{
+#ifdef ASP_THREAD_LOCAL
+	static ASP_THREAD_LOCAL volatile uint8_t last[2][ASP_HEIGHT_MAX];
+	unsigned guess = last[down][level];
+	const struct asp_node *child = node->inner.child[guess];
+
+	HIDE(child);
+	if (i == guess)
+		return child;
+	last[down][level] = (uint8_t)i;
+#else
+	(void)level, (void)down;
+#endif
+	return node->inner.child[i];
+}
+
+/* ---- Upward --------------------------------------------------------------- */
+
+/* From the stretch after area `from` of the leaf on, or all of the root (`from` is 0). `top` is
+ * the level of the root. */
+NOINLINE bool search_up(const struct asp_gap_query *query, struct gap_step *path,
+			const struct asp_node *node, unsigned from, unsigned top, uint64_t *answer)
+{
+	struct asp_offers offers = offers_of(node, query->need);
+	unsigned level = node->level;
+
+	offers.after &= ~0u << from;
+	for (;;) {
+		enum outcome outcome;
+		unsigned i;
+
+		while (!(offers.inside | offers.after)) {
+			if (level == top)
+				return false;
+			node = path[++level].node;
+			i = path[level].index;
+			offers = inner_offers(node, query->need);
+			offers.inside &= ~1u << i;
+			offers.after &= ~0u << i;
+		}
+		i = (unsigned)__builtin_ctz(offers.inside | offers.after);
+		if (offers.inside >> i & 1) {
+			path[level] = (struct gap_step){node, i};
+			node = child_at(node, level, i, false);
+			level--;
+			offers = offers_of(node, query->need);
+			continue;
+		}
+		offers.after &= offers.after - 1;
+		outcome = try_low(query, end_of(node, i), start_after(node, i), answer);
+		if (outcome != NOT_YET)
+			return outcome == FOUND;
+	}
+}
+
+/* The leaf of the last area that starts at or below lo. *next is the key of its right neighbour,
+ * if both have the same parent; else a lower one or ASP_NO_KEY. */
+INLINE const struct asp_node *leaf_at(const struct asp_node *node, uint64_t lo, bool tall,
+				      struct gap_step *path, const uint64_t **next)
+{
+	const struct asp_node *parent = NULL;
+	size_t i = 0;
+
+	for (unsigned level = node->level; level; level--) {
+		if (tall)
+			prefetch_children(node);
+		i = count_le(node->inner.first, ASP_INNER_MAX, lo) - 1;
+		path[level] = (struct gap_step){node, (unsigned)i};
+		parent = node;
+		node = node->inner.child[i];
+	}
+	if (tall)
+		prefetch_slots(node);
+	if (parent)
+		*next = &parent->inner.first[(i + 1) % ASP_INNER_MAX];
+	return node;
+}
+
+INLINE bool find_lowest(const struct asp_gap_query *query, const struct asp_node *root,
+			uint64_t *answer)
+{
+	static const uint64_t none = ASP_NO_KEY;
+	uint64_t first = first_key(root), lo = query->lo, end;
+	const struct asp_node *node = root;
+	struct asp_gap_query copy; /* so that the original can stay in registers */
+	struct gap_step path[ASP_HEIGHT_MAX];
+	const uint64_t *next = &none, *own;
+	size_t from = 0;
+
+	if (lo <= first) {
+		if (!root->count)
+			return fits_low(query, query->lo, query->hi, answer);
+		/* An open end is bounded by an area on one side only, so has one guard. */
+		if (lo < first && first >= query->guard &&
+		    fits_low(query, query->lo, first - query->guard, answer))
+			return true;
+	} else {
+		/* Where lo is a hint, the stretch there is mostly the answer. It may end in the
+		 * next leaf; whether it does cannot be predicted, so there is no branch. */
+		node = root->level < TALL ? leaf_at(root, lo, false, path, &next)
+					  : leaf_at(root, lo, true, path, &next);
+		from = count_le(node->leaf.start, ASP_LEAF_MAX, lo);
+		own = &node->leaf.start[from];
+		HIDE(own);
+		next = from < node->count ? own : next;
+		from--;
+		end = node->leaf.slot[from].end;
+		/* ASP_NO_KEY + 1 is 0. */
+		if (*next + 1 > end && *next - end >= query->need &&
+		    try_low(query, end, *next, answer) == FOUND)
+			return true;
+	}
+	copy = *query;
+	if (search_up(&copy, path, node, (unsigned)from, root->level, answer))
 		return true;
-	if (down && has_above && fits(&search, above, query->hi, start))
+	return !__builtin_add_overflow(last_end(root), query->guard, &end) &&
+	       fits_low(query, end, query->hi, answer);
+}
+
+/* ---- Downward: the same in the mirror ------------------------------------- */
+
+/* From the stretch before area `from` of the leaf on, or all of the root. */
+NOINLINE bool search_down(const struct asp_gap_query *query, struct gap_step *path,
+			  const struct asp_node *node, unsigned from, unsigned top,
+			  uint64_t *answer)
+{
+	struct asp_offers offers = offers_of(node, query->need);
+	unsigned level = node->level;
+
+	offers.after &= (1u << from) - 1;
+	for (;;) {
+		enum outcome outcome;
+		unsigned i;
+
+		while (!(offers.inside | offers.after)) {
+			if (level == top)
+				return false;
+			node = path[++level].node;
+			i = path[level].index;
+			offers = inner_offers(node, query->need);
+			offers.inside &= (1u << i) - 1;
+			offers.after &= (1u << i) - 1;
+		}
+		i = 31u - (unsigned)__builtin_clz(offers.inside | offers.after);
+		if (!(offers.after >> i & 1)) {
+			path[level] = (struct gap_step){node, i};
+			node = child_at(node, level, i, true);
+			level--;
+			offers = offers_of(node, query->need);
+			continue;
+		}
+		offers.after &= ~(1u << i);
+		outcome = try_high(query, end_of(node, i), start_after(node, i), answer);
+		if (outcome != NOT_YET)
+			return outcome == FOUND;
+	}
+}
+
+NOINLINE bool find_highest(const struct asp_gap_query *query, const struct asp_node *root,
+			   uint64_t *answer)
+{
+	const struct asp_node *node = root;
+	unsigned top = root->level, from = root->count;
+	uint64_t first, hi = query->hi, last, start;
+	struct gap_step path[ASP_HEIGHT_MAX];
+
+	if (!from)
+		return fits_high(query, query->lo, hi, answer);
+	last = last_end(root);
+	if (hi >= last) {
+		if (hi > last && !__builtin_add_overflow(last, query->guard, &start) &&
+		    fits_high(query, start, hi, answer))
+			return true;
+	} else {
+		/* To the first area that ends at or above hi. */
+		for (unsigned level = top; level; level--) {
+			if (top >= TALL)
+				prefetch_children(node);
+			from = count_le(node->inner.last, ASP_INNER_MAX, hi - 1);
+			path[level] = (struct gap_step){node, from};
+			node = node->inner.child[from];
+		}
+		if (top >= TALL)
+			prefetch_slots(node);
+		from = count_le(node->leaf.start, ASP_LEAF_MAX, hi - 1);
+		from -= from && node->leaf.slot[from - 1].end >= hi;
+	}
+	if (search_down(query, path, node, from, top, answer))
 		return true;
-	if (!__builtin_add_overflow(query->guard, query->guard, &search.need) &&
-	    !__builtin_add_overflow(search.need, query->size, &search.need) &&
-	    ((!down && query->lo > search.first && search_at_hint(&search, root, start)) ||
-	     search_node(&search, root, start)))
-		return true;
-	if (!down)
-		return has_above && fits(&search, above, query->hi, start);
-	return has_below && fits(&search, query->lo, below, start);
+	first = first_key(root);
+	return first >= query->guard && fits_high(query, query->lo, first - query->guard, answer);
 }

@@ -65,6 +65,45 @@ static inline uint64_t asp_greater(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
+/* Where an inner node has room. Bit i of `inside`: a stretch that is long enough, between two
+ * areas that lie both below child i; of `after`, the one between child i and the next. */
+struct asp_offers {
+	unsigned inside, after;
+};
+
+/* Bits of children that are not there are taken away. */
+static inline struct asp_offers asp_offers_of(unsigned inside, unsigned after, unsigned count)
+{
+	unsigned used = (1u << count) - 1;
+
+	return (struct asp_offers){inside & used, after & used >> 1};
+}
+
+/* Goes over all children, used or not, as asp_inner_gap(). */
+static inline struct asp_offers asp_inner_offers(const struct asp_node *node, uint64_t need)
+{
+	unsigned inside = 0, after = 0;
+
+#pragma GCC unroll 16
+	for (unsigned i = ASP_INNER_MAX; i--;)
+		inside += inside + (node->inner.gap[i] >= need);
+#pragma GCC unroll 16
+	for (unsigned i = ASP_INNER_MAX - 1; i--;)
+		after += after + (node->inner.first[i + 1] - node->inner.last[i] >= need);
+	return asp_offers_of(inside, after, node->count);
+}
+
+/* Bit i: the stretch after area i of a leaf is long enough. */
+static inline unsigned asp_leaf_offers(const struct asp_node *leaf, uint64_t need)
+{
+	unsigned after = 0;
+
+#pragma GCC unroll 16
+	for (unsigned i = ASP_LEAF_MAX - 1; i--;)
+		after += after + (leaf->leaf.start[i + 1] - leaf->leaf.slot[i].end >= need);
+	return asp_offers_of(0, after, leaf->count).after;
+}
+
 /* asp_used_mask(count)[i]: ones for i < count, else zeros. */
 static inline const uint64_t *asp_used_mask(unsigned count)
 {

@@ -66,6 +66,7 @@ static inline struct aspace_area asp_cursor_area(const struct asp_cursor *cursor
  * limits of the space, size > 0, align a power of two. */
 struct asp_gap_query {
 	uint64_t size, align, guard;
+	uint64_t need; /* what a stretch between two areas must have: size and both guards */
 	uint64_t lo, hi;
 };
 

@@ -213,35 +213,6 @@ static void compare_nodes(struct aspace *space, const struct asp_lookup *set)
 	}
 }
 
-/* Every set finds the gaps that the portable one finds; that one is the model test's. */
-static void compare_gaps(struct aspace *space, const struct asp_lookup *set)
-{
-	const struct asp_lookup *portable = asp_lookup_named("portable");
-	uint64_t random = 1, found = 0;
-
-	for (unsigned i = 0; i < 2000; i++) {
-		struct aspace_gap gap = {.size = 1, .downward = i & 1};
-		struct aspace_vaddr got = {0}, want = {0};
-		enum aspace_status status;
-
-		random = random * UINT64_C(6364136223846793005) + 1442695040888963407u;
-		gap.size += (random >> 33) % 300;
-		if (areas && i & 2)
-			gap.hint = model[(random >> 20) % areas].start;
-		if (i & 4)
-			gap.align = UINT64_C(1) << (random >> 60);
-		if (i & 8)
-			gap.guard = (random >> 50) % 32;
-		space->lookup = portable;
-		status = aspace_find_free(space, &gap, &want);
-		space->lookup = set;
-		assert_int_equal(aspace_find_free(space, &gap, &got), status);
-		assert_int_equal(got.value, want.value);
-		found += status == ASPACE_OK;
-	}
-	assert_true(found);
-}
-
 static void test_sets(void **state)
 {
 	static const size_t counts[] = {0, 1, 2, 13, 14, 15, 100, 1000, AREAS_MAX};
@@ -269,7 +240,6 @@ static void test_sets(void **state)
 			compare(space, set);
 			edit(space, set);
 			compare(space, set);
-			compare_gaps(space, set);
 			assert_int_equal(aspace_validate(space, NULL, 0), ASPACE_OK);
 			assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
 		}
