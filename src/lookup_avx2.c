@@ -67,7 +67,7 @@ LOOKUP_TARGET static inline struct asp_offers inner_offers(const struct asp_node
 	unsigned less;
 
 #pragma GCC unroll 4
-	for (unsigned i = 0; i < 4; i++) {
+	for (size_t i = 0; i < 4; i++) {
 		__m256i between = _mm256_sub_epi64(load(first + 4 * i), load(last + 4 * i));
 
 		inside[i] = _mm256_cmpgt_epi64(
@@ -84,7 +84,7 @@ LOOKUP_TARGET static inline struct asp_offers inner_offers(const struct asp_node
 LOOKUP_TARGET static inline __m256i four_stretches(const struct asp_node *leaf, unsigned from)
 {
 	const uint64_t *end = &leaf->leaf.slot[from].end;
-	const unsigned slot = sizeof(struct asp_slot) / sizeof(*end);
+	const size_t slot = sizeof(struct asp_slot) / sizeof(*end);
 	__m256i a = _mm256_blend_epi32(load(end), load(end + slot - 1), 0x0c);
 	__m256i b = _mm256_blend_epi32(load(end + 2 * slot - 2), load(end + 3 * slot - 3), 0xc0);
 
