@@ -17,7 +17,8 @@
  * may leave it odd for ever: then the thread has no last hit any more.
  *
  * The copy is made when an area is found for the second time running, so that lookups that
- * jump about pay one store for it.
+ * jump about pay for it with one look at the copy, to see that it is about something else, and
+ * one store.
  */
 #ifndef ASPACE_LAST_HIT_H
 #define ASPACE_LAST_HIT_H
@@ -31,10 +32,19 @@ struct asp_last_hit {
 	uint64_t start, size, flags;
 	struct aspace_backend *backend;
 	void *user;
+	uint64_t found; /* where the area starts that was found last; no part of the copy */
 } __attribute__((aligned(64)));
 
 extern ASP_THREAD_LOCAL volatile struct asp_last_hit asp_last_hit;
-extern ASP_THREAD_LOCAL volatile uint64_t asp_last_start;
+
+/* Does the copy seem to hold the address? The two words may be of two areas, and of another
+ * space or version. */
+static inline bool asp_last_hit_covers(uint64_t address)
+{
+	uint64_t start = asp_last_hit.start;
+
+	return address - start < asp_last_hit.size;
+}
 
 static inline bool asp_last_hit_find(struct aspace *space, uint64_t address,
 				     struct aspace_area *area)
@@ -43,12 +53,10 @@ static inline bool asp_last_hit_find(struct aspace *space, uint64_t address,
 	uint64_t fills = hit->fills, start = hit->start, size = hit->size;
 	struct aspace_area copy;
 
-	/* First what fails most often. */
-	if (address - start >= size)
-		return false;
 	/* Relaxed: nothing is read through it. Completed operations are seen all the same,
 	 * because their store of the number comes before what the caller knows them by. */
-	if (hit->version != atomic_load_explicit(&space->version, memory_order_relaxed) ||
+	if (address - start >= size ||
+	    hit->version != atomic_load_explicit(&space->version, memory_order_relaxed) ||
 	    hit->space != space->id || fills & 1)
 		return false;
 	copy = (struct aspace_area){{start}, {start + size}, hit->flags, hit->backend, hit->user};
@@ -59,17 +67,22 @@ static inline bool asp_last_hit_find(struct aspace *space, uint64_t address,
 	return true;
 }
 
-/* An area that was found in a version, which the caller's section keeps. */
-static inline void asp_last_hit_note(const struct aspace *space, const struct asp_node *root,
-				     const struct asp_node *leaf, unsigned slot)
+/* Is the area that starts there the one that was found last, too? Now it is. */
+static inline bool asp_last_hit_again(uint64_t start)
+{
+	if (asp_last_hit.found == start)
+		return true;
+	asp_last_hit.found = start;
+	return false;
+}
+
+/* Remember an area of a version that the caller's section keeps. */
+static inline void asp_last_hit_fill(const struct aspace *space, const struct asp_node *root,
+				     uint64_t start, const struct asp_slot *slot)
 {
 	volatile struct asp_last_hit *hit = &asp_last_hit;
-	uint64_t fills, start = leaf->leaf.start[slot];
+	uint64_t fills;
 
-	if (asp_last_start != start) {
-		asp_last_start = start;
-		return;
-	}
 	fills = hit->fills;
 	if (!space->id || fills & 1)
 		return;
@@ -77,10 +90,10 @@ static inline void asp_last_hit_note(const struct aspace *space, const struct as
 	hit->space = space->id;
 	hit->version = root->birth;
 	hit->start = start;
-	hit->size = leaf->leaf.slot[slot].end - start;
-	hit->flags = leaf->leaf.slot[slot].flags & ~ASPACE_FLAGS_RESERVED;
-	hit->backend = leaf->leaf.slot[slot].backend;
-	hit->user = leaf->leaf.slot[slot].user;
+	hit->size = slot->end - start;
+	hit->flags = slot->flags & ~ASPACE_FLAGS_RESERVED;
+	hit->backend = slot->backend;
+	hit->user = slot->user;
 	hit->fills = fills + 2;
 }
 #else
@@ -91,10 +104,22 @@ static inline bool asp_last_hit_find(struct aspace *space, uint64_t address,
 	return false;
 }
 
-static inline void asp_last_hit_note(const struct aspace *space, const struct asp_node *root,
-				     const struct asp_node *leaf, unsigned slot)
+static inline bool asp_last_hit_covers(uint64_t address)
 {
-	(void)space, (void)root, (void)leaf, (void)slot;
+	(void)address;
+	return false;
+}
+
+static inline bool asp_last_hit_again(uint64_t start)
+{
+	(void)start;
+	return false;
+}
+
+static inline void asp_last_hit_fill(const struct aspace *space, const struct asp_node *root,
+				     uint64_t start, const struct asp_slot *slot)
+{
+	(void)space, (void)root, (void)start, (void)slot;
 }
 #endif
 

@@ -8,10 +8,17 @@
 #define LOOKUP_WIDTH  16
 
 #include "tree/search.h"
-#define count_le     asp_count_le
+#define count_below  asp_count_below
 #define inner_gap    asp_inner_gap
 #define inner_offers asp_inner_offers
 #define leaf_offers  asp_leaf_offers
+
+typedef uint64_t asp_bound;
+
+static inline asp_bound spread(uint64_t bound)
+{
+	return bound;
+}
 
 #include "lookup_body.h"
 

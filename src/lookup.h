@@ -16,11 +16,13 @@
 
 #include "tree/tree.h"
 
+typedef enum aspace_status asp_find_fn(struct aspace *space, struct aspace_vaddr address,
+				       struct aspace_area *area);
+
 struct asp_lookup {
 	const char *name;
-	/* aspace_find() */
-	enum aspace_status (*find)(struct aspace *space, struct aspace_vaddr address,
-				   struct aspace_area *area);
+	/* aspace_find() with read sections that are inlined, and with others. */
+	asp_find_fn *find, *find_by_calls;
 	/* The same in a version that the caller keeps. */
 	enum aspace_status (*find_in)(const struct asp_node *root, struct aspace_vaddr address,
 				      struct aspace_area *area);

@@ -3,8 +3,8 @@
  * Lookups by AVX2: four keys a register.
  *
  * Comparisons are signed here, so both sides are moved by 2^63. A comparison answers with
- * 64 bits of ones or zeros; sixteen of them, packed to bytes twice over, are one register,
- * whose bits are counted. Packing mixes up the order, of which a count knows nothing.
+ * 64 bits of ones or zeros, of which 16 are enough: sixteen answers, blended, are one register,
+ * whose bytes are counted. Blending mixes up the order, of which a count knows nothing.
  */
 #include "lookup.h"
 
@@ -23,26 +23,32 @@ LOOKUP_TARGET static inline __m256i load(const uint64_t *four)
 	return _mm256_loadu_si256((const __m256i *)(const void *)four);
 }
 
-LOOKUP_TARGET static inline __m256i keys_above(const uint64_t *key, __m256i bias, __m256i a)
+typedef __m256i asp_bound;
+
+LOOKUP_TARGET static inline asp_bound spread(uint64_t bound)
+{
+	return _mm256_set1_epi64x((long long)(bound ^ UINT64_C(1) << 63));
+}
+
+LOOKUP_TARGET static inline __m256i four_below(const uint64_t *key, asp_bound bound)
 {
 	__m256i k = _mm256_load_si256((const __m256i *)(const void *)key);
 
-	return _mm256_cmpgt_epi64(_mm256_xor_si256(k, bias), a);
+	return _mm256_cmpgt_epi64(bound, _mm256_xor_si256(k, _mm256_set1_epi64x(INT64_MIN)));
 }
 
-LOOKUP_TARGET static inline unsigned count_le(const uint64_t *key, unsigned total, uint64_t address)
+LOOKUP_TARGET static inline size_t count_below(const uint64_t *key, unsigned total, asp_bound bound)
 {
-	__m256i bias = _mm256_set1_epi64x(INT64_MIN);
-	__m256i a = _mm256_xor_si256(_mm256_set1_epi64x((long long)address), bias);
-	__m256i c0 = keys_above(key, bias, a), c1 = keys_above(key + 4, bias, a);
-	__m256i c2 = keys_above(key + 8, bias, a), c3 = keys_above(key + 12, bias, a);
-	__m256i packed;
+	__m256i c0 = four_below(key, bound), c1 = four_below(key + 4, bound);
+	__m256i c2 = four_below(key + 8, bound), c3 = four_below(key + 12, bound);
+	__m256i mixed;
 
 	/* What is not a key is the head of the node, in the same line. */
 	if (total == 14)
 		c3 = _mm256_and_si256(c3, _mm256_set_epi64x(0, 0, -1, -1));
-	packed = _mm256_packs_epi16(_mm256_packs_epi32(c0, c1), _mm256_packs_epi32(c2, c3));
-	return total - (unsigned)__builtin_popcount((unsigned)_mm256_movemask_epi8(packed)) / 2;
+	mixed = _mm256_blend_epi16(_mm256_blend_epi32(c0, c1, 0xaa),
+				   _mm256_blend_epi32(c2, c3, 0xaa), 0xaa);
+	return (size_t)__builtin_popcount((unsigned)_mm256_movemask_epi8(mixed)) / 2;
 }
 
 /* Sixteen comparisons, packed to 16 bits each; their order is 0 1 4 5 8 9 12 13 in the lower

@@ -14,16 +14,32 @@
 #define LOOKUP_TARGET __attribute__((target("avx512f,popcnt")))
 #define LOOKUP_WIDTH  64
 
-/* Two counts side by side rather than one of the joined masks: it is the shorter way. */
-LOOKUP_TARGET static inline unsigned count_le(const uint64_t *key, unsigned total, uint64_t address)
-{
-	__m512i a = _mm512_set1_epi64((long long)address);
-	__mmask8 low = _mm512_cmple_epu64_mask(_mm512_load_si512(key), a);
-	/* What is not a key is the head of the node, in the same line. */
-	__mmask8 high = _mm512_mask_cmple_epu64_mask((__mmask8)((1u << (total - 8)) - 1),
-						     _mm512_load_si512(key + 8), a);
+typedef __m512i asp_bound;
 
-	return (unsigned)__builtin_popcount(_mm512_kunpackb(high, low));
+/* Of the registers that SSE does not know there is nothing to be cleaned up at the end of a
+ * lookup: see vzeroupper. The compiler would take another. */
+LOOKUP_TARGET static inline asp_bound spread(uint64_t bound)
+{
+	register __m512i all __asm__("zmm16");
+
+	__asm__("vpbroadcastq %1, %0" : "=v"(all) : "r"(bound));
+	return all;
+}
+
+/* Keys are loaded by the comparison itself. */
+LOOKUP_TARGET static inline size_t count_below(const uint64_t *key, unsigned total, asp_bound bound)
+{
+	const __m512i *keys = (const __m512i *)(const void *)key;
+	__mmask8 low = _mm512_cmpgt_epu64_mask(bound, keys[0]);
+	/* What is not a key is the head of the node, in the same line. */
+	__mmask8 high = total == 16 ? _mm512_cmpgt_epu64_mask(bound, keys[1])
+				    : _mm512_mask_cmpgt_epu64_mask(
+					      (__mmask8)((1u << (total - 8)) - 1), bound, keys[1]);
+	unsigned bits;
+
+	/* By hand: the compiler counts 16 bits more dearly than 32. */
+	__asm__("kmovw %1, %0" : "=r"(bits) : "k"(_mm512_kunpackb(high, low)));
+	return (size_t)__builtin_popcount(bits);
 }
 
 LOOKUP_TARGET static inline struct asp_offers inner_offers(const struct asp_node *node,

@@ -6,11 +6,16 @@
  *   LOOKUP_NAME     the same as a string
  *   LOOKUP_TARGET   the attribute by which the compiler may use its registers
  *   LOOKUP_WIDTH    how many bytes they have
- *   static unsigned count_le(const uint64_t *key, unsigned total, uint64_t address)
- *                   how many keys are at most the address, which is below ASP_NO_KEY;
- *                   total: ASP_LEAF_MAX or ASP_INNER_MAX
- *   inner_offers()  see tree/gap_body.h
+ *   asp_bound       what keys are compared with, in the form in which it is wanted
+ *   static asp_bound spread(uint64_t bound)
+ *   static size_t count_below(const uint64_t *key, unsigned total, asp_bound bound)
+ *                   how many keys are below the bound; total: ASP_LEAF_MAX or ASP_INNER_MAX
+ *   inner_offers(), leaf_offers()
+ *                   see tree/gap_body.h
  *   inner_gap()     see tree/edit_body.h
+ *
+ * Keys at most an address are those below the address plus one. Of 2^64 - 1, which is in no
+ * area, that is 0, and no key is below: it needs no case of its own.
  *
  * Loads of nodes are plain: the root was read with acquire, and nothing below it is written
  * after publication.
@@ -26,6 +31,9 @@
 /* On the way of every lookup; the compiler would make calls of them. */
 #define INLINE LOOKUP_TARGET static inline __attribute__((always_inline))
 
+/* Off that way. */
+#define NOINLINE LOOKUP_TARGET static __attribute__((noinline))
+
 /* Descents that go side by side: enough to keep a core's outstanding misses busy. */
 #define AT_ONCE 16u
 
@@ -35,12 +43,18 @@ LOOKUP_TARGET static inline uint64_t first_key(const struct asp_node *root)
 	return root->level ? root->inner.first[0] : root->leaf.start[0];
 }
 
-/* Keys are exact at every level: where the root has a child that starts at or before the
- * address, so has every node below it. */
-LOOKUP_TARGET static inline const struct asp_node *next_below(const struct asp_node *node,
-							      uint64_t address)
+/* How many keys are at most the address, which is below ASP_NO_KEY. */
+LOOKUP_TARGET static inline unsigned count_le(const uint64_t *key, unsigned total, uint64_t address)
 {
-	return node->inner.child[count_le(node->inner.first, ASP_INNER_MAX, address) - 1];
+	return (unsigned)count_below(key, total, spread(address + 1));
+}
+
+/* Keys are exact at every level: where the root has a child that starts below the bound, so
+ * has every node below it. */
+LOOKUP_TARGET static inline const struct asp_node *next_below(const struct asp_node *node,
+							      asp_bound bound)
+{
+	return node->inner.child[count_below(node->inner.first, ASP_INNER_MAX, bound) - 1];
 }
 
 /* The lines of a leaf that hold one array or the other. */
@@ -64,24 +78,27 @@ LOOKUP_TARGET static inline void prefetch_children(const struct asp_node *node)
 	__builtin_prefetch(&node->inner.child[ASP_INNER_MAX / 2]);
 }
 
-/* Is slot - 1 of the leaf the answer? Compared with the address as it came: 2^64 - 1 is never
+/* Is the area, the last that starts at or below the address, the answer? 2^64 - 1 is never
  * below an end. */
-LOOKUP_TARGET static inline bool holds(const struct asp_node *leaf, unsigned slot, uint64_t address)
+LOOKUP_TARGET static inline bool holds(const struct asp_slot *slot, uint64_t address)
 {
-	return slot && address < leaf->leaf.slot[slot - 1].end &&
-	       !(leaf->leaf.slot[slot - 1].flags & ASP_FLAG_LEAVING);
+	return address < slot->end && !(slot->flags & ASP_FLAG_LEAVING);
 }
 
-LOOKUP_TARGET static inline void copy_area(const struct asp_node *leaf, unsigned slot,
+/* Half a slot, and where it goes to. */
+typedef uint64_t asp_half __attribute__((vector_size(16), may_alias));
+typedef uint64_t asp_half_out __attribute__((vector_size(16), may_alias, aligned(8)));
+
+/* With the library's own flag bits. What belongs to a slot lies in an area as it does there. */
+LOOKUP_TARGET static inline void copy_area(uint64_t start, const struct asp_slot *slot,
 					   struct aspace_area *area)
 {
-	const struct asp_slot *from = &leaf->leaf.slot[slot - 1];
+	const asp_half *half = (const asp_half *)(const void *)slot;
+	asp_half_out *out = (asp_half_out *)(void *)&area->end;
 
-	area->start.value = leaf->leaf.start[slot - 1];
-	area->end.value = from->end;
-	area->flags = from->flags & ~ASPACE_FLAGS_RESERVED;
-	area->backend = from->backend;
-	area->user = from->user;
+	area->start.value = start;
+	out[0] = half[0];
+	out[1] = half[1];
 }
 
 /* The leaf, and the slot behind the area, of the last area that starts at or below the
@@ -89,6 +106,7 @@ LOOKUP_TARGET static inline void copy_area(const struct asp_node *leaf, unsigned
 INLINE const struct asp_node *last_start_le(const struct asp_node *node, uint64_t address,
 					    unsigned *slot)
 {
+	asp_bound bound = spread(address + 1);
 	unsigned level = node->level;
 
 	/* In a tall tree the lines of one node are fetched side by side, not each when the
@@ -96,29 +114,29 @@ INLINE const struct asp_node *last_start_le(const struct asp_node *node, uint64_
 	if (level >= TALL) {
 		for (; level; level--) {
 			prefetch_children(node);
-			node = next_below(node, address);
+			node = next_below(node, bound);
 		}
 		prefetch_slots(node);
 	} else {
 		for (; level; level--)
-			node = next_below(node, address);
+			node = next_below(node, bound);
 	}
-	*slot = count_le(node->leaf.start, ASP_LEAF_MAX, address);
+	*slot = (unsigned)count_below(node->leaf.start, ASP_LEAF_MAX, bound);
 	return node;
 }
 
 /* The leaf, and the slot behind the area, that holds the address; NULL if it is in no area. */
 INLINE const struct asp_node *descend(const struct asp_node *root, uint64_t address, unsigned *slot)
 {
-	uint64_t at = asp_clamp(address);
 	const struct asp_node *leaf;
 
-	if (at < first_key(root))
+	if (address + 1 <= first_key(root))
 		return NULL;
-	leaf = last_start_le(root, at, slot);
-	return holds(leaf, *slot, address) ? leaf : NULL;
+	leaf = last_start_le(root, address, slot);
+	return holds(&leaf->leaf.slot[*slot - 1], address) ? leaf : NULL;
 }
 
+/* In any tree, also one that is private to a transaction and has its marks. */
 LOOKUP_TARGET static enum aspace_status find_in(const struct asp_node *root,
 						struct aspace_vaddr address,
 						struct aspace_area *area)
@@ -128,29 +146,129 @@ LOOKUP_TARGET static enum aspace_status find_in(const struct asp_node *root,
 
 	if (!leaf)
 		return ASPACE_NOT_MAPPED;
-	if (area)
-		copy_area(leaf, slot, area);
+	if (area) {
+		copy_area(leaf->leaf.start[slot - 1], &leaf->leaf.slot[slot - 1], area);
+		*area = asp_public_area(*area);
+	}
 	return ASPACE_OK;
 }
+
+/*
+ * aspace_find(). `find`, the last of these functions, is what most lookups are. It makes no
+ * call, so it needs no stack and saves no register; and it goes down low trees without a loop.
+ * Everything else is one of the functions before it, in which it ends. The instructions of one
+ * lookup are what keeps a CPU from beginning with the next ones.
+ */
+
+/* In a section. */
+INLINE enum aspace_status find_newest(struct aspace *space, const struct asp_node *root,
+				      uint64_t address, struct aspace_area *area)
+{
+	unsigned slot;
+	const struct asp_node *leaf = descend(root, address, &slot);
+	uint64_t start;
+
+	if (!leaf)
+		return ASPACE_NOT_MAPPED;
+	start = leaf->leaf.start[slot - 1];
+	if (area)
+		copy_area(start, &leaf->leaf.slot[slot - 1], area);
+	if (asp_last_hit_again(start))
+		asp_last_hit_fill(space, root, start, &leaf->leaf.slot[slot - 1]);
+	return ASPACE_OK;
+}
+
+/* Without the last hit, and with a section that may take calls. */
+NOINLINE enum aspace_status find_in_tree(struct aspace *space, struct aspace_vaddr address,
+					 struct aspace_area *area)
+{
+	enum aspace_status status;
+
+	asp_read_lock(space->grace);
+	status = find_newest(space, asp_root(space), address.value, area);
+	asp_read_unlock(space->grace);
+	return status;
+}
+
+/* The whole of it so. */
+NOINLINE enum aspace_status find_by_calls(struct aspace *space, struct aspace_vaddr address,
+					  struct aspace_area *area)
+{
+	if (asp_last_hit_find(space, address.value, area))
+		return ASPACE_OK;
+	return find_in_tree(space, address, area);
+}
+
+/* In a section that was begun inline, and is ended: any height. */
+NOINLINE enum aspace_status find_and_end(struct aspace *space, struct aspace_vaddr address,
+					 struct aspace_area *area, const struct asp_node *root)
+{
+	enum aspace_status status = find_newest(space, root, address.value, area);
+
+	asp_read_unlock_inlined(space->grace);
+	return status;
+}
+
+/* In such a section: the area has been found, for the second time running. */
+NOINLINE enum aspace_status fill_and_end(struct aspace *space, const struct asp_node *root,
+					 uint64_t start, const struct asp_slot *slot)
+{
+	asp_last_hit_fill(space, root, start, slot);
+	asp_read_unlock_inlined(space->grace);
+	return ASPACE_OK;
+}
+
+/* Has the compiler take an address for one that it knows nothing of. */
+#define FORGET(pointer) __asm__("" : "+r"(pointer))
 
 LOOKUP_TARGET static enum aspace_status find(struct aspace *space, struct aspace_vaddr address,
 					     struct aspace_area *area)
 {
-	const struct asp_node *root, *leaf;
-	unsigned slot;
+	const struct asp_node *root, *node;
+	const struct asp_slot *end; /* of the slots up to the area's */
+	asp_bound bound;
+	unsigned level;
+	uint64_t start;
+	size_t count;
 
-	if (asp_last_hit_find(space, address.value, area))
-		return ASPACE_OK;
-	asp_read_lock(space->grace);
+	if (asp_last_hit_covers(address.value))
+		return find_by_calls(space, address, area);
+	if (!asp_read_lock_inlined(space->grace))
+		return find_in_tree(space, address, area);
 	root = asp_root(space);
-	leaf = descend(root, address.value, &slot);
-	if (leaf) {
-		if (area)
-			copy_area(leaf, slot, area);
-		asp_last_hit_note(space, root, leaf, slot - 1);
+	level = root->level;
+	if (level - 1 >= TALL - 1)
+		return find_and_end(space, address, area, root);
+
+	bound = spread(address.value + 1);
+	count = count_below(root->inner.first, ASP_INNER_MAX, bound);
+	if (!count)
+		goto not_mapped;
+	node = root->inner.child[count - 1];
+	_Static_assert(TALL == 4, "level 3 is the last one here");
+	if (level > 1) {
+		FORGET(node); /* or it loads keys before it has looked at the level */
+		node = next_below(node, bound);
+		if (level > 2)
+			node = next_below(node, bound);
 	}
-	asp_read_unlock(space->grace);
-	return leaf ? ASPACE_OK : ASPACE_NOT_MAPPED;
+	count = count_below(node->leaf.start, ASP_LEAF_MAX, bound);
+	end = node->leaf.slot + count;
+	FORGET(end); /* or it has a register for each way to say which slot */
+	if (!holds(end - 1, address.value))
+		goto not_mapped;
+	start = node->leaf.start[count - 1];
+	/* A published area has no private flag bit but the one that holds() refuses. */
+	if (area)
+		copy_area(start, end - 1, area);
+	if (asp_last_hit_again(start))
+		return fill_and_end(space, root, start, end - 1);
+	asp_read_unlock_inlined(space->grace);
+	return ASPACE_OK;
+
+not_mapped:
+	asp_read_unlock_inlined(space->grace);
+	return ASPACE_NOT_MAPPED;
 }
 
 LOOKUP_TARGET static size_t find_some(const struct asp_node *root,
@@ -158,34 +276,35 @@ LOOKUP_TARGET static size_t find_some(const struct asp_node *root,
 				      struct aspace_area *area)
 {
 	const struct asp_node *node[AT_ONCE];
-	uint64_t at[AT_ONCE], first = first_key(root);
-	unsigned slot[AT_ONCE];
-	size_t found = 0;
+	uint64_t bound[AT_ONCE], first = first_key(root);
+	size_t slot[AT_ONCE], found = 0;
 
 	/* What lies below the first area takes that one's way, for company. */
 	for (unsigned i = 0; i < count; i++) {
-		at[i] = asp_clamp(address[i].value);
-		at[i] = at[i] < first ? first : at[i];
+		bound[i] = address[i].value + 1;
+		bound[i] = bound[i] <= first ? first + 1 : bound[i];
 		node[i] = root;
 	}
 	for (unsigned level = root->level; level; level--) {
 		for (unsigned i = 0; i < count; i++) {
-			node[i] = next_below(node[i], at[i]);
+			node[i] = next_below(node[i], spread(bound[i]));
 			prefetch_keys(node[i], level == 1);
 			if (level > 1)
 				prefetch_children(node[i]);
 		}
 	}
 	for (unsigned i = 0; i < count; i++) {
-		slot[i] = count_le(node[i]->leaf.start, ASP_LEAF_MAX, at[i]);
-		if (asp_clamp(address[i].value) < first)
+		slot[i] = count_below(node[i]->leaf.start, ASP_LEAF_MAX, spread(bound[i]));
+		if (address[i].value < first)
 			slot[i] = 0;
 		if (slot[i])
 			__builtin_prefetch(&node[i]->leaf.slot[slot[i] - 1]);
 	}
 	for (unsigned i = 0; i < count; i++) {
-		if (holds(node[i], slot[i], address[i].value)) {
-			copy_area(node[i], slot[i], &area[i]);
+		const struct asp_slot *last = &node[i]->leaf.slot[slot[i] - 1];
+
+		if (slot[i] && holds(last, address[i].value)) {
+			copy_area(node[i]->leaf.start[slot[i] - 1], last, &area[i]);
 			found++;
 		} else {
 			area[i] = (struct aspace_area){.flags = 0};
@@ -216,6 +335,7 @@ LOOKUP_TARGET static size_t find_many(const struct asp_node *root,
 const struct asp_lookup LOOKUP = {
 	.name = LOOKUP_NAME,
 	.find = find,
+	.find_by_calls = find_by_calls,
 	.find_in = find_in,
 	.find_many = find_many,
 	.find_free = find_free,

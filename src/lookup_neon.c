@@ -15,19 +15,25 @@
 #define LOOKUP_TARGET /* every CPU that this build is for has it */
 #define LOOKUP_WIDTH  16
 
-static inline unsigned count_le(const uint64_t *key, unsigned total, uint64_t address)
+typedef uint64x2_t asp_bound;
+
+static inline asp_bound spread(uint64_t bound)
 {
-	uint64x2_t a = vdupq_n_u64(address);
+	return vdupq_n_u64(bound);
+}
+
+static inline size_t count_below(const uint64_t *key, unsigned total, asp_bound bound)
+{
 	uint64x2_t even = vdupq_n_u64(0), odd = even;
 
 	/* Two sums, so that one addition need not wait for another. */
 	for (unsigned i = 0; i + 2 < total; i += 4) {
-		even = vaddq_u64(even, vcleq_u64(vld1q_u64(key + i), a));
-		odd = vaddq_u64(odd, vcleq_u64(vld1q_u64(key + i + 2), a));
+		even = vaddq_u64(even, vcltq_u64(vld1q_u64(key + i), bound));
+		odd = vaddq_u64(odd, vcltq_u64(vld1q_u64(key + i + 2), bound));
 	}
 	if (total % 4)
-		even = vaddq_u64(even, vcleq_u64(vld1q_u64(key + total - 2), a));
-	return (unsigned)(0 - vaddvq_u64(vaddq_u64(even, odd)));
+		even = vaddq_u64(even, vcltq_u64(vld1q_u64(key + total - 2), bound));
+	return (size_t)(0 - vaddvq_u64(vaddq_u64(even, odd)));
 }
 
 static inline struct asp_offers inner_offers(const struct asp_node *node, uint64_t need)

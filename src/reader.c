@@ -19,13 +19,12 @@ static bool overlaps_in(const struct asp_node *root, struct aspace_range range)
 
 #ifdef ASP_THREAD_LOCAL
 ASP_THREAD_LOCAL volatile struct asp_last_hit asp_last_hit;
-ASP_THREAD_LOCAL volatile uint64_t asp_last_start;
 #endif
 
 enum aspace_status aspace_find(struct aspace *space, struct aspace_vaddr address,
 			       struct aspace_area *area)
 {
-	return space->lookup->find(space, address, area);
+	return space->find(space, address, area);
 }
 
 size_t aspace_find_many(struct aspace *space, const struct aspace_vaddr *addresses, size_t count,

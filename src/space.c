@@ -101,7 +101,6 @@ enum aspace_status aspace_create(const struct aspace_options *given, struct aspa
 		.hi = options.limits.end.value,
 		.granule = options.granule,
 		.mode = options.mode,
-		.lookup = asp_lookup_best(),
 		.id = options.mode & ASPACE_NO_LAST_HIT ? 0 : next_id(),
 		.options = options,
 		.client =
@@ -127,6 +126,7 @@ enum aspace_status aspace_create(const struct aspace_options *given, struct aspa
 		free_all(space);
 		return status;
 	}
+	asp_use_lookup(space, asp_lookup_best());
 	*out = space;
 	return ASPACE_OK;
 }

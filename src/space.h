@@ -116,6 +116,7 @@ struct aspace {
 	 * reads this number or a later one. For last_hit.h, which follows nothing. */
 	_Atomic uint64_t version;
 	/* Constant after creation. */
+	asp_find_fn *find; /* of `lookup` */
 	struct asp_grace *grace;
 	const struct asp_lookup *lookup;
 	uint64_t id; /* no other space of the process has had it; 0: no last hits here */
@@ -179,6 +180,13 @@ static inline struct asp_node *asp_root(struct aspace *space)
 	/* Pairs with the release store of asp_publish(): whoever sees the root sees all
 	 * of the version. */
 	return atomic_load_explicit(&space->root, memory_order_acquire);
+}
+
+/* Before the first reader; `grace` is known. */
+static inline void asp_use_lookup(struct aspace *space, const struct asp_lookup *lookup)
+{
+	space->lookup = lookup;
+	space->find = asp_read_is_inlined(space->grace) ? lookup->find : lookup->find_by_calls;
 }
 
 static inline struct aspace *asp_space_of(struct asp_grace_client *client)

@@ -46,9 +46,23 @@ static inline void _urcu_bp_read_lock(void) ASP_MISALIGNED;
 static inline void _urcu_bp_read_unlock(void) ASP_MISALIGNED;
 static inline int _urcu_bp_read_ongoing(void) ASP_MISALIGNED;
 
+/* A section of bp needs no fence where the kernel has membarrier, and one everywhere where it
+ * has not. liburcu's inline functions look which it is each time. Ours do not: where there is
+ * none, sections are calls of the shared library, which looks (asp_read_is_inlined()). */
+#include <urcu/config.h>
+#ifdef CONFIG_RCU_FORCE_SYS_MEMBARRIER /* liburcu does not start without */
+#define ASP_MEMBARRIER 1
+#else
+#define CONFIG_RCU_FORCE_SYS_MEMBARRIER
+#define ASP_MEMBARRIER_ASKED 1
+#define ASP_MEMBARRIER       urcu_bp_has_sys_membarrier
+extern int ASP_MEMBARRIER; /* set before the first thread is registered, then constant */
+#endif
+
 #include <pthread.h>
 /* Brings urcu/flavor.h, which alone would not declare urcu_bp_flavor. */
 #include <urcu/urcu-bp.h>
+#undef urcu_bp_has_sys_membarrier
 
 extern _Thread_local struct urcu_bp_reader *urcu_bp_reader
 	__attribute__((tls_model("initial-exec")));
@@ -79,8 +93,10 @@ static inline unsigned *asp_writer_locks(void)
 }
 
 struct asp_grace {
-	/* NULL: bp, inlined. What readers load stands alone on its line. */
-	const struct rcu_flavor_struct *flavour;
+	/* Whose functions sections call; NULL: bp's, inlined. What readers load stands alone
+	 * on its line. Constant while there is a space that uses it. */
+	const struct rcu_flavor_struct *called;
+	const struct rcu_flavor_struct *flavour; /* NULL: bp */
 
 	/* The number of the last grace period that began / that ended. */
 	_Alignas(64) _Atomic uint64_t started;
@@ -113,13 +129,31 @@ struct asp_grace {
 
 static inline void asp_read_lock(struct asp_grace *grace)
 {
-	if (__builtin_expect(!grace->flavour, 1))
+	if (__builtin_expect(!grace->called, 1))
 		_urcu_bp_read_lock();
 	else
-		grace->flavour->read_lock();
+		grace->called->read_lock();
 }
 
-static inline void asp_read_unlock(struct asp_grace *grace)
+/* Are sections inlined? It stays so while the structure has a client. */
+static inline bool asp_read_is_inlined(const struct asp_grace *grace)
+{
+	return !grace->called;
+}
+
+/* Begin a section without a call, where they are inlined; false, and none is begun, if the
+ * thread is not registered yet. Ended by asp_read_unlock_inlined(). */
+static inline bool asp_read_lock_inlined(struct asp_grace *grace)
+{
+	(void)grace;
+	if (__builtin_expect(!urcu_bp_reader, 0))
+		return false;
+	_urcu_bp_read_lock();
+	return true;
+}
+
+/* What ThreadSanitizer is told at the end of a section, still inside. */
+static inline void asp_read_tell(struct asp_grace *grace)
 {
 #ifdef ASP_TSAN
 	/*
@@ -138,11 +172,24 @@ static inline void asp_read_unlock(struct asp_grace *grace)
 	 */
 	__tsan_release(
 		&grace->sections[atomic_load_explicit(&grace->started, memory_order_relaxed) & 3]);
+#else
+	(void)grace;
 #endif
-	if (__builtin_expect(!grace->flavour, 1))
+}
+
+static inline void asp_read_unlock(struct asp_grace *grace)
+{
+	asp_read_tell(grace);
+	if (__builtin_expect(!grace->called, 1))
 		_urcu_bp_read_unlock();
 	else
-		grace->flavour->read_unlock();
+		grace->called->read_unlock();
+}
+
+static inline void asp_read_unlock_inlined(struct asp_grace *grace)
+{
+	asp_read_tell(grace);
+	_urcu_bp_read_unlock();
 }
 
 /* Make the calling thread known to bp; see hosted_grace.c on fork for why every

@@ -448,8 +448,12 @@ static struct asp_grace *find_flavour(const struct rcu_flavor_struct *flavour)
 {
 	struct asp_grace *grace;
 
-	if (!flavour || flavour == &urcu_bp_flavor)
+	if (!flavour || flavour == &urcu_bp_flavor) {
+		/* The lock has registered us, so liburcu knows by now; see hosted.h. */
+		if (!flavours[0].used && !ASP_MEMBARRIER)
+			flavours[0].called = &urcu_bp_flavor;
 		return &flavours[0];
+	}
 	for (grace = &flavours[1]; grace < &flavours[FLAVOURS]; grace++) {
 		if (grace->flavour == flavour)
 			return grace;
@@ -464,7 +468,7 @@ static struct asp_grace *find_flavour(const struct rcu_flavor_struct *flavour)
 	}
 	if (grace == &flavours[FLAVOURS])
 		return NULL;
-	grace->flavour = flavour;
+	grace->called = grace->flavour = flavour;
 	return grace;
 }
 

@@ -156,7 +156,14 @@ enum aspace_status asp_grace_install_fork_hooks(void);
 /* static inline void asp_read_lock(struct asp_grace *);
  * static inline void asp_read_unlock(struct asp_grace *);
  *
- * A read section; nests; async-signal-safe (for the default flavour). Inlined. */
+ * A read section; nests; async-signal-safe (for the default flavour). Inlined, as far as that
+ * is possible. Where it always is, a section may also be
+ *
+ * static inline bool asp_read_is_inlined(const struct asp_grace *);
+ * static inline bool asp_read_lock_inlined(struct asp_grace *);
+ * static inline void asp_read_unlock_inlined(struct asp_grace *);
+ *
+ * begun without any call; false: not yet by this thread. */
 #ifdef ASPACE_BARE_METAL
 #include "bare_metal.h"
 #else

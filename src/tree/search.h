@@ -22,15 +22,21 @@ static inline uint64_t asp_clamp(uint64_t address)
 	return address == ASP_NO_KEY ? ASP_NO_KEY - 1 : address;
 }
 
-/* Of `total` ascending keys, an even number and a constant. */
-static inline unsigned asp_count_le(const uint64_t *key, unsigned total, uint64_t address)
+/* How many of `total` ascending keys, an even number and a constant, are below the bound. */
+static inline size_t asp_count_below(const uint64_t *key, unsigned total, uint64_t bound)
 {
-	unsigned half = total / 2, below = half * (key[half - 1] <= address), count = below;
+	unsigned half = total / 2, below = half * (key[half - 1] < bound), count = below;
 
 #pragma GCC unroll 8
 	for (unsigned i = 0; i < half; i++)
-		count += key[below + i] <= address;
+		count += key[below + i] < bound;
 	return count;
+}
+
+/* How many are at most the address, which is below ASP_NO_KEY. */
+static inline unsigned asp_count_le(const uint64_t *key, unsigned total, uint64_t address)
+{
+	return (unsigned)asp_count_below(key, total, address + 1);
 }
 
 static inline unsigned asp_leaf_count_le(const struct asp_node *node, uint64_t address)

@@ -54,7 +54,7 @@ static struct peer *peer_make(void)
 
 	must(aspace_create(&options, &peer.space));
 	if (lookup)
-		peer.space->lookup = lookup;
+		asp_use_lookup(peer.space, lookup);
 	peer.backend = aspace_null_backend();
 	return &peer;
 }

@@ -228,7 +228,7 @@ static void test_anything(void **state)
 			if (!set)
 				continue;
 			tried++;
-			space->lookup = set;
+			asp_use_lookup(space, set);
 			for (unsigned query = 0; query < 1500; query++) {
 				struct aspace_gap gap = draw_gap();
 
@@ -311,7 +311,7 @@ static void try_each(size_t count, size_t step, uint64_t used, uint64_t size, ui
 
 		if (!set)
 			continue;
-		space->lookup = set;
+		asp_use_lookup(space, set);
 		for (size_t p = 1; p + 1 < count; p += step) {
 			struct only only = {.size = size, .align = align};
 

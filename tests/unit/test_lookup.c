@@ -46,7 +46,7 @@ static void map(struct aspace *space, uint64_t start, uint64_t end, uint64_t fla
 
 /* ---- The sets ------------------------------------------------------------- */
 
-#define AREAS_MAX 4000
+#define AREAS_MAX 60000 /* a tree that is tall: see lookup_body.h */
 
 static struct aspace_area model[AREAS_MAX];
 static size_t areas;
@@ -120,7 +120,7 @@ static void compare(struct aspace *space, const struct asp_lookup *set)
 		asked[count++] = model[i].end;
 		asked[count++] = aspace_va(model[draw() % areas].start.value + draw() % 64);
 	}
-	space->lookup = set;
+	asp_use_lookup(space, set);
 	memset(got, 0xff, sizeof(got));
 	for (size_t i = 0; i < count; i++) {
 		const struct aspace_area *want = model_find(asked[i].value);
@@ -130,9 +130,11 @@ static void compare(struct aspace *space, const struct asp_lookup *set)
 		for (unsigned again = 0; again < 3; again++) {
 			memset(&area, 0xff, sizeof(area));
 			assert_same(want, aspace_find(space, asked[i], &area), &area);
+			memset(&area, 0xff, sizeof(area));
+			assert_same(want, set->find_by_calls(space, asked[i], &area), &area);
 		}
-		assert_int_equal(aspace_find(space, asked[i], NULL),
-				 want ? ASPACE_OK : ASPACE_NOT_MAPPED);
+		assert_same(want, aspace_find(space, asked[i], NULL), want);
+		assert_same(want, set->find_by_calls(space, asked[i], NULL), want);
 		found += want != NULL;
 	}
 	assert_int_equal(aspace_find_many(space, asked, count, got), found);
@@ -151,7 +153,7 @@ static void compare(struct aspace *space, const struct asp_lookup *set)
  * What is said of each node is then compared with what it holds, without the set (T4). */
 static void edit(struct aspace *space, const struct asp_lookup *set)
 {
-	space->lookup = set;
+	asp_use_lookup(space, set);
 	for (unsigned n = 0; areas && n < 600; n++) {
 		const struct aspace_area *area = &model[draw() % areas];
 		struct aspace_range range = {area->start, area->end};
@@ -172,7 +174,7 @@ static void compare_copy(struct aspace *space, const struct asp_lookup *set, str
 	struct asp_edit *edit = &space->txn.edit;
 	struct asp_node *place = node, *copy;
 
-	space->lookup = set;
+	asp_use_lookup(space, set);
 	assert_int_equal(asp_writer_enter(space, 0), ASPACE_OK);
 	asp_txn_begin(space);
 	assert_true(asp_edit_reserve(edit, &need));
@@ -215,7 +217,7 @@ static void compare_nodes(struct aspace *space, const struct asp_lookup *set)
 
 static void test_sets(void **state)
 {
-	static const size_t counts[] = {0, 1, 2, 13, 14, 15, 100, 1000, AREAS_MAX};
+	static const size_t counts[] = {0, 1, 2, 13, 14, 15, 100, 1000, 4000};
 	unsigned tried = 0;
 
 	(void)state;
@@ -251,6 +253,57 @@ static void test_sets(void **state)
 	assert_non_null(asp_lookup_named(asp_lookup_best()->name));
 }
 
+/* Leaves that are not near are looked for in another way. */
+static void test_tall(void **state)
+{
+	struct aspace *space = make_space(0);
+
+	(void)state;
+	fill(space, AREAS_MAX, false);
+	assert_int_equal(asp_root(space)->level, 4);
+	for (size_t n = 0; n < NAMES; n++) {
+		const struct asp_lookup *set = asp_lookup_named(names[n]);
+
+		if (set)
+			compare(space, set);
+	}
+	assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
+}
+
+/* The marks of a transaction's tree are not for the program; nor do they get out of it. */
+static void test_private_marks(void **state)
+{
+	const uint64_t flags = ~ASPACE_FLAGS_RESERVED;
+
+	(void)state;
+	for (size_t n = 0; n < NAMES; n++) {
+		const struct asp_lookup *set = asp_lookup_named(names[n]);
+		struct aspace_vaddr address = aspace_va(0x1000);
+		struct aspace *space = make_space(0);
+		const struct asp_node *root;
+		struct aspace_area area;
+		struct aspace_txn *txn;
+
+		if (set) {
+			asp_use_lookup(space, set);
+			map(space, 0x5000, 0x6000, 1);
+			assert_int_equal(aspace_txn_begin(space, 0, &txn), ASPACE_OK);
+			assert_int_equal(aspace_txn_map(txn, aspace_range_of(0x1000, 0x2000), flags,
+							aspace_null_backend(), NULL, 0),
+					 ASPACE_OK);
+			root = space->txn.edit.root;
+			assert_true(root->leaf.slot[0].flags & ASP_FLAG_FRESH);
+			assert_int_equal(aspace_txn_find(txn, address, &area), ASPACE_OK);
+			assert_int_equal(area.flags, flags);
+			assert_int_equal(aspace_txn_commit(txn), ASPACE_OK);
+			assert_int_equal(asp_root(space)->leaf.slot[0].flags, flags);
+			assert_int_equal(aspace_find(space, address, &area), ASPACE_OK);
+			assert_int_equal(area.flags, flags);
+		}
+		assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
+	}
+}
+
 static void test_leaving(void **state)
 {
 	struct aspace *space = make_space(ASPACE_GRACE_UNMAP);
@@ -265,7 +318,7 @@ static void test_leaving(void **state)
 		if (!set)
 			continue;
 		map(space, 0x1000, 0x2000, 1);
-		space->lookup = set;
+		asp_use_lookup(space, set);
 		for (unsigned again = 0; again < 3; again++)
 			assert_int_equal(aspace_find(space, address, &area), ASPACE_OK);
 		aspace_read_begin(space, &view); /* keeps the area leaving */
@@ -400,20 +453,11 @@ static void step_through(uint64_t address)
 
 /* A handler that looks up after the first instruction of a lookup, then after the second,
  * and so on; for a lookup that asks the tree, one that also fills, and one that hits. */
-static void test_last_hit_stepped(void **state)
+static void step_all(uint64_t count)
 {
-	struct sigaction action = {.sa_handler = on_step}, before;
-
-	(void)state;
-	if (getenv("ASPACE_EMULATED")) {
-		printf("skipped: no single steps under an emulator\n");
-		skip();
-	}
 	stepped = make_space(0);
-	for (uint64_t at = 0x1000; at < 0x9000; at += 0x1000)
+	for (uint64_t at = 0x1000; at < 0x1000 * (count + 1); at += 0x1000)
 		map(stepped, at, at + 0x1000, at >> 12 & 1);
-	sigemptyset(&action.sa_mask);
-	assert_int_equal(sigaction(SIGTRAP, &action, &before), 0);
 	for (unsigned known = 0; known < 3; known++) {
 		/* Instrumented, a lookup has so many instructions that some must do. */
 		for (act_at = 0, step = 1; act_at < step; act_at += 1 + step / 400) {
@@ -427,13 +471,33 @@ static void test_last_hit_stepped(void **state)
 			check_found(0x3210);
 		}
 	}
+}
+
+static void test_last_hit_stepped(void **state)
+{
+	struct sigaction action = {.sa_handler = on_step}, before;
+
+	(void)state;
+	if (getenv("ASPACE_EMULATED")) {
+		printf("skipped: no single steps under an emulator\n");
+		skip();
+	}
+	sigemptyset(&action.sa_mask);
+	assert_int_equal(sigaction(SIGTRAP, &action, &before), 0);
+	/* One leaf; two levels and three, for each of which a lookup has its own way. */
+	for (uint16_t level = 0, count = 8; level < 3; level++, count *= 8) {
+		acts = acts_in_filling = acts_that_filled = 0;
+		step_all(count);
+		assert_int_equal(asp_root(stepped)->level, level);
+		printf("%u areas: %llu interruptions, %llu of them in the middle of a filling; "
+		       "%llu filled\n",
+		       (unsigned)count, (unsigned long long)acts,
+		       (unsigned long long)acts_in_filling, (unsigned long long)acts_that_filled);
+		assert_true(acts_in_filling >= 8);
+		assert_true(acts_that_filled > acts / 2);
+		assert_int_equal(aspace_destroy(stepped, 0), ASPACE_OK);
+	}
 	assert_int_equal(sigaction(SIGTRAP, &before, NULL), 0);
-	printf("%llu interruptions, %llu of them in the middle of a filling; %llu filled\n",
-	       (unsigned long long)acts, (unsigned long long)acts_in_filling,
-	       (unsigned long long)acts_that_filled);
-	assert_true(acts_in_filling >= 8);
-	assert_true(acts_that_filled > acts / 2);
-	assert_int_equal(aspace_destroy(stepped, 0), ASPACE_OK);
 }
 #endif
 
@@ -441,6 +505,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sets),
+		cmocka_unit_test(test_tall),
+		cmocka_unit_test(test_private_marks),
 		cmocka_unit_test(test_leaving),
 		cmocka_unit_test(test_last_hit),
 #ifdef STEPS
