@@ -5,6 +5,7 @@
  *
  *   LOOKUP_TARGET   the attribute by which the compiler may use its registers
  *   INLINE          before a function that shall not be called
+ *   NOINLINE        before one that shall be, so that the way around it needs few registers
  *   static struct asp_offers inner_offers(const struct asp_node *node, uint64_t need)
  *   static unsigned leaf_offers(const struct asp_node *leaf, uint64_t need)
  *                   asp_inner_offers and asp_leaf_offers of tree/search.h will do
@@ -24,10 +25,6 @@
  */
 #include "tree/search.h"
 #include "tree/tree.h"
-
-/* What a search does where the stretch at a hint is not the answer: apart, so that the way to that
- * stretch needs few registers. */
-#define NOINLINE LOOKUP_TARGET static __attribute__((noinline))
 
 /* The path, by level: the nodes above the place where a search is, and in which child of each. */
 struct gap_step {
