@@ -301,10 +301,10 @@ LOOKUP_TARGET static size_t find_some(const struct asp_node *root,
 			__builtin_prefetch(&node[i]->leaf.slot[slot[i] - 1]);
 	}
 	for (unsigned i = 0; i < count; i++) {
-		const struct asp_slot *last = &node[i]->leaf.slot[slot[i] - 1];
+		size_t last = slot[i] - 1;
 
-		if (slot[i] && holds(last, address[i].value)) {
-			copy_area(node[i]->leaf.start[slot[i] - 1], last, &area[i]);
+		if (slot[i] && holds(&node[i]->leaf.slot[last], address[i].value)) {
+			copy_area(node[i]->leaf.start[last], &node[i]->leaf.slot[last], &area[i]);
 			found++;
 		} else {
 			area[i] = (struct aspace_area){.flags = 0};
