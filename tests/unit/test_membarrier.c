@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -44,7 +45,16 @@ static void check_space(struct aspace *space)
 	assert_int_equal(aspace_quiesce(space, 0), ASPACE_OK);
 }
 
-#ifndef ASP_TSAN
+/* ThreadSanitizer and qemu-user do not let a child start threads. */
+static bool child_may_start_threads(void)
+{
+#ifdef ASP_TSAN
+	return false;
+#else
+	return !getenv("ASPACE_EMULATED");
+#endif
+}
+
 /* The flavour is still the one whose threads a child can do without. */
 static void check_child(struct aspace *space)
 {
@@ -63,7 +73,6 @@ static void check_child(struct aspace *space)
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
 }
-#endif
 
 static void test_without(void **state)
 {
@@ -75,9 +84,10 @@ static void test_without(void **state)
 	assert_ptr_equal(space->find, space->lookup->find_by_calls);
 	check_space(space);
 
-#ifndef ASP_TSAN /* under which a child may not start threads */
-	check_child(space);
-#endif
+	if (child_may_start_threads())
+		check_child(space);
+	else
+		print_message("left out: a child, which may not start threads here\n");
 	check_space(space);
 	assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
 }
