@@ -2,7 +2,7 @@
 /*
  * A space from the inside: what the files of src/ share.
  *
- *   lookup.c    lookups, by the registers that the CPU has
+ *   lookup.c    lookups and gap searches, by the registers that the CPU has
  *   last_hit.h  what a thread found last
  *   reader.c    views, iterators, gap searches: no lock
  *   snapshot.c  versions pinned beyond a section

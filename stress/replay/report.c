@@ -155,17 +155,24 @@ static void text_way(FILE *out, const struct timing *timing, enum way way, const
 		timing->operations ? timing->faults[way] / (double)timing->operations : 0);
 }
 
+static void text_share(FILE *out, const struct timing *timing, enum way way, const char *what)
+{
+	double added = timing_each(timing, way) - timing_each(timing, WAY_BACKEND);
+
+	fprintf(out, "  %s: %.1f %% of the backend's time, %.0f ns each\n", what,
+		100 * timing_share(timing, way), added);
+}
+
 void report_timing_text(FILE *out, const char *name, const struct timing *timing)
 {
-	double added = timing_each(timing, WAY_LIBRARY) - timing_each(timing, WAY_BACKEND);
-
 	fprintf(out, "%s: %zu operations, medians of %zu passes%s\n", name, timing->operations,
 		timing->passes[WAY_LIBRARY].at_count, timing->interrupted ? ", interrupted" : "");
 	text_way(out, timing, WAY_KERNEL, "the program's own calls");
 	text_way(out, timing, WAY_BACKEND, "the host backend's, without the library");
 	text_way(out, timing, WAY_LIBRARY, "with the library");
-	fprintf(out, "  the library's own share: %.1f %% of the backend's time, %.0f ns each\n",
-		100 * timing_share(timing), added);
+	text_way(out, timing, WAY_TOUCHED, "the same, in memory touched before");
+	text_share(out, timing, WAY_LIBRARY, "the library's own share");
+	text_share(out, timing, WAY_TOUCHED, "in memory touched before");
 }
 
 /* ---- JSON ------------------------------------------------------------------- */
@@ -268,13 +275,16 @@ void report_timing_json(FILE *out, const char *name, const struct timing *timing
 	figure_string(out, name);
 	fprintf(out,
 		", \"operations\": %zu, \"passes\": %zu, \"interrupted\": %s,\n"
-		"    \"ns_each\": {\"kernel\": %.1f, \"backend\": %.1f, \"library\": %.1f}, "
-		"\"share\": %.4f,\n"
-		"    \"page_faults\": {\"kernel\": %.0f, \"backend\": %.0f, \"library\": %.0f}\n  "
-		"}",
+		"    \"ns_each\": {\"kernel\": %.1f, \"backend\": %.1f, \"library\": %.1f, "
+		"\"touched\": %.1f},\n"
+		"    \"share\": %.4f, \"share_touched\": %.4f,\n"
+		"    \"page_faults\": {\"kernel\": %.0f, \"backend\": %.0f, \"library\": %.0f, "
+		"\"touched\": %.0f}\n  }",
 		timing->operations, timing->passes[WAY_LIBRARY].at_count,
 		timing->interrupted ? "true" : "false", timing_each(timing, WAY_KERNEL),
 		timing_each(timing, WAY_BACKEND), timing_each(timing, WAY_LIBRARY),
-		timing_share(timing), timing->faults[WAY_KERNEL], timing->faults[WAY_BACKEND],
-		timing->faults[WAY_LIBRARY]);
+		timing_each(timing, WAY_TOUCHED), timing_share(timing, WAY_LIBRARY),
+		timing_share(timing, WAY_TOUCHED), timing->faults[WAY_KERNEL],
+		timing->faults[WAY_BACKEND], timing->faults[WAY_LIBRARY],
+		timing->faults[WAY_TOUCHED]);
 }

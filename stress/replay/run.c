@@ -82,7 +82,7 @@ static bool open_role(struct run *run, struct role *role, const struct scene *sc
 {
 	enum aspace_status status =
 		playing_open(&role->playing, scene, run->options->backend,
-			     choose_base(run, scene->layout.size), run->options->page);
+			     choose_base(run, scene->layout.size), run->options->page, NULL);
 
 	if (status) {
 		refusal(run, line, "a space cannot be made", status);

@@ -94,9 +94,14 @@ static void arrive(struct playing *playing, uint32_t time)
 }
 
 enum aspace_status playing_open(struct playing *playing, const struct scene *scene,
-				enum backend_kind kind, uint64_t base, uint64_t page)
+				enum backend_kind kind, uint64_t base, uint64_t page,
+				const struct aspace_page_ops *pages)
 {
-	struct aspace_options options = {.size = sizeof(options), .granule = page};
+	struct aspace_options options = {
+		.size = sizeof(options),
+		.granule = page,
+		.pages = pages,
+	};
 	uint64_t size = scene->layout.size;
 	enum aspace_status status = ASPACE_OK;
 

@@ -48,9 +48,11 @@ struct playing {
 };
 
 /* Make the space for `scene`. `base` is where the window is to be, for backends
- * that do not care; a multiple of LAYOUT_ALIGN. `page` is the granule. */
+ * that do not care; a multiple of LAYOUT_ALIGN. `page` is the granule. `pages` is where the
+ * library has its memory from; may be NULL. */
 enum aspace_status playing_open(struct playing *playing, const struct scene *scene,
-				enum backend_kind kind, uint64_t base, uint64_t page);
+				enum backend_kind kind, uint64_t base, uint64_t page,
+				const struct aspace_page_ops *pages);
 
 /* Only the host backend's part of it: a window of `size` bytes and its base. */
 enum aspace_status playing_open_host(struct playing *playing, uint64_t size);

@@ -14,6 +14,7 @@
 
 #include "array.h"
 #include "histogram.h"
+#include "kept.h"
 #include "progress.h"
 #include "run.h"
 
@@ -53,6 +54,7 @@ struct player {
 	const char *name;
 	const struct stage *stage;
 	struct role *roles;
+	const struct aspace_page_ops *pages; /* the library's; NULL: its own */
 	bool recording;
 };
 
@@ -152,8 +154,8 @@ static const char *library_step(struct player *player, struct role *role, const 
 	if (step->kind == STEP_BEGIN) {
 		const struct scene *scene = &player->stage->scenes[step->image];
 
-		status =
-			playing_open(&role->playing, scene, BACKEND_HOST, 0, player->options->page);
+		status = playing_open(&role->playing, scene, BACKEND_HOST, 0, player->options->page,
+				      player->pages);
 		if (status)
 			return aspace_status_string(status);
 		if (player->recording)
@@ -281,9 +283,10 @@ static const char *(*const take_step[WAYS])(struct player *, struct role *, cons
 	[WAY_KERNEL] = kernel_step,
 	[WAY_BACKEND] = backend_step,
 	[WAY_LIBRARY] = library_step,
+	[WAY_TOUCHED] = library_step,
 };
 
-static const char *const way_names[WAYS] = {"kernel", "backend", "library"};
+static const char *const way_names[WAYS] = {"kernel", "backend", "library", "touched"};
 
 /* What has been spent, or, begun from the negative of what there was, is being spent. */
 struct spent {
@@ -305,6 +308,7 @@ static bool play_pass(struct player *player, enum way way, struct spent *spent)
 	const struct stage *stage = player->stage;
 
 	*spent = (struct spent){.ns = 0};
+	player->pages = way == WAY_TOUCHED ? kept_pages() : NULL;
 	for (size_t i = 0; i < stage->plan->images_count; i++)
 		player->roles[i].next = 0;
 	if (way == WAY_KERNEL && !find_windows(player)) {
@@ -394,8 +398,11 @@ void timing_play(const struct options *options, const char *name, const struct s
 	player.recording = true;
 	timing->failed = !play_pass(&player, WAY_LIBRARY, &unused);
 	player.recording = false;
+	/* The first touch. */
+	timing->failed = timing->failed || !play_pass(&player, WAY_TOUCHED, &unused);
 	if (!timing->failed)
 		play_passes(&player, timing);
+	kept_release();
 	for (size_t i = 0; i < images; i++) {
 		free(player.roles[i].asked);
 		free(player.roles[i].until);
@@ -436,14 +443,13 @@ double timing_each(const struct timing *timing, enum way way)
 	return timing->operations ? middle / (double)timing->operations : 0;
 }
 
-double timing_share(const struct timing *timing)
+double timing_share(const struct timing *timing, enum way way)
 {
-	size_t count = timing->passes[WAY_LIBRARY].at_count;
+	size_t count = timing->passes[way].at_count;
 	double *share = array_zeroed(count, sizeof(*share)), middle;
 
 	for (size_t i = 0; i < count; i++)
-		share[i] =
-			timing->passes[WAY_LIBRARY].at[i] / timing->passes[WAY_BACKEND].at[i] - 1;
+		share[i] = timing->passes[way].at[i] / timing->passes[WAY_BACKEND].at[i] - 1;
 	middle = median(share, count);
 	free(share);
 	return middle;
