@@ -272,6 +272,7 @@ static uint64_t settled_flags(const struct aspace_txn *txn, const struct aspace_
 	return asp_cursor_slot(&old)->flags | ASP_FLAG_LEAVING;
 }
 
+/* Gives the areas in the ranges of the list the flags to be published with. */
 static void clear_marks(struct aspace_txn *txn, const struct asp_actions *list)
 {
 	for (struct asp_action *action = list->head; action; action = action->next) {

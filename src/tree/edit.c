@@ -305,7 +305,6 @@ void asp_edit_tell_above(struct asp_edit *edit)
 	for (unsigned level = 1; level <= top; level++) {
 		struct asp_node *node = finger->node[level];
 		unsigned i = finger->index[level];
-
 		uint64_t before = gap_around(node, i);
 
 		if (!set_bounds(node, i, &bounds))

@@ -91,6 +91,8 @@ bool asp_tree_dump_dot(const struct asp_node *root, aspace_write_fn *write, void
 
 /* ---- Editing -------------------------------------------------------------- */
 
+#define ASP_GAP_UNKNOWN UINT64_MAX /* no gap is as long */
+
 /*
  * A private tree in the making.
  *
@@ -103,8 +105,6 @@ bool asp_tree_dump_dot(const struct asp_node *root, aspace_write_fn *write, void
  * editing in one place costs one descent. What changes in the leaf is told to the nodes
  * above when the finger goes elsewhere, or somebody asks for the tree: once for all changes.
  */
-#define ASP_GAP_UNKNOWN UINT64_MAX
-
 struct asp_finger {
 	uint64_t from, to; /* from == to: nowhere */
 	uint64_t at;       /* the address of the last search, ASP_NO_KEY if that is void */

@@ -377,7 +377,7 @@ static void test_other_space(void **state)
 			areas = count[s];
 			gap.limits =
 				aspace_range_of(area[0].start.value, area[areas - 1].end.value);
-			space[s]->lookup = set;
+			asp_use_lookup(space[s], set);
 			check(space[s], &gap);
 		}
 	}
