@@ -262,26 +262,55 @@ static void let_go(struct run *run, bool working)
 	}
 }
 
+/* A lookup, because with other notes what is changed here may not matter. From the middle on:
+ * that is where the versions of a round are. */
+static bool lie_about_lookup(struct notes *notes)
+{
+	for (size_t i = notes->at_count / 2; i < notes->at_count; i++) {
+		struct note *note = &notes->at[i];
+
+		if (note->kind != NOTE_FIND)
+			continue;
+		note->found = true;
+		note->value ^= 1 << 7; /* no flag of any area */
+		note->start++;
+		return true;
+	}
+	return false;
+}
+
+/* One that is known to have published its version, as the last one of its time: the version
+ * behind that cannot be its own. */
+static struct deed *plain_deed(struct deeds *deeds)
+{
+	for (size_t i = 0; i < deeds->at_count; i += 1 + deeds->at[i].parts) {
+		struct deed *deed = &deeds->at[i];
+
+		if (deed->sure && !deed->loose && !deed->parts && deed->start < deed->end &&
+		    deed->version == deed->after)
+			return deed;
+	}
+	return NULL;
+}
+
 /* One false thing, if there is something to be false about. */
 static bool tell_lie(struct run *run)
 {
 	for (unsigned i = 0; i < run->arena.workers_count; i++) {
 		struct worker *worker = &run->arena.workers[i];
+		struct deed *deed;
 
-		if (run->options->lie == LIE_NOTE && worker->notes.at_count) {
-			struct note *note = &worker->notes.at[worker->notes.at_count / 2];
-
-			note->found = true;
-			note->value ^= 1 << 7; /* no flag of any area */
-			note->start++;
+		if (run->options->lie == LIE_NOTE && lie_about_lookup(&worker->notes))
+			return true;
+		deed = plain_deed(&worker->deeds);
+		if (!deed)
+			continue;
+		if (run->options->lie == LIE_DEED) {
+			deed->kind = DEED_FREED;
 			return true;
 		}
-		if (run->options->lie == LIE_DEED && worker->deeds.at_count) {
-			worker->deeds.at[0].kind = DEED_FREED;
-			return true;
-		}
-		if (run->options->lie == LIE_VERSION && worker->deeds.at_count) {
-			worker->deeds.at[0].version++;
+		if (run->options->lie == LIE_VERSION) {
+			deed->version++;
 			return true;
 		}
 	}
