@@ -279,40 +279,36 @@ static bool lie_about_lookup(struct notes *notes)
 	return false;
 }
 
-/* One that is known to have published its version, as the last one of its time: the version
- * behind that cannot be its own. */
-static struct deed *plain_deed(struct deeds *deeds)
+/* An operation that is known to have published its version, as the last one of its time: the
+ * version behind that cannot be its own. */
+static bool lie_about_deed(struct deeds *deeds, enum lie_kind lie)
 {
 	for (size_t i = 0; i < deeds->at_count; i += 1 + deeds->at[i].parts) {
 		struct deed *deed = &deeds->at[i];
 
-		if (deed->sure && !deed->loose && !deed->parts && deed->start < deed->end &&
-		    deed->version == deed->after)
-			return deed;
+		if (!deed->sure || deed->loose || deed->parts || deed->start >= deed->end ||
+		    deed->version != deed->after)
+			continue;
+		if (lie == LIE_DEED)
+			deed->kind = DEED_FREED;
+		else
+			deed->version++;
+		return true;
 	}
-	return NULL;
+	return false;
 }
 
 /* One false thing, if there is something to be false about. */
 static bool tell_lie(struct run *run)
 {
+	enum lie_kind lie = run->options->lie;
+
 	for (unsigned i = 0; i < run->arena.workers_count; i++) {
 		struct worker *worker = &run->arena.workers[i];
-		struct deed *deed;
 
-		if (run->options->lie == LIE_NOTE && lie_about_lookup(&worker->notes))
+		if (lie == LIE_NOTE ? lie_about_lookup(&worker->notes)
+				    : lie_about_deed(&worker->deeds, lie))
 			return true;
-		deed = plain_deed(&worker->deeds);
-		if (!deed)
-			continue;
-		if (run->options->lie == LIE_DEED) {
-			deed->kind = DEED_FREED;
-			return true;
-		}
-		if (run->options->lie == LIE_VERSION) {
-			deed->version++;
-			return true;
-		}
 	}
 	return false;
 }

@@ -16,7 +16,7 @@ CREW_FORKS
 static uint64_t seed;
 static struct aspace *plain, *leaving;
 static struct traffic traffic;
-static _Atomic uint64_t rounds_of[4]; /* of each thread; ever more */
+static _Atomic bool at_work[4]; /* a thread has been through its loop */
 static struct aspace_snapshot reader_snapshots[4];
 
 static struct aspace_range range_of_slot(uint64_t slot)
@@ -64,7 +64,7 @@ static void *writer(void *arg)
 		update_begins(&traffic);
 		update(roll_below(&dice, 2) ? plain : leaving, &dice, roll(&dice) >> 8);
 		update_ends(&traffic);
-		relaxed_add(&rounds_of[(uintptr_t)arg], 1);
+		relaxed_store(&at_work[(uintptr_t)arg], true);
 		sched_yield(); /* the children need the processors, too */
 	}
 	return NULL;
@@ -92,7 +92,7 @@ static void *reader(void *arg)
 			check_ok(aspace_snapshot_take(plain, snapshot));
 			aspace_snapshot_release(snapshot);
 		}
-		relaxed_add(&rounds_of[(uintptr_t)arg], 1);
+		relaxed_store(&at_work[(uintptr_t)arg], true);
 	}
 	return NULL;
 }
@@ -103,7 +103,7 @@ static void *reader(void *arg)
 static void await_begun(void)
 {
 	for (int i = 0; i < 4; i++)
-		until(relaxed_load(&rounds_of[i]) > 0);
+		until(relaxed_load(&at_work[i]));
 	until(stats_of(plain).grace_periods > 0);
 }
 
@@ -192,12 +192,13 @@ static void test_writers_and_readers(void)
 	for (uintptr_t i = 2; i < 4; i++)
 		threads[i] = spawn(reader, (void *)i);
 	await_begun();
+	until(relaxed_load(&traffic.ended) >= 100);
 	before = relaxed_load(&traffic.ended);
-	/* Until it has been beside updates. */
-	for (long i = 0; i < scaled(200) || relaxed_load(&traffic.ended) == before; i++) {
+	for (long i = 0; i < scaled(200); i++) {
 		fork_once(&dice, &destroyed);
 		roll(&dice);
 	}
+	check(relaxed_load(&traffic.ended) > before);
 	relaxed_store(&traffic.stop, true);
 	for (int i = 0; i < 4; i++)
 		join(threads[i]);

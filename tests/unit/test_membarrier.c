@@ -15,6 +15,7 @@
 
 #include <aspace/backend/null.h>
 
+#include "../child.h"
 #include "space.h"
 
 static void check_space(struct aspace *space)
@@ -65,8 +66,9 @@ static void check_child(struct aspace *space)
 	child = fork();
 	if (!child) {
 		aspace_after_fork_child();
+		alarm(20); /* a hang must not outlive the test */
 		check_space(space);
-		_exit(0);
+		end_child(0);
 	}
 	aspace_after_fork_parent();
 	assert_true(child > 0);
