@@ -34,6 +34,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/** @p value as a @p type, without a warning from a C++ compiler that wants no old-style casts. */
+#ifdef __cplusplus
+#define ASPACE_CAST(type, value) (static_cast<type>(value))
+#else
+#define ASPACE_CAST(type, value) ((type)(value))
+#endif
+
 /** Bytes in a 4 KiB page. */
 #define ASPACE_PAGE_4K UINT64_C(0x1000)
 /** Bytes in a 2 MiB page. */
@@ -220,7 +227,7 @@ static inline bool aspace_checked_sub(uint64_t a, uint64_t b, uint64_t *result)
 /** @p value moved by @p offset, which may be negative, modulo 2^64. */
 static inline uint64_t aspace_wrapping_offset(uint64_t value, int64_t offset)
 {
-	return value + (uint64_t)offset;
+	return value + ASPACE_CAST(uint64_t, offset);
 }
 
 /** Store @p value moved by @p offset, which may be negative; false, and nothing
@@ -228,9 +235,9 @@ static inline uint64_t aspace_wrapping_offset(uint64_t value, int64_t offset)
 static inline bool aspace_checked_offset(uint64_t value, int64_t offset, uint64_t *result)
 {
 	if (offset >= 0)
-		return aspace_checked_add(value, (uint64_t)offset, result);
+		return aspace_checked_add(value, ASPACE_CAST(uint64_t, offset), result);
 	/* 0 - offset, unlike -offset, is right for INT64_MIN too. */
-	return aspace_checked_sub(value, 0 - (uint64_t)offset, result);
+	return aspace_checked_sub(value, 0 - ASPACE_CAST(uint64_t, offset), result);
 }
 
 /** Store the signed distance @p value - @p base; false, and nothing stored, if it
@@ -240,12 +247,12 @@ static inline bool aspace_checked_offset_from(uint64_t value, uint64_t base, int
 	if (value >= base) {
 		if (value - base > INT64_MAX)
 			return false;
-		*result = (int64_t)(value - base);
+		*result = ASPACE_CAST(int64_t, value - base);
 	} else {
 		if (base - value - 1 > INT64_MAX)
 			return false;
 		/* Written so that -2^63 comes about without an overflow on the way. */
-		*result = -(int64_t)(base - value - 1) - 1;
+		*result = -ASPACE_CAST(int64_t, base - value - 1) - 1;
 	}
 	return true;
 }

@@ -75,7 +75,7 @@ enum aspace_aarch64_flag {
 /** All of it. */
 #define ASPACE_AARCH64_TYPE_MASK UINT64_C(0x700)
 /** The flags for a memory type, an enum aspace_aarch64_type. */
-#define ASPACE_AARCH64_TYPE(type) ((uint64_t)(type) << ASPACE_AARCH64_TYPE_SHIFT)
+#define ASPACE_AARCH64_TYPE(type) (ASPACE_CAST(uint64_t, type) << ASPACE_AARCH64_TYPE_SHIFT)
 /** Three bits for the program, kept in the descriptor's bits 57 to 55. */
 #define ASPACE_AARCH64_SOFTWARE_MASK UINT64_C(0x7000)
 /** The cap on the size of a leaf. */
