@@ -21,6 +21,8 @@ static const char help[] =
 	"  -r, --readers=N       threads that look up; default 2\n"
 	"  -n, --repeat=N        play each trace N times; default 1\n"
 	"  -s, --seconds=T       play each trace again and again for at least T seconds\n"
+	"      --overlaps=N      and until so many looks of the readers have overlapped an\n"
+	"                        operation\n"
 	"  -S, --seed=N          choose the readers' addresses by N; default 1\n"
 	"      --page-size=N     bytes in a page of the traced machine; default 4096\n"
 	"  -t, --time            measure instead: the kernel's time for the calls, and what the\n"
@@ -41,6 +43,7 @@ static const char help[] =
 
 enum {
 	OPTION_PAGE = 256,
+	OPTION_OVERLAPS,
 	OPTION_SAVE,
 	OPTION_INJECT,
 };
@@ -50,6 +53,7 @@ static const struct option long_options[] = {
 	{"readers", required_argument, NULL, 'r'},
 	{"repeat", required_argument, NULL, 'n'},
 	{"seconds", required_argument, NULL, 's'},
+	{"overlaps", required_argument, NULL, OPTION_OVERLAPS},
 	{"seed", required_argument, NULL, 'S'},
 	{"page-size", required_argument, NULL, OPTION_PAGE},
 	{"time", no_argument, NULL, 't'},
@@ -94,6 +98,8 @@ static bool take_option(struct options *options, int key)
 		return argument_number("repeat", optarg, 1, UINT64_MAX, &options->repeat);
 	case 's':
 		return argument_seconds("seconds", optarg, &options->seconds);
+	case OPTION_OVERLAPS:
+		return argument_number("overlaps", optarg, 0, UINT64_MAX, &options->overlaps);
 	case 'S':
 		return argument_number("seed", optarg, 0, UINT64_MAX, &options->seed);
 	case OPTION_PAGE:

@@ -22,8 +22,9 @@ enum injection {
 struct options {
 	enum backend_kind backend;
 	unsigned readers;
-	uint64_t repeat; /* passes, at least */
-	double seconds;  /* and for at least so long */
+	uint64_t repeat;   /* passes, at least */
+	double seconds;    /* and for at least so long */
+	uint64_t overlaps; /* and until so many looks overlapped an operation */
 	uint64_t seed;
 	uint64_t page;
 	const char *json; /* path, "-" for the standard output, or NULL */

@@ -69,10 +69,9 @@ static uint64_t choose_base(struct run *run, uint64_t size)
 /* Readers that have not yet been given a processor see nothing of a short trace. */
 static void await_readers(struct run *run)
 {
-	uint64_t limit = clock_now() + UINT64_C(2000000000);
-
 	for (unsigned i = 0; i < run->crew.readers_count && !run->warm; i++) {
-		while (!atomic_load(&run->crew.readers[i].lookups) && clock_now() < limit)
+		while (!atomic_load(&run->crew.readers[i].lookups) &&
+		       !atomic_load(&run_interrupted))
 			sched_yield();
 	}
 	run->warm = true;
@@ -219,9 +218,22 @@ static void play_pass(struct run *run)
 	}
 }
 
-static void play_passes(struct run *run)
+/* Has all come about that was wanted? A mismatch that was to be seen ends it, too. */
+static bool is_enough(const struct run *run)
 {
 	const struct options *options = run->options;
+	const struct results *results = run->results;
+	struct crew_sum sum;
+
+	crew_sum(&run->crew, &sum);
+	if (options->inject != INJECT_NOTHING && results->mismatches + sum.mismatches)
+		return true;
+	return results->passes >= options->repeat && results->seconds >= options->seconds &&
+	       (sum.overlaps >= options->overlaps || !options->readers);
+}
+
+static void play_passes(struct run *run)
+{
 	struct results *results = run->results;
 	uint64_t start = clock_now();
 
@@ -230,8 +242,7 @@ static void play_passes(struct run *run)
 		play_pass(run);
 		results->seconds = (double)(clock_now() - start) / 1e9;
 		results->interrupted |= atomic_load(&run_interrupted);
-	} while (!results->interrupted && !results->failed &&
-		 (results->passes < options->repeat || results->seconds < options->seconds));
+	} while (!results->interrupted && !results->failed && !is_enough(run));
 }
 
 bool run_play(const struct options *options, const char *name, struct stage *stage,

@@ -249,7 +249,7 @@ void hazard_cancel(struct worker *worker)
 
 enum {
 	CHILD_NOTES = NOTES_SPARE - 2,
-	CHILD_SECONDS = 60,
+	CHILD_SECONDS = 600, /* a net, no measure: beside much else it takes long */
 };
 
 #if defined(__SANITIZE_THREAD__)

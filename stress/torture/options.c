@@ -20,14 +20,16 @@ static const char help[] =
 	"                        table in memory, real memory, AArch64 tables in memory\n"
 	"  -r, --readers=N       threads that read; default 2\n"
 	"  -w, --writers=N       threads that write; default 2\n"
-	"  -s, --seconds=T       time for each scenario; default 5\n"
-	"  -n, --operations=N    operations for each scenario, at least; default 0\n"
-	"      --hazards=N       where a scenario has a hazard, at least N times that; default 0\n"
+	"  Each scenario ends when all of these are met, and what it is to provoke has happened:\n"
+	"  -s, --seconds=T       so much time; default 5, or 0 with any of the next three\n"
+	"  -n, --operations=N    so many operations\n"
+	"      --hazards=N       where a scenario has a hazard, so often that\n"
+	"      --rounds=N        so many rounds\n"
 	"  -S, --seed=N          choose by N; default 1. Not what the scheduler does\n"
 	"      --share=N         note one of N lookups; default 1, all\n"
 	"      --weight=ACTION=N,... how often a thread does what, in place of the scenario's\n"
 	"      --patience=T      a round that lasts so many seconds longer than it should hangs;\n"
-	"                        default 60\n"
+	"                        default 600: the machine may have much else to do\n"
 	"  -j, --json=FILE       write the summary there too (\"-\": the standard output,\n"
 	"                        instead of the text)\n"
 	"  -q, --quiet           print nothing but what is wrong\n"
@@ -41,6 +43,7 @@ static const char help[] =
 enum {
 	OPTION_SHARE = 256,
 	OPTION_HAZARDS,
+	OPTION_ROUNDS,
 	OPTION_WEIGHT,
 	OPTION_PATIENCE,
 	OPTION_LIE,
@@ -55,6 +58,7 @@ static const struct option long_options[] = {
 	{"hazards", required_argument, NULL, OPTION_HAZARDS},
 	{"seed", required_argument, NULL, 'S'},
 	{"share", required_argument, NULL, OPTION_SHARE},
+	{"rounds", required_argument, NULL, OPTION_ROUNDS},
 	{"weight", required_argument, NULL, OPTION_WEIGHT},
 	{"patience", required_argument, NULL, OPTION_PATIENCE},
 	{"json", required_argument, NULL, 'j'},
@@ -140,6 +144,8 @@ static bool take_option(struct options *options, int key)
 		return argument_number("operations", optarg, 0, UINT64_MAX, &options->operations);
 	case OPTION_HAZARDS:
 		return argument_number("hazards", optarg, 0, UINT64_MAX, &options->hazards);
+	case OPTION_ROUNDS:
+		return argument_number("rounds", optarg, 0, UINT64_MAX, &options->rounds);
 	case 'S':
 		return argument_number("seed", optarg, 0, UINT64_MAX, &options->seed);
 	case OPTION_SHARE:
@@ -185,6 +191,11 @@ static bool choose_scenarios(struct options *options, char **names)
 	return true;
 }
 
+bool options_count(const struct options *options)
+{
+	return options->operations || options->hazards || options->rounds;
+}
+
 enum options_result options_parse(struct options *options, int argc, char **argv)
 {
 	int key;
@@ -192,10 +203,10 @@ enum options_result options_parse(struct options *options, int argc, char **argv
 	*options = (struct options){
 		.readers = 2,
 		.writers = 2,
-		.seconds = 5,
+		.seconds = -1,
 		.seed = 1,
 		.share = 1,
-		.patience = 60,
+		.patience = 600,
 	};
 	for (int i = 0; i < ACTIONS; i++)
 		options->weights[i] = -1;
@@ -207,6 +218,8 @@ enum options_result options_parse(struct options *options, int argc, char **argv
 		if (!take_option(options, key))
 			return OPTIONS_BAD;
 	}
+	if (options->seconds < 0)
+		options->seconds = options_count(options) ? 0 : 5;
 	if (options->readers + options->writers == 0) {
 		fputs("torture: no threads; see --help\n", stderr);
 		return OPTIONS_BAD;

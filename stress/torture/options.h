@@ -31,6 +31,7 @@ struct options {
 	double seconds;      /* for each scenario, at least */
 	uint64_t operations; /* and so many of these */
 	uint64_t hazards;    /* and, where there is one, so often the hazard */
+	uint64_t rounds;     /* and so many of these */
 	uint64_t seed;
 	unsigned share;
 	int weights[ACTIONS]; /* -1: the scenario's */
@@ -47,6 +48,9 @@ enum options_result {
 };
 
 enum options_result options_parse(struct options *options, int argc, char **argv);
+
+/* Is there a count to be met, so that the time alone does not end a scenario? */
+bool options_count(const struct options *options);
 
 const char *backend_name(enum backend_kind kind);
 

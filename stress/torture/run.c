@@ -16,7 +16,8 @@
 #include "random.h"
 
 enum {
-	COMPARE_EACH = 16, /* rounds; in the first of them the backend's memory is compared */
+	COMPARE_EACH = 16,  /* rounds; in the first of them the backend's memory is compared */
+	ROUNDS_BEYOND = 50, /* for what is to be provoked, when all else has been met */
 	GARBAGE_SLACK = 256 * 1024, /* what one operation may add beyond the bound */
 };
 
@@ -29,6 +30,7 @@ struct run {
 	struct progress progress;
 	uint64_t begun;
 	uint64_t rounds;
+	uint64_t beyond;   /* of these, when all else had been met */
 	uint64_t returned; /* as far as it has been told */
 	bool lied;
 };
@@ -252,7 +254,7 @@ static void let_go(struct run *run, bool working)
 	gate_open(&arena->gate);
 	while (!gate_await(&arena->gate, 0.1)) {
 		if (atomic_load(&run_interrupted) ||
-		    (time_is_up(run) && !run->options->operations && !run->options->hazards))
+		    (time_is_up(run) && !options_count(run->options)))
 			atomic_store(&arena->round_over, true);
 		/* However few notes are made, such a round is long enough. */
 		if (seconds_since(since) > 2)
@@ -434,14 +436,14 @@ static bool goes_on(struct run *run)
 
 	if (atomic_load(&run_interrupted) || atomic_load(&run->arena.mismatches))
 		return false;
-	if (!time_is_up(run))
+	if (!time_is_up(run) || run->rounds < options->rounds)
 		return true;
 	sum = sum_tallies(run);
 	if (sum_operations(&sum) < options->operations ||
 	    (run->arena.scenario->hazard && sum.hazards < options->hazards))
 		return true;
-	return not_provoked(run, &sum) &&
-	       seconds_since(run->begun) < options->seconds + options->patience;
+	/* Counted, not timed: beside much else, little of a second is ours. */
+	return not_provoked(run, &sum) && ++run->beyond <= ROUNDS_BEYOND;
 }
 
 static void play_rounds(struct run *run)

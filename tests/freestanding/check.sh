@@ -67,7 +67,7 @@ if [[ $prefix == x86_64-* ]]; then
 	echo "linked a program without a libc"
 	if [[ $(uname -sm) == "Linux x86_64" ]]; then
 		status=0
-		timeout 20 "$out/program" || status=$?
+		"$out/program" || status=$?
 		((status == 0)) || { echo "FAIL: it ended with $status"; exit 1; }
 		echo "it runs"
 	fi

@@ -11,7 +11,7 @@
 # is there for this very fault. The library as
 # it is must pass the same programs. A patch that does not apply is a failure: bring it up to date.
 #
-# A pair is TOOL:PROGRAM[:SECONDS]. The tools are tsan, asan and plain (none: the program
+# A pair is TOOL:PROGRAM[:SECONDS], of processor time, after which a program does not end. The tools are tsan, asan and plain (none: the program
 # itself must say what is wrong). The programs are those of tests/threads and of this directory, and
 # torture+SCENARIO, torture+BACKEND+SCENARIO.
 #
@@ -37,6 +37,8 @@ mkdir -p "$2"
 work=$(cd "$2" && pwd)
 shift 2
 here=$source/tests/seeded
+# shellcheck source=tests/bounded.sh
+. "$here/../bounded.sh"
 
 command -v clang >/dev/null || { echo "skipped: needs clang"; exit 77; }
 
@@ -132,7 +134,7 @@ arguments_of() {
 	local scenario=${1##*+} backend=mock
 	[[ $1 == *+* ]] || return 0
 	[[ $1 != *+*+* ]] || backend=$(cut -d+ -f2 <<<"$1")
-	echo --quiet --seconds=4 --patience=20 "--seed=$2" "--backend=$backend" "$scenario"
+	echo --quiet --operations=100000 "--seed=$2" "--backend=$backend" "$scenario"
 }
 
 # run FILE PROGRAM SECONDS ATTEMPT: its exit status; its output in FILE.log.
@@ -140,7 +142,7 @@ run() {
 	local status=0 arguments
 	read -ra arguments <<<"$(arguments_of "$2" "$4")"
 	# Braces: the shell would tell of a crash.
-	{ timeout "$3" "$1" "${arguments[@]}" >"$1.log" 2>&1; } 2>/dev/null || status=$?
+	{ bounded "$3" "$1" "${arguments[@]}" >"$1.log" 2>&1; } 2>/dev/null || status=$?
 	return "$status"
 }
 

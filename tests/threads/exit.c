@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include "../child.h"
 #include "flip.h"
 
 static uint64_t seed;
@@ -76,7 +77,7 @@ __attribute__((noreturn)) static void live_and_end(enum end end)
 {
 	static pthread_t threads[2]; /* not on a stack that ends */
 
-	alarm(60); /* a hang is a failure */
+	end_if_hung();
 	start_space();
 	threads[0] = spawn(flip_reader, &flip);
 	threads[1] = spawn(writer, NULL);

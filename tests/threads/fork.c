@@ -138,8 +138,7 @@ static void child(struct aspace_snapshot *snapshot, struct dice *dice)
 	struct aspace_view view;
 	struct aspace *fresh;
 
-	/* A hang is a failure, and the parent is told. */
-	alarm(100);
+	end_if_hung(); /* and the parent is told */
 	use_in_child(plain, dice);
 	use_in_child(leaving, dice);
 	aspace_snapshot_view(snapshot, &view);
@@ -198,7 +197,7 @@ static void test_writers_and_readers(void)
 		fork_once(&dice, &destroyed);
 		roll(&dice);
 	}
-	check(relaxed_load(&traffic.ended) > before);
+	until(relaxed_load(&traffic.ended) > before);
 	relaxed_store(&traffic.stop, true);
 	for (int i = 0; i < 4; i++)
 		join(threads[i]);
@@ -288,7 +287,7 @@ static void test_callbacks(void)
 			pid = fork();
 			check(pid >= 0);
 			if (!pid) {
-				alarm(100);
+				end_if_hung();
 				/* Callbacks that were being run are lost; others are run. */
 				check_ok(aspace_quiesce(plain, 0));
 				check_ok(aspace_destroy(plain, 0));

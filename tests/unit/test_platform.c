@@ -1072,7 +1072,7 @@ static void test_fork(void **state)
 		child = fork();
 		assert_true(child >= 0);
 		if (!child) {
-			alarm(20); /* a hang must not outlive the test */
+			end_if_hung();
 			end_child(live_on(stamp));
 		}
 		pthread_sigmask(SIG_BLOCK, NULL, &after);
@@ -1102,7 +1102,7 @@ static void fork_here(struct counter *counter)
 
 	check(child >= 0);
 	if (!child) {
-		alarm(20);
+		end_if_hung();
 		end_child(asp_grace_wait(counter->grace, asp_grace_stamp(counter->grace), 0) ? 0
 											     : 1);
 	}

@@ -56,7 +56,7 @@ case ${el:-1} in
 esac
 
 status=0
-timeout 280 qemu-system-aarch64 -M "$board" -cpu "$cpu" -smp "$smp" -m 256 \
+qemu-system-aarch64 -M "$board" -cpu "$cpu" -smp "$smp" -m 256 \
 	-nodefaults -display none -chardev stdio,id=sh \
 	-semihosting-config enable=on,target=native,chardev=sh,arg="$image$words" \
 	-kernel "$built/$image.elf" </dev/null | tee "$work/log" || status=$?

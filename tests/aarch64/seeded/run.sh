@@ -13,6 +13,8 @@ mkdir -p "$2"
 work=$(cd "$2" && pwd)
 shift 2
 here=$source/tests/aarch64/seeded
+# shellcheck source=tests/bounded.sh
+. "$here/../../bounded.sh"
 cc=${CC:-cc}
 
 rm -rf "${work:?}"/*
@@ -52,7 +54,7 @@ run_test() {
 		"$here/../qemu/run.sh" "$tree" "$work/image" max >"$3" 2>&1 || status=$?
 		return "$status"
 	fi
-	timeout 200 "$1" "${args[@]}" >"$3" 2>&1 || status=$?
+	bounded 200 "$1" "${args[@]}" >"$3" 2>&1 || status=$?
 	return "$status"
 }
 
