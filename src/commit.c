@@ -89,14 +89,13 @@ static enum aspace_status prepare(struct aspace_txn *txn)
 
 	for_each_action(txn, action, phase)
 	{
-		const struct aspace_backend_ops *ops = action->backend->ops;
 		enum aspace_status status;
 
-		if (!ops->prepare)
+		if (!asp_op(action->backend, prepare))
 			continue;
 		if (action->change.kind == ASPACE_CHANGE_UNMAP)
 			action->change.borders = count_borders(txn, action->change.range);
-		status = ops->prepare(action->backend, &action->change);
+		status = action->backend->ops->prepare(action->backend, &action->change);
 		if (status != ASPACE_OK)
 			return status;
 	}
@@ -131,7 +130,7 @@ static void flush(struct aspace_txn *txn)
 	{
 		unsigned i = 0;
 
-		if (!action->backend->ops->flush)
+		if (!asp_op(action->backend, flush))
 			continue;
 		while (i < count && told[i] != action->backend)
 			i++;
@@ -318,11 +317,11 @@ static enum aspace_status make_only_change(struct asp_action *action)
 	const struct aspace_backend_ops *ops = action->backend->ops;
 	enum aspace_status status = ASPACE_OK;
 
-	if (ops->prepare)
+	if (asp_op(action->backend, prepare))
 		status = ops->prepare(action->backend, &action->change);
 	if (status == ASPACE_OK)
 		status = call(action, &action->change);
-	if (ops->flush)
+	if (asp_op(action->backend, flush))
 		ops->flush(action->backend);
 	return status;
 }

@@ -11,6 +11,7 @@
  * cloned one for the second piece; an area that goes gives its own to
  * txn->released. Both only count when the plan is published.
  */
+#include "options.h"
 #include "space.h"
 
 /* ---- A transaction's life ------------------------------------------------- */
@@ -122,7 +123,7 @@ void asp_publish(struct aspace_txn *txn)
 
 static bool counts_references(const struct aspace_backend *backend, const void *user)
 {
-	return user && backend->ops->clone;
+	return user && asp_op(backend, clone);
 }
 
 /* One more reference, for a piece that asp_plan_cut() or asp_plan_set_flags() will make;
@@ -178,7 +179,7 @@ static void give_up_reference(struct aspace_txn *txn, const struct aspace_area *
 {
 	struct aspace_record *record;
 
-	if (!area->user || !area->backend->ops->release)
+	if (!area->user || !asp_op(area->backend, release))
 		return;
 	record = asp_pool_get(&txn->space->records, sizeof(*record));
 	record->backend = area->backend;
@@ -210,7 +211,8 @@ static bool backend_usable(const struct aspace_backend *backend)
 	    backend->granule & (backend->granule - 1))
 		return false;
 	ops = backend->ops;
-	return ops->size >= sizeof(*ops) && ops->map && ops->unmap && ops->protect;
+	return ops->size >= offsetof(struct aspace_backend_ops, prepare) &&
+	       ops->size <= ASP_STRUCT_BYTES_MAX && ops->map && ops->unmap && ops->protect;
 }
 
 /* The parts of areas inside a range, in order. Leaving areas are holes here. */
@@ -392,7 +394,7 @@ bool asp_mergeable(const struct aspace *space, const struct aspace_area *left,
 	    left->backend != right->backend || left->flags & ASP_FLAG_LEAVING ||
 	    space->mode & ASPACE_NEVER_MERGE)
 		return false;
-	if (!left->backend->ops->can_merge)
+	if (!asp_op(left->backend, can_merge))
 		return left->user == right->user;
 	public_left = asp_public_area(*left);
 	public_right = asp_public_area(*right);
@@ -560,7 +562,7 @@ static void plan_map_actions(struct aspace_txn *txn, const struct aspace_area *a
 	enum aspace_change_kind kind = ASPACE_CHANGE_MAP;
 	struct asp_action *action;
 
-	if (obstacles->count && !obstacles->foreign && area->backend->ops->replace) {
+	if (obstacles->count && !obstacles->foreign && asp_op(area->backend, replace)) {
 		phase = ASP_PHASE_REPLACE;
 		kind = ASPACE_CHANGE_REPLACE;
 	} else if (obstacles->count) {
@@ -853,7 +855,7 @@ enum aspace_status asp_plan_move(struct aspace_txn *txn, struct aspace_range fro
 		if (!piece_on_granule(&pieces) ||
 		    (granule && (to.value - from.start.value) & (granule - 1)))
 			return ASPACE_INVALID_PARAM;
-		if (!pieces.area.backend->ops->move)
+		if (!asp_op(pieces.area.backend, move))
 			return ASPACE_NOT_SUPPORTED;
 		count++;
 	}

@@ -225,7 +225,7 @@ void asp_reclaim_add_unseen(struct aspace *space, struct aspace_record_list *ref
 	struct aspace_record *record;
 
 	while ((record = asp_list_pop(references)) != NULL) {
-		if (!record->backend->ops->release) {
+		if (!asp_op(record->backend, release)) {
 			asp_pool_put(&space->records, record, sizeof(*record));
 			continue;
 		}
@@ -270,11 +270,11 @@ static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_reco
 		.old_flags = area.flags,
 		.user = area.user,
 	};
-	if (ops->prepare)
+	if (asp_op(area.backend, prepare))
 		status = ops->prepare(area.backend, &change);
 	if (status == ASPACE_OK)
 		status = ops->unmap(area.backend, &change);
-	if (ops->flush)
+	if (asp_op(area.backend, flush))
 		ops->flush(area.backend);
 
 	space->leaving_count--;
@@ -317,7 +317,7 @@ static uint32_t unmap_leaving_areas(struct aspace *space, struct aspace_record_l
 		refused[refusals].status = unmap_leaving(space, record, &refused[refusals].area);
 		refusals += refused[refusals].status != ASPACE_OK;
 		count++;
-		if (record->user && record->backend->ops->release)
+		if (record->user && asp_op(record->backend, release))
 			asp_list_push(ready, record);
 		else
 			asp_pool_put(&space->records, record, sizeof(*record));

@@ -348,7 +348,7 @@ static bool backend_holds(struct aspace_area area, struct asp_tree_census *censu
 	struct aspace_vaddr at = area.start;
 
 	area = asp_public_area(area);
-	if (!backend->ops->check_area ||
+	if (!asp_op(backend, check_area) ||
 	    backend->ops->check_area(backend, &area, &at, &census->what) == ASPACE_OK)
 		return true;
 	census->at = at.value;

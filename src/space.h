@@ -199,6 +199,14 @@ static inline bool asp_is_owner(struct aspace *space)
 	return atomic_load_explicit(&space->owner, memory_order_relaxed) == asp_thread_self();
 }
 
+/* An operation of a backend that its table may lack, or be too short for (`size`); NULL if it
+ * does. Nothing behind the table's end is ever read. */
+#define asp_op(backend, operation)                                                                 \
+	((backend)->ops->size >= offsetof(struct aspace_backend_ops, operation) +                  \
+					 sizeof((backend)->ops->operation)                         \
+		 ? (backend)->ops->operation                                                       \
+		 : NULL)
+
 /* ---- writer.c ------------------------------------------------------------- */
 
 /* Take the writer lock, with garbage below its bound. ASPACE_BUSY, ASPACE_DEADLOCK. */

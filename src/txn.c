@@ -193,7 +193,7 @@ static bool add_fresh(struct aspace_txn *txn, struct look *old, const struct asp
 	}
 	if (!any)
 		return add_action(txn, ASP_PHASE_MAP, ASPACE_CHANGE_MAP, NULL, area, lo, hi);
-	if (!foreign && area->backend->ops->replace)
+	if (!foreign && asp_op(area->backend, replace))
 		return add_action(txn, ASP_PHASE_REPLACE, ASPACE_CHANGE_REPLACE, NULL, area, lo,
 				  hi);
 	return add_unmaps(txn, old, lo, hi) &&

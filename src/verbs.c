@@ -239,7 +239,7 @@ enum aspace_status aspace_fault(struct aspace *space, struct aspace_vaddr addres
 		status = ASPACE_NOT_MAPPED;
 	} else {
 		area = asp_public_area(asp_cursor_area(&cursor));
-		status = area.backend->ops->fault
+		status = asp_op(area.backend, fault)
 				 ? area.backend->ops->fault(area.backend, &area, address, access)
 				 : ASPACE_NOT_SUPPORTED;
 	}

@@ -82,7 +82,11 @@ enum aspace_access {
  * ASPACE_OK the backend holds what it held before the call.
  */
 struct aspace_backend_ops {
-	/** sizeof(struct aspace_backend_ops), so that the table can grow. */
+	/** sizeof(struct aspace_backend_ops), so that the table can grow: of a table that is
+	 * shorter than the library's, as one that was built against an older header, the
+	 * operations behind its end are NULL, and are not looked at; of one that is longer, those
+	 * that the library does not know are never called. Not below the required ones; 4096 at
+	 * most. */
 	size_t size;
 
 	/** Required. */
