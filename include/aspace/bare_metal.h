@@ -16,8 +16,10 @@
  * nesting: a CPU with its interrupt handlers, which may look up too. From the
  * begin of a read section to its end the code must stay on its CPU, and no other
  * may run there but what returns before it goes on (an interrupt handler): a kernel
- * with preemption turns that off around a section. The same holds for code that
- * updates a space, from the beginning of the call to its end, and an interrupt
+ * with preemption turns that off around a section. Between two sections code may go to
+ * another CPU; what runs on a CPU after something else must see what that did, as a scheduler's
+ * lock provides. The first holds for code that
+ * updates a space too, from the beginning of the call to its end, and an interrupt
  * handler must not update a space that the code beneath it might be updating.
  */
 #ifndef ASPACE_BARE_METAL_H

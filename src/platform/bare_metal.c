@@ -5,35 +5,36 @@
  *
  * Grace periods. There is one set of them, for all spaces. A poller (one at a time;
  * who finds another at work goes away) begins number n by advancing started, then
- * visits each CPU once: it adds 0 to the online flag's and the sections' words
- * (acquire and release), and notes whether a section is open there, and which. The
- * grace period ends when each noted section has: when the nesting of that CPU is 0,
- * or its count of outermost sections has advanced. A CPU that is in a section each time
- * somebody looks therefore does not hold it up.
+ * visits each CPU once: it adds 0 to the online flag (in effect; see visit()) and to the number of
+ * sections begun there, and notes that number. The grace period ends when so many have ended
+ * on each CPU. Sections that begin later do not hold it up, however many there are.
  *
  * Why that is enough. Let W remove something and then take its stamp s by adding 0 to
  * started, and let grace period n >= s have been begun by adding 1: the removal happens
  * before the visits, as hosted_grace.c argues for its numbers. In the modification
- * order of a CPU's word, the visit comes before the addition by which an outermost
+ * order of a CPU's begun, the visit comes before the addition by which an outermost
  * section begins, or after it.
- *   Before: the section's addition acquires what the visit released; it sees the
- *   removal, and we need not wait for it.
- *   After, and before the section's end: the visit reads a nesting above 0 and notes
- *   the section.
- *   After its end: the visit, or the look that finds the noted section over, reads
- *   from the release store that ended it or from what the CPU did to the word later
- *   (the additions release too), so what the section read happens before.
+ *   Before: nothing but read-modify-writes lies between them, whoever made them. So the
+ *   section's addition reads from the release sequence that the visit heads, and acquires what the
+ *   visit released; it sees the removal, and we need not wait for it.
+ *   After: the number that the visit reads is not less than the section's. ended reaches it only
+ *   when that section has ended, or a later one of the CPU; the load that finds that out
+ *   acquires what the store released, and what the section read happens before.
+ * The number of sections that are open could stand in the same word, but then each end of a
+ * section would have to be a read-modify-write: a store would end the release sequence. A processor
+ * that keeps its stores in order forgives that; C11 does not. tests/weak has both.
+ *
  * Readers pay one atomic addition to a line of their own. Pure quiescent states would
  * make them free, but a CPU that forgets to announce one, or idles, would hold up all
  * reclamation; nobody can be interrupted here to look after it.
- * The online flag works the same way: the CPU sets it by an exchange, the visit adds
- * nothing to it, and a CPU that comes online after the visit sees the removal.
+ * The online flag works the same way: it is changed by read-modify-writes alone, the CPU sets it
+ * by an exchange, the visit adds nothing to it, and a CPU that comes online after the visit sees the
+ * removal.
  *
  * Invariants:
  *  1. started == ended, or started == ended + 1 and a grace period is in progress.
  *  2. Only who has set polling from 0 to 1 changes started, ended and any awaited.
- *  3. While no grace period is in progress, every awaited is 0.
- *  4. Nothing here waits for a reader; only asp_lock_acquire() waits for anybody.
+ *  3. Nothing here waits for a reader; only asp_lock_acquire() waits for anybody.
  */
 #include "platform.h"
 
@@ -172,40 +173,23 @@ void aspace_bare_cpu_offline(void)
 				 memory_order_acq_rel);
 }
 
-/* What is there now, read by a read-modify-write; see the head. */
-static uint64_t look(struct asp_bare_cpu *cpu)
-{
-	return atomic_fetch_add_explicit(&cpu->sections, 0, memory_order_acq_rel);
-}
-
 static void visit(struct asp_bare_cpu *cpu)
 {
 	/* An exchange of true for true, or a failure that must still order us before
 	 * the CPU's own exchange: false for false. */
 	bool online = false;
 
-	cpu->awaited = 0;
 	if (atomic_compare_exchange_strong_explicit(&cpu->online, &online, false,
 						    memory_order_acq_rel, memory_order_acquire))
-		return;
-	cpu->awaited = look(cpu);
-	if (!(cpu->awaited & ASP_BARE_NESTING))
 		cpu->awaited = 0;
+	else /* Release: see the head. */
+		cpu->awaited = atomic_fetch_add_explicit(&cpu->begun, 0, memory_order_release);
 }
 
-/* Does the section noted at the visit still run? */
+/* Does a section run that had begun before the visit? */
 static bool holds_up(struct asp_bare_cpu *cpu)
 {
-	uint64_t sections;
-
-	if (!cpu->awaited)
-		return false;
-	sections = look(cpu);
-	if ((sections & ASP_BARE_NESTING) &&
-	    sections / ASP_BARE_SECTION == cpu->awaited / ASP_BARE_SECTION)
-		return true;
-	cpu->awaited = 0;
-	return false;
+	return atomic_load_explicit(&cpu->ended, memory_order_acquire) < cpu->awaited;
 }
 
 /* ---- Grace periods --------------------------------------------------------- */
@@ -310,11 +294,8 @@ uint64_t asp_grace_count(struct asp_grace *grace)
 
 bool asp_grace_in_section(struct asp_grace *grace)
 {
-	uint64_t sections = atomic_load_explicit(&asp_bare_cpus[aspace_bare_cpu()].sections,
-						 memory_order_relaxed);
-
 	(void)grace;
-	return sections & ASP_BARE_NESTING;
+	return asp_bare_is_open(&asp_bare_cpus[aspace_bare_cpu()]);
 }
 
 void asp_grace_thread_prepare(struct asp_grace *grace)

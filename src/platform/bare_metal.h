@@ -2,30 +2,39 @@
 /*
  * The bare-metal platform's part of platform.h: read sections, inlined.
  *
- * Each CPU has a word that only it changes: how many sections are open there, and
- * how many outermost ones have begun. bare_metal.c says why that is enough.
+ * Each CPU counts the outermost sections that it has begun, and those that it has ended.
+ * bare_metal.c says why that is enough for grace periods.
  *
- * Invariants:
- *  1. Only code on CPU n changes the value of asp_bare_cpus[n].sections. Others only
- *     add 0 to it.
- *  2. An interrupt handler leaves its low half, the nesting, as it found it.
- *  3. While a section is open on a CPU, the CPU is online.
+ * Interrupts. A handler runs from its begin to its end between two steps of what it
+ * interrupts, and ends every section that it has begun. Where a section is open beneath it, its own
+ * are nested, and change neither count; where none is, it advances both by the same. So the steps
+ * here need not be one.
+ *
+ * Invariants, n being a CPU:
+ *  1. asp_bare_cpus[n].begun is changed by read-modify-writes only; code on n adds 1, others
+ *     add 0.
+ *  2. Only code on n changes ended and nested.
+ *  3. A section is open on n if and only if begun == ended + 1. Otherwise begun == ended.
+ *  4. An interrupt handler leaves nested as it found it.
+ *  5. While a section is open on a CPU, the CPU is online.
  */
 #ifndef ASPACE_PLATFORM_BARE_METAL_H
 #define ASPACE_PLATFORM_BARE_METAL_H
 
 #include <aspace/bare_metal.h>
 
-#define ASP_BARE_NESTING UINT64_C(0xffffffff)   /* how many sections are open */
-#define ASP_BARE_SECTION (ASP_BARE_NESTING + 1) /* one more has begun */
-
 /* A line each, so that readers write to nobody else's. */
 struct asp_bare_cpu {
-	_Alignas(64) _Atomic uint64_t sections;
+	/* The poller's addition of 0 releases, the CPU's of 1 acquires. What lies between them
+	 * must be read-modify-writes, too: a store would end the release sequence. */
+	_Alignas(64) _Atomic uint64_t begun;
+	/* Stored with release by the CPU, read with acquire by the poller. */
+	_Atomic uint64_t ended;
+	/* Sections inside an open one. Relaxed: nobody else looks. */
+	_Atomic uint32_t nested;
 	_Atomic bool online;
 	unsigned writer_locks; /* the CPU's own: see asp_writer_locks() */
-	/* The value of sections at which the grace period in progress found the CPU in
-	 * a section; 0: it does not wait for this CPU. The poller's. */
+	/* The grace period in progress waits until so many sections have ended. The poller's. */
 	uint64_t awaited;
 };
 
@@ -36,39 +45,55 @@ static inline unsigned *asp_writer_locks(void)
 	return &asp_bare_cpus[aspace_bare_cpu()].writer_locks;
 }
 
+/* On the CPU itself. */
+static inline bool asp_bare_is_open(const struct asp_bare_cpu *cpu)
+{
+	uint64_t begun = atomic_load_explicit(&cpu->begun, memory_order_relaxed);
+
+	/* For the compiler; between a CPU and its own handlers there is nothing else to order.
+	 * A handler that comes in between advances what is read second: that is no 1. In the
+	 * other order it would be. */
+	atomic_signal_fence(memory_order_acquire);
+	return begun - atomic_load_explicit(&cpu->ended, memory_order_relaxed) == 1;
+}
+
 static inline void asp_read_lock(struct asp_grace *grace)
 {
 	struct asp_bare_cpu *cpu = &asp_bare_cpus[aspace_bare_cpu()];
-	uint64_t sections = atomic_load_explicit(&cpu->sections, memory_order_relaxed);
 
 	(void)grace;
-	/* An interrupt between a load and a store here changes only the upper half, and
-	 * that only where we begin an outermost section: there it is no store. Release,
-	 * because the poller may read this value and conclude that an earlier section
-	 * has ended. */
-	if (sections & ASP_BARE_NESTING) {
-		atomic_store_explicit(&cpu->sections, sections + 1, memory_order_release);
+	if (asp_bare_is_open(cpu)) {
+		uint32_t nested = atomic_load_explicit(&cpu->nested, memory_order_relaxed);
+
+		atomic_store_explicit(&cpu->nested, nested + 1, memory_order_relaxed);
 		return;
 	}
 	if (__builtin_expect(!atomic_load_explicit(&cpu->online, memory_order_relaxed), 0))
 		aspace_bare_cpu_online();
 	/*
 	 * A read-modify-write, to have a place in one order with the poller's. Acquire:
-	 * if the poller's was first, we see what was removed before it. Release: if
-	 * the poller's comes after, it sees that our earlier sections have ended.
+	 * if the poller's was first, we see what was removed before it. Not release: if
+	 * ours was first, the poller wants nothing of us but the number.
 	 */
-	atomic_fetch_add_explicit(&cpu->sections, ASP_BARE_SECTION + 1, memory_order_acq_rel);
+	atomic_fetch_add_explicit(&cpu->begun, 1, memory_order_acquire);
 }
 
 static inline void asp_read_unlock(struct asp_grace *grace)
 {
 	struct asp_bare_cpu *cpu = &asp_bare_cpus[aspace_bare_cpu()];
-	uint64_t sections = atomic_load_explicit(&cpu->sections, memory_order_relaxed);
+	uint32_t nested = atomic_load_explicit(&cpu->nested, memory_order_relaxed);
 
 	(void)grace;
-	/* Release pairs with the poller's addition of 0. A store will do: the word is
-	 * ours, and what the poller adds is 0. */
-	atomic_store_explicit(&cpu->sections, sections - 1, memory_order_release);
+	if (nested) {
+		atomic_store_explicit(&cpu->nested, nested - 1, memory_order_relaxed);
+		return;
+	}
+	/* Release pairs with the poller's load: what the section read happens before what comes
+	 * after the grace period. A store will do: the word is ours, and no handler changes it
+	 * while a section is open. */
+	atomic_store_explicit(&cpu->ended,
+			      atomic_load_explicit(&cpu->ended, memory_order_relaxed) + 1,
+			      memory_order_release);
 }
 
 /* See hosted.h. Here every section may be begun inline. */

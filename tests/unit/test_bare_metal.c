@@ -322,7 +322,8 @@ static void test_publication(void **state)
 	assert_true(held_up > 0);
 	assert_true(sent > 0);
 	for (unsigned i = 0; i < ASPACE_BARE_CPUS_MAX; i++)
-		assert_int_equal(atomic_load(&asp_bare_cpus[i].sections) & ASP_BARE_NESTING, 0);
+		assert_int_equal(atomic_load(&asp_bare_cpus[i].begun),
+				 atomic_load(&asp_bare_cpus[i].ended));
 }
 
 static void poll_with_others(struct cpu *cpu)
@@ -354,12 +355,107 @@ static void test_many_pollers(void **state)
 	assert_true(turn());
 }
 
+/* ThreadSanitizer keeps signals back. */
+#if defined(__SANITIZE_THREAD__)
+#define UNDER_TSAN
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define UNDER_TSAN
+#endif
+#endif
+
+/* An interrupt after each instruction: the CPU raises SIGTRAP after each while the trap flag is
+ * set, and the handler runs with the flag clear. */
+#if defined(__x86_64__) && !defined(UNDER_TSAN)
+#define STEPS 1
+
+static uint64_t step, act_at; /* of this pass; when the handler is to read */
+static volatile bool inside;  /* the code beneath relies on its section */
+static uint64_t acts, acts_open;
+
+static void read_in_interrupt(int sig)
+{
+	bool open = asp_grace_in_section(grace);
+	uint64_t stamp;
+
+	(void)sig;
+	if (step++ != act_at)
+		return;
+	acts++;
+	acts_open += open;
+	check(open || !inside);
+	asp_read_lock(grace);
+	stamp = asp_grace_stamp(grace);
+	check(!asp_grace_wait(grace, stamp, 0));
+	open_box(); /* nested */
+	check(asp_grace_in_section(grace));
+	check(!asp_grace_elapsed(grace, stamp));
+	asp_read_unlock(grace);
+	/* What is beneath is as it was: open, and waited for, or not. */
+	check(asp_grace_in_section(grace) == open);
+	check(asp_grace_elapsed(grace, stamp) == !open);
+}
+
+static void read_beneath(void)
+{
+	step = 0;
+	__asm__ volatile("pushfq; orq $0x100, (%%rsp); popfq" ::: "cc", "memory");
+	asp_read_lock(grace);
+	inside = true;
+	check(asp_grace_in_section(grace));
+	open_box();
+	check(asp_grace_in_section(grace));
+	inside = false;
+	asp_read_unlock(grace);
+	check(!asp_grace_in_section(grace));
+	__asm__ volatile("pushfq; andq $~0x100, (%%rsp); popfq" ::: "cc", "memory");
+}
+
+static void test_interrupted_at_each_instruction(void **state)
+{
+	struct sigaction action = {.sa_handler = read_in_interrupt}, before;
+
+	(void)state;
+	if (getenv("ASPACE_EMULATED")) {
+		printf("skipped: no single steps under an emulator\n");
+		skip();
+	}
+	sigemptyset(&action.sa_mask);
+	assert_int_equal(sigaction(SIGTRAP, &action, &before), 0);
+	boxes[0].contents = 1;
+	atomic_store(&current, &boxes[0]);
+	this_cpu = 7;
+	for (unsigned online = 0; online < 2; online++) {
+		acts = acts_open = 0;
+		for (act_at = 0, step = 1; act_at < step; act_at++) {
+			if (!online)
+				aspace_bare_cpu_offline();
+			read_beneath();
+			assert_false(asp_grace_in_section(grace));
+			assert_true(turn());
+		}
+		printf("%llu interruptions, %llu of them in a section\n", (unsigned long long)acts,
+		       (unsigned long long)acts_open);
+		assert_true(acts_open > 10);
+		assert_true(acts - acts_open > 10);
+	}
+	this_cpu = 0;
+	assert_int_equal(sigaction(SIGTRAP, &before, NULL), 0);
+}
+#endif
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_lock),        cmocka_unit_test(test_the_rest),
-		cmocka_unit_test(test_stamps),      cmocka_unit_test(test_waits_for_readers),
-		cmocka_unit_test(test_publication), cmocka_unit_test(test_many_pollers),
+		cmocka_unit_test(test_lock),
+		cmocka_unit_test(test_the_rest),
+		cmocka_unit_test(test_stamps),
+		cmocka_unit_test(test_waits_for_readers),
+		cmocka_unit_test(test_publication),
+		cmocka_unit_test(test_many_pollers),
+#ifdef STEPS
+		cmocka_unit_test(test_interrupted_at_each_instruction),
+#endif
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);

@@ -3,7 +3,7 @@
 #
 # check.sh WORK_DIR [EXECUTIONS]
 #
-# Explores the model of the protocol (publish.cpp) with Relacy: as it is, in which no error may
+# Explores each model of a protocol here (*.cpp) with Relacy: as it is, in which no error may
 # be found, and with each fault seeded, which must be found.
 set -euo pipefail
 
@@ -16,24 +16,34 @@ if ! echo '#include <relacy/relacy.hpp>' | g++ -std=gnu++14 -w -fsyntax-only -x 
 	echo "skipped: needs g++ and relacy-dev"
 	exit 77
 fi
-# Relacy's headers are older than today's warnings.
-g++ -std=gnu++14 -O2 -w "$here/publish.cpp" -o "$work/publish"
 
-mapfile -t faults < <("$work/publish" list 0 2>/dev/null || true)
-((${#faults[@]} > 1)) || { echo "the program names no faults"; exit 1; }
-failures=0
-found=0
-for fault in "${faults[@]}"; do
-	status=0
-	"$work/publish" "$fault" "$executions" 2>"$work/$fault.log" || status=$?
-	if [[ $fault == none ]]; then
-		((status == 0)) || { cat "$work/$fault.log"; failures=$((failures + 1)); }
-	elif ((status == 1)); then
-		found=$((found + 1))
-	else
-		echo "$fault: exit $status, NOT FOUND"
-		failures=$((failures + 1))
-	fi
+# explore MODEL: adds to `found`, `seeded` and `failures`.
+found=0 seeded=0 failures=0
+explore() {
+	local model=$1 fault faults log status
+
+	# Relacy's headers are older than today's warnings.
+	g++ -std=gnu++14 -O2 -w "$here/$model.cpp" -o "$work/$model"
+	mapfile -t faults < <("$work/$model" list 0 2>/dev/null || true)
+	((${#faults[@]} > 1)) || { echo "$model names no faults"; exit 1; }
+	seeded=$((seeded + ${#faults[@]} - 1))
+	for fault in "${faults[@]}"; do
+		status=0
+		log=$work/$model-$fault.log
+		"$work/$model" "$fault" "$executions" 2>"$log" | sed "s/^/$model: /" || status=$?
+		if [[ $fault == none ]]; then
+			((status == 0)) || { cat "$log"; failures=$((failures + 1)); }
+		elif ((status == 1)); then
+			found=$((found + 1))
+		else
+			echo "$model: $fault: exit $status, NOT FOUND"
+			failures=$((failures + 1))
+		fi
+	done
+}
+
+for model in "$here"/*.cpp; do
+	explore "$(basename "$model" .cpp)"
 done
-echo "$found of $((${#faults[@]} - 1)) faults found"
+echo "$found of $seeded faults found"
 ((failures == 0))
