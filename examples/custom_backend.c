@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A backend of one's own: a linear page table of 16 pages, and user objects with a
- * reference count.
+ * A backend of one's own, to be copied: a linear page table of 16 pages, and user objects with a
+ * reference count. docs/backends.md ("Writing a backend") says what to keep.
  */
 #include <aspace/aspace.h>
 

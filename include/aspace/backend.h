@@ -3,6 +3,8 @@
  * @file
  * What an area means for real memory: the interface that a backend fills in.
  *
+ * To write one, begin at docs/backends.md, and with a copy of examples/custom_backend.c.
+ *
  * A backend is a structure whose first member is a struct aspace_backend. The
  * library calls it under the writer lock of the space, one call at a time for
  * each space; a backend that serves several spaces must expect calls of

@@ -8,6 +8,7 @@
 #  - The comment before each of them has the word Context: where it may be called. (One
 #    comment may be about several that follow each other.)
 #  - Relative links in the documents lead to files that exist.
+#  - Who wants to write a backend is led to one place from wherever it is spoken of.
 set -euo pipefail
 
 cd "$1"
@@ -58,6 +59,11 @@ for file in README.md CHANGELOG.md docs/*.md; do
 		[[ -e $(dirname "$file")/$link ]] || fail "$file links to $link, which is not there"
 	done < <(grep -oE '\]\([^)#:]+[)#]' "$file" | sed -E 's/^\]\(//; s/[)#]$//')
 done
+
+for file in README.md include/aspace/backend.h examples/custom_backend.c; do
+	grep -q 'docs/backends\.md' "$file" || fail "$file does not say where to begin with a backend"
+done
+grep -q '^## Writing a backend$' docs/backends.md || fail "docs/backends.md is no place to begin"
 
 ((failures == 0)) || exit 1
 echo "ok: $(wc -l <"$work/exported") exported functions, $links links"
