@@ -29,6 +29,7 @@ while read -r file; do
 		echo "FAIL: $file has no line SPDX-License-Identifier: MIT"
 		failures=$((failures + 1))
 	fi
+# optional: git, which knows what is tracked
 done < <(git ls-files 2>/dev/null | grep . || find . \( -path ./build -o -path ./.git \) -prune \
 	-o -type f -printf '%P\n')
 
