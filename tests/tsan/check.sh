@@ -16,6 +16,9 @@ datadir=$4
 here=$(cd "$(dirname "$0")" && pwd)
 rm -rf "$work"
 mkdir -p "$work"
+# What pkg-config prints is for the shell to split: no directory with a space in its name.
+installed=$(mktemp -d)
+trap 'rm -rf "$installed"' EXIT
 unset TSAN_OPTIONS
 
 # step WHAT COMMAND...: run quietly; show everything if it fails.
@@ -45,7 +48,7 @@ check_program() {
 }
 
 check_compiler() {
-	local cc=$1 prefix=$work/$1/prefix flags
+	local cc=$1 prefix=$installed/$1 flags
 
 	step "$cc: configure" cmake -S "$source" -B "$work/$cc/library" -DCMAKE_C_COMPILER="$cc" \
 		-DCMAKE_INSTALL_LIBDIR="$libdir" -DCMAKE_INSTALL_DATADIR="$datadir" \
