@@ -24,10 +24,10 @@ complain() {
 	printf '%s: %s\n' "$name_of_command" "$*" >&2
 }
 
-explained= # why it ends has been said
+explained= # why it ends, if that has been said
 die() {
 	complain "$@"
-	explained=yes
+	explained="$*"
 	exit 1
 }
 
@@ -44,15 +44,16 @@ quoted() {
 clean_up() { :; }
 after_interruption="run it again, it goes on from what is done"
 
-# mib_free PATH: of the file system that it is on, or would be made on.
+# mib_free PATH: of the file system that it is on, or would be made on; a lot, if df cannot tell.
 mib_free() {
-	local path
+	local path free
 
 	path=$(realpath -m "$1")
 	while [[ ! -e $path ]]; do
 		path=$(dirname "$path")
 	done
-	df --output=avail --block-size=1M "$path" | tail -n 1 | tr -d ' '
+	free=$(df --output=avail --block-size=1M "$path" 2>/dev/null | tail -n 1 | tr -dc 0-9) || true
+	echo "${free:-1000000}"
 }
 
 # is_full PATH: less than any step of ours needs is left.
@@ -70,10 +71,10 @@ at_end() {
 	trap '' INT TERM HUP
 	if ((status > 128)) && [[ $interrupted ]]; then
 		complain "interrupted: $after_interruption"
-	elif ((status && status != 2 && status != 77)) && [[ ! $explained ]]; then
-		if ! can_build; then
+	elif ((status && status != 2 && status != 77)); then
+		if [[ ! $explained ]] && ! can_build; then
 			complain "cannot write to $build: ASPACE_BUILD=DIRECTORY builds elsewhere"
-		else
+		elif [[ $explained != *"disk is full"* ]]; then # "the build failed" does not say it
 			for path in "$build" "${TMPDIR:-/tmp}"; do
 				if is_full "$path"; then
 					complain "the disk is full ($(mib_free "$path") MiB left for $path):" \

@@ -218,7 +218,14 @@ run 1 '^test: cannot write to .*/build: ASPACE_BUILD=DIRECTORY' "${read_only[@]}
 cp "$work/small-test" "$tree/ci/test"
 cp "$source/ci/demo" "$tree/ci/real-demo"
 run 1 '^real-demo: cannot write to .*/build: ASPACE_BUILD=DIRECTORY' "${read_only[@]}" "$tree/ci/real-demo"
-rm "$tree/ci/real-demo"
+# A build that fails for want of room, whatever the build itself says of it.
+played cmake <<<'#!/bin/sh
+exit 1'
+# shellcheck disable=SC2016
+run 1 '^real-demo: the disk is full' unshare --mount --propagation private \
+	bash -c 'mount -t tmpfs -o size=1m small "$1" && shift && "$@"' sh "$place" \
+	env ASPACE_BUILD="$place/build" "$tree/ci/real-demo"
+rm "$tree/ci/real-demo" "$fake/cmake"
 
 # ^C, and the other ways to be ended, in each phase.
 for phase in hang-debootstrap hang-demo hang-test; do
