@@ -57,6 +57,7 @@ struct probe {
 	const uint64_t *path[PATH_MAX_]; /* what its walks have read */
 	size_t path_count;
 	uint64_t *leaf; /* the last leaf that a walk found in memory */
+	int level;      /* of it */
 	struct expectation before, after;
 	bool faulted;
 };
@@ -155,22 +156,23 @@ static bool is_in(const struct page *page, const uint64_t *entry)
 /* The page that an entry is in. */
 static struct page *page_with(struct machine *m, const uint64_t *entry)
 {
+	/* By 4 KiB of our own memory, of which a page has one or several. */
+	static _Thread_local struct page *last[1024];
+	struct page **guess = &last[(uintptr_t)entry >> 12 & 1023];
+
+	if (*guess && *guess >= m->pages && *guess < m->pages + PAGES && is_in(*guess, entry))
+		return *guess;
 	for (size_t i = 0; i < PAGES; i++) {
 		if (is_in(&m->pages[i], entry))
-			return &m->pages[i];
+			return *guess = &m->pages[i];
 	}
 	return NULL;
 }
 
 static struct meta *meta_of(struct machine *m, const uint64_t *entry)
 {
-	/* Entries are asked for in runs. */
-	static _Thread_local struct page *last;
-	struct page *page = last;
+	struct page *page = page_with(m, entry);
 
-	if (!page || page < m->pages || page >= m->pages + PAGES || !is_in(page, entry))
-		page = page_with(m, entry);
-	last = page;
 	return page ? &page->meta[entry - page->entries] : NULL;
 }
 
@@ -608,23 +610,141 @@ void machine_revise_accesses(struct machine *m, machine_access_fn *keep, void *c
 	m->access_count = kept;
 }
 
-/* An access to the probe through the leaf that memory holds: what the processor does to it. */
-static void access_leaf(struct machine *m, struct probe *probe, uint64_t *entry)
+/* The descriptors that one TLB entry may stand for: a leaf alone, or a contiguous group. */
+struct run {
+	uint64_t *entries;
+	unsigned count;
+	int level;
+	uint64_t output; /* of the first */
+};
+
+/* The run of the leaf `d`, which was read from `source`; false: its table is gone. */
+static bool run_of(struct machine *m, int level, const uint64_t *source, uint64_t d,
+		   struct run *run)
+{
+	struct page *page = page_with(m, source);
+	unsigned group = field(d, 52, 52) ? contiguous_count(&m->mmu, level) : 0;
+	size_t index, first;
+
+	if (!page)
+		return false;
+	index = (size_t)(source - page->entries);
+	first = group ? index & ~(size_t)(group - 1) : index;
+	*run = (struct run){
+		.entries = &page->entries[first],
+		.count = group ? group : 1,
+		.level = level,
+		.output = address_in(&m->mmu, d) - (index - first) * size_of(&m->mmu, level),
+	};
+	return (first + run->count) * 8 <= page->size;
+}
+
+/* May the processor note something there? Only in a leaf that is valid and leads where the run
+ * does; whether it still says that it is of a group is of no account to who has an older entry. */
+static bool takes_note(struct machine *m, const struct run *run, unsigned i, bool write)
+{
+	uint64_t d = run->entries[i];
+
+	return (d & 1) && (run->level == 3) == !!(d & 2) &&
+	       address_in(&m->mmu, d) == run->output + i * size_of(&m->mmu, run->level) &&
+	       (!write || field(d, 51, 51));
+}
+
+static bool is_written(const struct mmu *u, uint64_t d)
+{
+	return u->stage2 ? field(d, 7, 7) : !field(d, 7, 7);
+}
+
+/* `d` after an access, a write or not. */
+static uint64_t noted(const struct mmu *u, uint64_t d, bool write)
+{
+	d |= UINT64_C(1) << 10;
+	if (write)
+		d = u->stage2 ? d | UINT64_C(1) << 7 : d & ~(UINT64_C(1) << 7);
+	return d;
+}
+
+/*
+ * An access to `address` by the leaf `*d`, which a walk has just read or a TLB has kept. What it
+ * does not say yet, the processor notes in any descriptor of the run: in `wanted`, if that is one
+ * of them, else anywhere. Then *d says it. False: it can be noted nowhere, so it was none.
+ */
+static bool access_run(struct machine *m, uint64_t address, const struct run *run,
+		       const uint64_t *wanted, uint64_t *d)
 {
 	const struct mmu *u = &m->mmu;
-	uint64_t old = *entry, new = old;
-	bool wrote = false;
+	bool write = u->hd && field(*d, 51, 51) && draw(m, 2);
+	uint64_t says = noted(u, *d, write);
+	unsigned i = draw(m, run->count), tried = 0;
 
-	if (!(old & 1) || !u->ha)
-		return;
-	new |= UINT64_C(1) << 10;
-	if (u->hd && field(old, 51, 51) && draw(m, 2)) {
-		new = u->stage2 ? new | UINT64_C(1) << 7 : new & ~(UINT64_C(1) << 7);
-		wrote = true;
+	if (wanted && wanted >= run->entries && wanted < run->entries + run->count)
+		i = (unsigned)(wanted - run->entries);
+	if (says != *d) {
+		while (tried < run->count && !takes_note(m, run, i, write)) {
+			i = (i + 1) % run->count;
+			tried++;
+		}
+		if (tried == run->count)
+			return false;
+		m->tally.hardware_updates += run->entries[i] != noted(u, run->entries[i], write);
+		m->tally.elsewhere += run->count > 1 && run->entries[i] != says;
+		run->entries[i] = noted(u, run->entries[i], write);
 	}
-	remember_access(m, probe->address, wrote);
-	*entry = new;
-	m->tally.hardware_updates += old != new;
+	*d = says;
+	remember_access(m, address, write);
+	return true;
+}
+
+/* An access through what a TLB has kept, be it stale. */
+static void access_by_entry(struct machine *m, struct entry *e, const struct probe *probe,
+			    const uint64_t *wanted)
+{
+	uint64_t d = e->descriptor;
+	struct run run;
+
+	if (run_of(m, e->level, e->source, d, &run) &&
+	    access_run(m, probe->address, &run, wanted, &d)) {
+		m->tally.by_entries++;
+		e->descriptor = d;
+	}
+}
+
+static bool covers(const struct entry *e, const struct probe *probe)
+{
+	return e->kind != POINTER && e->start <= probe->address && probe->address <= e->last;
+}
+
+/* The processor has the time for an access, at any time. */
+static void access_something(struct machine *m, const uint64_t *wanted)
+{
+	const struct probe *probe;
+	size_t first;
+
+	if (!m->running || !m->mmu.ha || !m->probe_count || !m->count)
+		return;
+	probe = &m->probes[draw(m, (uint32_t)m->probe_count)];
+	first = draw(m, (uint32_t)m->count);
+	for (size_t i = 0; i < m->count; i++) {
+		struct entry *e = &m->entries[(first + i) % m->count];
+
+		if (covers(e, probe)) {
+			access_by_entry(m, e, probe, wanted);
+			break;
+		}
+	}
+}
+
+/* The last moment of what is being invalidated. */
+static void access_by_dying(struct machine *m)
+{
+	for (size_t i = 0; m->running && m->mmu.ha && i < m->count; i++) {
+		struct entry *e = &m->entries[i];
+
+		for (size_t j = 0; e->dying && e->kind != POINTER && j < m->probe_count; j++) {
+			if (covers(e, &m->probes[j]) && draw(m, 4) == 0)
+				access_by_entry(m, e, &m->probes[j], NULL);
+		}
+	}
 }
 
 /* ---- Walks ---------------------------------------------------------------------------------- */
@@ -697,11 +817,12 @@ static void see_leaf(struct machine *m, struct probe *probe, uint16_t id, int le
 		return;
 	}
 	if (*source == d) {
+		struct run run;
+
 		probe->leaf = source;
-		if (draw(m, 32) == 0) {
-			access_leaf(m, probe, source);
-			d = *source;
-		}
+		probe->level = level;
+		if (u->ha && draw(m, 32) == 0 && run_of(m, level, source, d, &run))
+			access_run(m, probe->address, &run, NULL, &d);
 	}
 	if (field(d, 10, 10))
 		insert_leaf(m, probe, id, level, source, d);
@@ -841,15 +962,27 @@ static uint64_t load(void *ctx, const uint64_t *entry)
 {
 	struct machine *m = ctx;
 	uint64_t value = *entry;
+	const struct page *page;
 
 	/* Now and then the processor gets in between the load and the exchange after it. */
 	if (!m->running || !m->mmu.ha || draw(m, 8))
 		return value;
-	for (size_t i = 0; i < m->probe_count; i++) {
-		if (m->probes[i].leaf == entry && is_reachable(m, &m->probes[i])) {
-			access_leaf(m, &m->probes[i], m->probes[i].leaf);
-			break;
-		}
+	if (draw(m, 8) == 0)
+		access_something(m, entry);
+	page = page_with(m, entry);
+	for (size_t i = 0; page && i < m->probe_count; i++) {
+		const struct probe *probe = &m->probes[i];
+		struct run run;
+		uint64_t d;
+
+		/* In the same table, and in the same run? */
+		if (!probe->leaf || !is_in(page, probe->leaf) ||
+		    !run_of(m, probe->level, probe->leaf, d = *probe->leaf, &run) ||
+		    entry < run.entries || entry >= run.entries + run.count || !(d & 1) ||
+		    !is_reachable(m, probe))
+			continue;
+		access_run(m, probe->address, &run, entry, &d);
+		break;
 	}
 	return value;
 }
@@ -879,6 +1012,8 @@ static void put(struct machine *m, uint64_t *entry, uint64_t value)
 	m->tally.stores++;
 	*entry = value;
 	mark_linked(m, value);
+	if (meta->watched && draw(m, 16) == 0)
+		access_something(m, NULL);
 	for (size_t i = 0; meta->watched && m->running && i < m->probe_count; i++) {
 		struct probe *probe = &m->probes[i];
 
@@ -920,6 +1055,7 @@ static void dsb(void *ctx, enum aspace_aarch64_barrier barrier,
 	m->unsynchronized = true;
 	if (barrier == ASPACE_AARCH64_BARRIER_STORES || !m->outstanding)
 		return;
+	access_by_dying(m);
 	for (size_t i = 0; i < m->count; i++) {
 		struct entry *e = &m->entries[i];
 
@@ -1132,15 +1268,29 @@ void machine_turn_back(struct machine *m)
 	}
 }
 
+/* What memory says of a leaf: of a group, any of its descriptors says it for all. */
+static uint64_t history_of(struct machine *m, const struct probe *probe)
+{
+	uint64_t all = *probe->leaf;
+	struct run run;
+
+	if (!run_of(m, probe->level, probe->leaf, all, &run))
+		return all;
+	for (unsigned i = 0; i < run.count; i++) {
+		all |= run.entries[i] & UINT64_C(1) << 10;
+		if (is_written(&m->mmu, run.entries[i]))
+			all = noted(&m->mmu, all, true);
+	}
+	return all;
+}
+
 /* Would an access by a TLB entry leave no trace, though memory waits for one? */
 static void check_history(struct machine *m, const struct entry *e, uint64_t now)
 {
-	bool by_entry = m->mmu.stage2 ? field(e->descriptor, 7, 7) : !field(e->descriptor, 7, 7);
-	bool by_memory = m->mmu.stage2 ? field(now, 7, 7) : !field(now, 7, 7);
-
 	if (m->mmu.ha && field(e->descriptor, 10, 10) && !field(now, 10, 10))
 		violate(m, "an access through a TLB entry would leave no trace");
-	if (m->mmu.hd && field(now, 51, 51) && by_entry && !by_memory)
+	if (m->mmu.hd && field(now, 51, 51) && is_written(&m->mmu, e->descriptor) &&
+	    !is_written(&m->mmu, now))
 		violate(m, "a write through a TLB entry would leave no trace");
 }
 
@@ -1161,9 +1311,8 @@ static void check_probe(struct machine *m, struct probe *probe)
 				 &rights))
 			violate(m, e->kind == COMBINED ? "a combined TLB entry is stale"
 						       : "a TLB entry is stale");
-		/* Of a group each entry has a history of its own. */
-		if (probe->leaf && !e->contiguous && is_reachable(m, probe))
-			check_history(m, e, *probe->leaf);
+		if (probe->leaf && is_reachable(m, probe))
+			check_history(m, e, history_of(m, probe));
 	}
 }
 

@@ -12,7 +12,8 @@
  *    after it. An invalidation takes away what its operand's bits say, and nothing that a
  *    store that was not ordered before it could bring back.
  *  - The walker goes on from any pointer that it has kept, into memory as it is now.
- *  - It sets access flags and dirty state where the registers say so, at any time.
+ *  - It notes accesses and writes where the registers say so, at any time: of a contiguous group
+ *    in any of its descriptors, and by what a TLB has kept until the invalidation is complete.
  *
  * What it walks for, a test says: the probes. It reads nothing of the library's but the
  * register values (TCR, TTBR, MAIR) and the tables' memory.
@@ -56,6 +57,8 @@ typedef void machine_expect_fn(void *ctx, uint64_t address, bool after,
 struct machine_tally {
 	uint64_t walks, entries, stores, barriers, isbs, tlbis, invalidated;
 	uint64_t ranges, alls, retired, frames_retired, transients, hardware_updates;
+	uint64_t elsewhere;  /* of these, in another descriptor of a group than the page's */
+	uint64_t by_entries; /* accesses by an entry that a TLB has kept */
 };
 
 struct machine;

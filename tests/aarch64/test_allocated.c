@@ -299,11 +299,22 @@ static void begin(size_t start, size_t end)
 	machine_begin(machine, probes, PROBES);
 }
 
+/* What is not mapped any more was perhaps still accessed until the invalidation. */
+static void keep_populated(void *ctx, uint64_t page, bool *accessed, bool *wrote)
+{
+	const struct page *p = &after.pages[(page - base) / granule];
+
+	(void)ctx;
+	if (!p->populated && !p->perhaps)
+		*accessed = *wrote = false;
+}
+
 static void end(void)
 {
 	machine_refuse(machine, 0);
 	machine_refuse_frames(machine, 0, 0);
 	machine_end(machine);
+	machine_revise_accesses(machine, keep_populated, NULL);
 	if (machine_violation(machine))
 		fail("%s", machine_violation(machine));
 	sweep_all();
@@ -595,8 +606,8 @@ static void operate(void)
 	if (!draw_change(&change, &source) || prepare(&change, source, true))
 		return;
 	go_on(&change, source);
-	note_history(&change);
 	make("change", &change, source);
+	note_history(&change); /* up to the last moment */
 	check_moved_history(&change);
 	if (change.kind != ASPACE_CHANGE_REPLACE && draw(6) == 0) {
 		undo = inverse_of(&change);
@@ -643,6 +654,7 @@ static void remap(void)
 	forget(&change);
 	go_on(&fresh, other);
 	make("map", &fresh, other);
+	forget(&fresh); /* until then, what was there before may have been accessed */
 	/* What was freed cannot come back, and says so. */
 	change = inverse_of(&change);
 	if (machine_tally(machine)->frames_retired != retired &&

@@ -718,6 +718,196 @@ static struct aspace_change change_of(enum aspace_change_kind kind, uint64_t sta
 }
 
 /* Pages, so many that the stash takes three tables, with each table and each frame refused once. */
+/*
+ * A write of one page of a group, noted in the descriptor of another: before the operation, or by a
+ * stale TLB entry at the last moment, when the invalidation is on its way. Whatever then becomes of
+ * the group, the page was written.
+ */
+#define GROUP 16
+
+/* Bits 10 and 7 of a leaf: an access and a write, at stage 1 or 2. */
+static void note(uint64_t *entry, bool stage2)
+{
+	*entry |= ASP_A64_AF;
+	*entry = stage2 ? *entry | ASP_A64_S2AP_WRITE : *entry & ~ASP_A64_AP_RO;
+}
+
+static struct {
+	uint64_t *entry; /* in which one to note; NULL: nothing left to do */
+	bool stage2, done;
+} late;
+
+static void late_dsb(void *ctx, enum aspace_aarch64_barrier barrier,
+		     enum aspace_aarch64_shareability shareability)
+{
+	if (barrier == ASPACE_AARCH64_BARRIER_ALL && late.entry) {
+		/* An atomic update: not of what is not valid, or not writable, any more. */
+		late.done = (*late.entry & ASP_A64_VALID) && (*late.entry & ASP_A64_DBM);
+		if (late.done)
+			note(late.entry, late.stage2);
+		late.entry = NULL;
+	}
+	machine_ops()->dsb(ctx, barrier, shareability);
+}
+
+enum what { QUERY, WALK, PROTECT, UNMAP, COMPACT, MOVE };
+
+static bool walk_dirty(void *ctx, const struct aspace_aarch64_mapping *mapping)
+{
+	unsigned *dirty = ctx;
+
+	*dirty += mapping->dirty && mapping->accessed;
+	return true;
+}
+
+/* Pages [first, last] of the group; answers where the page `seen` is afterwards. */
+static uint64_t treat_group(struct world *w, struct aspace_backend *backend, enum what what,
+			    unsigned first, unsigned last, unsigned seen)
+{
+	struct aspace_change change =
+		change_of(what == MOVE      ? ASPACE_CHANGE_MOVE
+			  : what == PROTECT ? ASPACE_CHANGE_PROTECT
+					    : ASPACE_CHANGE_UNMAP,
+			  first * PAGE, (last + 1) * PAGE, what == PROTECT ? R : RW);
+	const struct aspace_backend_ops *o = backend->ops;
+	unsigned dirty = 0;
+
+	change.old_flags = RW;
+	change.destination = aspace_va(BLOCK + first * PAGE);
+	switch (what) {
+	case QUERY:
+		break;
+	case WALK:
+		assert_int_equal(aspace_aarch64_walk(w->tables, aspace_range_of(0, GROUP * PAGE),
+						     walk_dirty, &dirty),
+				 ASPACE_OK);
+		assert_int_equal(dirty, GROUP);
+		break;
+	case COMPACT:
+		assert_int_equal(aspace_aarch64_compact(w->tables, aspace_range_of(0, BLOCK), 0),
+				 ASPACE_OK);
+		assert_int_equal(query(w, 0).level, 2);
+		break;
+	default:
+		assert_int_equal(o->prepare(backend, &change), ASPACE_OK);
+		assert_int_equal((what == MOVE      ? o->move
+				  : what == PROTECT ? o->protect
+						    : o->unmap)(backend, &change),
+				 ASPACE_OK);
+		o->flush(backend);
+		if (what == MOVE && seen >= first && seen <= last)
+			return BLOCK + seen * PAGE;
+	}
+	return seen * PAGE;
+}
+
+static void test_history_of_a_group(void **state)
+{
+	static const struct {
+		enum what what;
+		unsigned first, last, seen;
+	} cases[] = {
+		{QUERY, 0, 15, 5},    {WALK, 0, 15, 5},   {COMPACT, 0, 15, 5}, {PROTECT, 0, 0, 5},
+		{PROTECT, 15, 15, 5}, {PROTECT, 5, 5, 5}, {PROTECT, 0, 15, 5}, {PROTECT, 3, 7, 5},
+		{UNMAP, 0, 0, 5},     {UNMAP, 15, 15, 5}, {UNMAP, 6, 15, 5},   {UNMAP, 0, 4, 5},
+		{MOVE, 0, 15, 5},     {MOVE, 5, 5, 5},    {MOVE, 0, 3, 5},     {MOVE, 4, 15, 5},
+	};
+	struct aspace_aarch64_config config = config_4k();
+	unsigned noted_late = 0;
+
+	(void)state;
+	config.hardware_access = config.hardware_dirty = true;
+	for (size_t n = 0; n < 2 * 2 * 2 * GROUP * sizeof(cases) / sizeof(cases[0]); n++) {
+		size_t i = n / (8 * GROUP);
+		unsigned member = (unsigned)(n / 8 % GROUP);
+		bool at_last = n & 1, stage2 = n & 2, bbm = n & 4, seen = true;
+		struct aspace_aarch64_ops ops = *machine_ops();
+		struct aspace_change change =
+			change_of(ASPACE_CHANGE_MAP, 0, BLOCK, RW | ASPACE_AARCH64_LEVEL_3);
+		struct aspace_aarch64_allocated source;
+		struct aspace_backend *backend;
+		struct aspace_aarch64_mapping mapping;
+		struct world w;
+		uint64_t at;
+
+		config.regime = stage2 ? ASPACE_AARCH64_STAGE2 : ASPACE_AARCH64_EL1_LOWER;
+		config.bbm_level = bbm ? 2 : 0;
+		config.conflicts_tolerated = bbm;
+		make(&w, &config);
+		ops.dsb = late_dsb;
+		w.tables->ops = &ops;
+		/* Only allocated frames move. */
+		backend = &w.source.backend;
+		if (cases[i].what == MOVE) {
+			assert_int_equal(aspace_aarch64_allocated_init(&source, w.tables, false, 0),
+					 ASPACE_OK);
+			backend = &source.backend;
+		}
+		assert_int_equal(backend->ops->map(backend, &change), ASPACE_OK);
+		backend->ops->flush(backend);
+		assert_true(query(&w, 0).contiguous);
+		late.stage2 = stage2;
+		late.entry = at_last ? page_entry(&w, member * PAGE) : NULL;
+		late.done = false;
+		if (!at_last)
+			note(page_entry(&w, member * PAGE), stage2);
+		/* By itself, neither a query nor a walk is a last moment. */
+		if (at_last && cases[i].what <= WALK)
+			at = cases[i].seen * PAGE;
+		else
+			at = treat_group(&w, backend, cases[i].what, cases[i].first, cases[i].last,
+					 cases[i].seen);
+		seen = at_last ? late.done : true;
+		noted_late += late.done;
+		mapping = query(&w, at);
+		if (seen && !(mapping.dirty && mapping.accessed))
+			fail_msg("case %zu, noted in %u, late %d, stage 2 %d, BBM %d: lost", i,
+				 member, at_last, stage2, bbm);
+		assert_int_equal(harvest(&w, at, at + PAGE, ASPACE_AARCH64_DIRTY).count, seen);
+		assert_int_equal(harvest(&w, at, at + PAGE, ASPACE_AARCH64_ACCESSED).count, seen);
+		w.tables->ops = machine_ops();
+		if (cases[i].what != MOVE) {
+			unmake(&w);
+			continue;
+		}
+		change = change_of(ASPACE_CHANGE_UNMAP, 0, 2 * BLOCK, 0);
+		source.lazy = true; /* holes are right */
+		assert_int_equal(backend->ops->unmap(backend, &change), ASPACE_OK);
+		backend->ops->flush(backend);
+		unmake(&w);
+	}
+	assert_true(noted_late > 100);
+}
+
+/* What one descriptor of a group has noted, a TLB may hold for any page: a harvest invalidates all. */
+static uint64_t invalidated;
+
+static void count_tlbi(void *ctx, const struct aspace_aarch64_tlbi *tlbi)
+{
+	invalidated += tlbi->range.end.value - tlbi->range.start.value;
+	machine_ops()->tlbi(ctx, tlbi);
+}
+
+static void test_harvest_invalidates_the_group(void **state)
+{
+	struct aspace_aarch64_config config = config_4k();
+	struct aspace_aarch64_ops ops = *machine_ops();
+	struct world w;
+
+	(void)state;
+	config.hardware_access = config.hardware_dirty = true;
+	make(&w, &config);
+	assert_int_equal(map(&w, 0, 18 * PAGE, RW), ASPACE_OK);
+	note(page_entry(&w, 3 * PAGE), false);
+	ops.tlbi = count_tlbi;
+	w.tables->ops = &ops;
+	invalidated = 0;
+	assert_int_equal(harvest(&w, 5 * PAGE, 6 * PAGE, ASPACE_AARCH64_ACCESSED).count, 1);
+	assert_int_equal(invalidated, 16 * PAGE);
+	w.tables->ops = machine_ops();
+	unmake(&w);
+}
+
 static void test_frames_out_of_memory(void **state)
 {
 	const struct aspace_change change =
@@ -947,6 +1137,8 @@ int main(void)
 		cmocka_unit_test(test_no_dirty_state_is_lost),
 		cmocka_unit_test(test_compact_loses_no_dirty_state),
 		cmocka_unit_test(test_harvest),
+		cmocka_unit_test(test_history_of_a_group),
+		cmocka_unit_test(test_harvest_invalidates_the_group),
 		cmocka_unit_test(test_frames_out_of_memory),
 		cmocka_unit_test(test_frames_in_the_middle),
 		cmocka_unit_test(test_linear_replace),

@@ -465,13 +465,15 @@ struct aspace_aarch64_mapping {
 	struct aspace_paddr output;
 	/** Those of ::ASPACE_AARCH64_KEPT_MASK. */
 	uint64_t flags;
-	/** The descriptor itself. */
+	/** The descriptor itself; what else is said here of a contiguous group may stand in others. */
 	uint64_t descriptor;
 	/** Of the descriptor, -1 to 3. */
 	int level;
 	/** One of a contiguous group. */
 	bool contiguous;
-	/** The access flag. */
+	/** Accessed since it was mapped or harvested; without hardware_access always true. Of a
+	 * contiguous group the processor says this, and what comes next, for all of it at once: in
+	 * any of its descriptors (D8.7.1), so what is here is true of some page of the group. */
 	bool accessed;
 	/** Written since it was mapped or harvested; only with hardware_dirty. */
 	bool dirty;
@@ -484,7 +486,9 @@ struct aspace_aarch64_mapping {
  *
  * Errors: ASPACE_NOT_MAPPED; ASPACE_INVALID_PARAM: outside of the tables; ASPACE_BUSY: met a
  * break-before-make in progress: try again.
- * Context: any thread, beside a writer; takes no lock, never waits. O(levels).
+ * Context: any thread, beside a writer; takes no lock, never waits. O(levels, and descriptors of a
+ * contiguous group). Beside an operation that takes a group apart, @c accessed and @c dirty may lack
+ * what the processor notes meanwhile; after it they do not.
  */
 ASPACE_API enum aspace_status aspace_aarch64_query(const struct aspace_aarch64 *tables,
 						   struct aspace_vaddr address,

@@ -20,11 +20,16 @@
  * break, in pass 1: first with equal translations, for only that is permitted, and then
  * what is inside the range is changed like any other leaf.
  *
+ * What the processor notes of a contiguous group (access flag, dirty state) may be in any of its
+ * descriptors (D8.7.1), and goes there until no TLB has the group any more. So whoever takes a group
+ * apart collects from all of it after the invalidation, and gives it to each part.
+ *
  * Invariants:
  *  1. A live leaf is changed only by an exchange (swap) of what was read: the processor may
  *     set its access flag or dirty state at any time.
  *  2. All leaves of a contiguous group change in one operation, or the group is taken apart.
- *  3. Whatever bits the processor had set in a broken leaf are in what is made of it.
+ *  3. Whatever bits the processor had set in a broken leaf are in what is made of it; and in any
+ *     leaf of a group, in what is made of each of them.
  */
 #include "tables.h"
 
@@ -202,6 +207,37 @@ static void change_leaf(struct work *w, int level, uint64_t *entry, uint64_t at)
 	}
 }
 
+/* Exchange each of `count` live leaves for one that is in no group, and has what all have noted. */
+static void ungroup_pass(struct work *w, int level, uint64_t *entries, uint64_t first, size_t count)
+{
+	uint64_t size = asp_a64_size(&w->t->geometry, level), all = asp_a64_load(w->t, entries);
+
+	for (size_t i = 1; i < count; i++)
+		all = asp_a64_with_history(&w->t->config, all, asp_a64_load(w->t, &entries[i]));
+	for (size_t i = 0; i < count; i++) {
+		uint64_t old, alone;
+
+		do {
+			old = asp_a64_load(w->t, &entries[i]);
+			alone = asp_a64_with_history(&w->t->config, old & ~ASP_A64_CONTIGUOUS, all);
+		} while (old != alone && !asp_a64_swap(w->t, &entries[i], old, alone));
+		/* More of its own bits set is what the processor could have done. */
+		if (old & ASP_A64_CONTIGUOUS)
+			gather_slot(w->t, level, first + i * size, old);
+	}
+}
+
+/* Without a break. Until the invalidation is complete, the processor may go on to note in each of
+ * the leaves what concerns others: hence once more afterwards. */
+static void ungroup_live(struct work *w, int level, uint64_t *entries, uint64_t first, size_t count)
+{
+	ungroup_pass(w, level, entries, first, count);
+	if (!w->t->config.hardware_access)
+		return;
+	asp_a64_invalidate(w->t);
+	ungroup_pass(w, level, entries, first, count);
+}
+
 static void fill_table(struct work *w, uint64_t table, uint64_t leaf, int level, uint64_t at);
 
 /* Without a break: take the group apart; where the leaf around `at` is cut by the range, put a
@@ -214,15 +250,8 @@ static void split_live(struct work *w, int level, uint64_t *entries, uint64_t at
 	uint64_t *entry = &entries[asp_a64_index(&w->t->geometry, level, at)];
 
 	if (group > size) {
-		for (uint64_t offset = 0; offset < group; offset += size) {
-			uint64_t *one =
-				&entries[asp_a64_index(&w->t->geometry, level, first + offset)];
-
-			do
-				old = asp_a64_load(w->t, one);
-			while (!asp_a64_swap(w->t, one, old, old & ~ASP_A64_CONTIGUOUS));
-			gather_slot(w->t, level, first + offset, old);
-		}
+		ungroup_live(w, level, &entries[asp_a64_index(&w->t->geometry, level, first)],
+			     first, group / size);
 		return;
 	}
 	table = asp_a64_take(w->t);
@@ -323,9 +352,9 @@ static void fill_table(struct work *w, uint64_t table, uint64_t leaf, int level,
 	}
 }
 
-static void make_leaf(struct work *w, int level, uint64_t *entry, uint64_t at)
+/* `old`: what was broken there. */
+static void make_leaf(struct work *w, int level, uint64_t *entry, uint64_t at, uint64_t old)
 {
-	uint64_t old = asp_a64_load(w->t, entry) | ASP_A64_VALID;
 	uint64_t size = asp_a64_size(&w->t->geometry, level);
 	uint64_t made = old;
 
@@ -350,12 +379,19 @@ static bool make_again(void *ctx, const struct asp_a64_slot *slot)
 	uint64_t group = group_size(w->t, level, slot->descriptor);
 	uint64_t first = aspace_align_down(slot->start, group);
 	uint64_t *entries = slot->entry - asp_a64_index(&w->t->geometry, level, slot->start);
+	uint64_t all;
 
 	if (!asp_a64_is_broken(level, slot->descriptor))
 		return true;
+	/* The invalidation is complete: nobody notes anything any more. */
+	all = asp_a64_with_group_history(w->t, level, slot->entry, slot->start, slot->descriptor);
 	/* All of the group, of which a part may be outside of the range. */
-	for (uint64_t at = first, i = 0; i < group / size; i++, at += size)
-		make_leaf(w, level, &entries[asp_a64_index(&w->t->geometry, level, at)], at);
+	for (uint64_t at = first, i = 0; i < group / size; i++, at += size) {
+		uint64_t *entry = &entries[asp_a64_index(&w->t->geometry, level, at)];
+		uint64_t old = asp_a64_load(w->t, entry) | ASP_A64_VALID;
+
+		make_leaf(w, level, entry, at, asp_a64_with_history(&w->t->config, old, all));
+	}
 	return true;
 }
 

@@ -8,7 +8,8 @@
  * a part of it.
  *
  * The invalidation is not optional: as long as a TLB holds the old descriptor, accesses leave
- * no trace. Those that came before it are in what is reported.
+ * no trace. Those that came before it are in what is reported. It is of the whole group as well:
+ * a TLB may hold any page of it as accessed by what one descriptor has noted.
  *
  * Invariants:
  *  1. A bit is cleared only by an exchange of the value that is reported.
@@ -32,29 +33,27 @@ static uint64_t cleared(const struct harvest *h, uint64_t descriptor)
 	return h->what & ASPACE_AARCH64_ACCESSED ? plain & ~ASP_A64_AF : plain;
 }
 
-/* Answers what the leaf was before. */
-static uint64_t harvest_leaf(const struct harvest *h, int level, uint64_t *entry, uint64_t at)
+/* Answers what the leaf was before; *stale: a TLB may hold what it was. */
+static uint64_t harvest_leaf(const struct harvest *h, int level, uint64_t *entry, bool *stale)
 {
-	const struct aspace_aarch64_config *config = &h->t->config;
 	uint64_t old, plain;
 
 	do {
 		old = asp_a64_load(h->t, entry);
 		plain = cleared(h, old);
 	} while (old != plain && !asp_a64_swap(h->t, entry, old, plain));
-	if (asp_a64_classify(config, level, old, plain) == ASP_A64_STORE_INVALIDATE)
-		asp_a64_gather(h->t, level, at,
-			       asp_a64_slot_end(&h->t->geometry, level, at, UINT64_MAX), old);
+	*stale = *stale ||
+		 asp_a64_classify(&h->t->config, level, old, plain) == ASP_A64_STORE_INVALIDATE;
 	return old;
 }
 
 /* A leaf, or the whole group that it is of. Answers where it ends. */
 static uint64_t harvest_group(struct harvest *h, int level, uint64_t *entries, uint64_t at)
 {
-	const struct aspace_aarch64 *t = h->t;
+	struct aspace_aarch64 *t = h->t;
 	uint64_t size = asp_a64_size(&t->geometry, level);
 	uint64_t *entry = &entries[asp_a64_index(&t->geometry, level, at)];
-	bool grouped = asp_a64_load(t, entry) & ASP_A64_CONTIGUOUS;
+	bool grouped = asp_a64_load(t, entry) & ASP_A64_CONTIGUOUS, stale = false;
 	unsigned count = grouped ? asp_a64_group(&t->config, level) : 1;
 	uint64_t first = aspace_align_down(at, size * count), last = first + (size * count - 1);
 	struct aspace_aarch64_mapping mapping;
@@ -62,10 +61,13 @@ static uint64_t harvest_group(struct harvest *h, int level, uint64_t *entries, u
 
 	entry = &entries[asp_a64_index(&t->geometry, level, first)];
 	for (unsigned i = 0; i < count; i++) {
-		uint64_t old = harvest_leaf(h, level, &entry[i], first + i * size);
+		uint64_t old = harvest_leaf(h, level, &entry[i], &stale);
 
 		found = i ? asp_a64_with_history(&t->config, found, old) : old;
 	}
+	/* Whatever page it was whose access one of them has noted: all may be in a TLB. */
+	if (stale)
+		asp_a64_gather(t, level, first, last == UINT64_MAX ? last : last + 1, found);
 	asp_a64_describe(t, level, first, found, &mapping);
 	mapping.range.end = aspace_va(last == UINT64_MAX ? last : last + 1);
 	if (((h->what & ASPACE_AARCH64_ACCESSED) && mapping.accessed) ||

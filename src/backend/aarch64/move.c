@@ -78,12 +78,9 @@ struct work {
 /* The attributes of a leaf, or of a group, with the history of all of it. */
 static uint64_t attributes_of(const struct aspace_aarch64 *t, const struct asp_a64_slot *slot)
 {
-	bool grouped = slot->descriptor & ASP_A64_CONTIGUOUS;
-	unsigned count = grouped ? asp_a64_group(&t->config, slot->level) : 1;
-	uint64_t all = slot->descriptor;
+	uint64_t all = asp_a64_with_group_history(t, slot->level, slot->entry, slot->start,
+						  slot->descriptor);
 
-	for (unsigned i = 1; i < count; i++)
-		all = asp_a64_with_history(&t->config, all, asp_a64_load(t, &slot->entry[i]));
 	return all & ~(asp_a64_output_mask(&t->config) | ASP_A64_CONDEMNED | ASP_A64_CONTIGUOUS |
 		       ASP_A64_TABLE);
 }

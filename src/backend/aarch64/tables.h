@@ -263,7 +263,11 @@ struct asp_a64_move {
 size_t asp_a64_survey_move(const struct aspace_aarch64 *tables, const struct asp_a64_move *move);
 void asp_a64_move(struct aspace_aarch64 *tables, const struct asp_a64_move *move);
 
-/* walk.c: what a leaf says of the slot of `at`. */
+/* walk.c: `descriptor`, which was loaded from `entry` for the slot of `at`, with what the processor
+ * has noted of it: of a contiguous group, in any of its descriptors (D8.7.1). */
+uint64_t asp_a64_with_group_history(const struct aspace_aarch64 *tables, int level,
+				    const uint64_t *entry, uint64_t at, uint64_t descriptor);
+/* What a leaf says of the slot of `at`. */
 void asp_a64_describe(const struct aspace_aarch64 *tables, int level, uint64_t at,
 		      uint64_t descriptor, struct aspace_aarch64_mapping *mapping);
 

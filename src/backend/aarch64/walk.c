@@ -8,7 +8,8 @@
  * does the first entry of a table that has just been unlinked.
  *
  * Invariants:
- *  1. Nothing is written, and no descriptor is loaded twice.
+ *  1. Nothing is written, and where a walk goes follows from one load of each descriptor.
+ *  2. The history that is answered for one descriptor of a contiguous group is that of the group.
  */
 #include "tables.h"
 
@@ -28,6 +29,27 @@ static void leave(const struct aspace_aarch64 *t)
 static enum aspace_status absence(int level, uint64_t descriptor)
 {
 	return asp_a64_is_broken(level, descriptor) ? ASPACE_BUSY : ASPACE_NOT_MAPPED;
+}
+
+uint64_t asp_a64_with_group_history(const struct aspace_aarch64 *t, int level,
+				    const uint64_t *entry, uint64_t at, uint64_t descriptor)
+{
+	unsigned count = asp_a64_group(&t->config, level);
+	size_t index = asp_a64_index(&t->geometry, level, at) & (count - 1);
+	uint64_t size = asp_a64_size(&t->geometry, level), all = descriptor;
+	uint64_t output = asp_a64_decode_output(&t->config, descriptor) - index * size;
+
+	if (!(descriptor & ASP_A64_CONTIGUOUS) || !t->config.hardware_access)
+		return descriptor;
+	for (size_t i = 0; i < count; i++) {
+		uint64_t other = asp_a64_load(t, entry - index + i);
+
+		/* Beside a writer, it may have become something else. */
+		if ((other & ASP_A64_CONTIGUOUS) &&
+		    asp_a64_decode_output(&t->config, other) == output + i * size)
+			all = asp_a64_with_history(&t->config, all, other);
+	}
+	return all;
 }
 
 void asp_a64_describe(const struct aspace_aarch64 *t, int level, uint64_t at, uint64_t descriptor,
@@ -56,16 +78,20 @@ static enum aspace_status query(const struct aspace_aarch64 *t, uint64_t address
 	uint64_t table = t->root;
 
 	for (int level = t->geometry.start;; level++) {
-		uint64_t entry = asp_a64_load(
-			t, &asp_a64_pointer(t, table)[asp_a64_index(&t->geometry, level, address)]);
+		const uint64_t *entry =
+			&asp_a64_pointer(t, table)[asp_a64_index(&t->geometry, level, address)];
+		uint64_t descriptor = asp_a64_load(t, entry);
 
-		if (asp_a64_is_table(level, entry)) {
-			table = asp_a64_next_table(t, entry);
+		if (asp_a64_is_table(level, descriptor)) {
+			table = asp_a64_next_table(t, descriptor);
 			continue;
 		}
-		if (!asp_a64_is_mapped(entry))
-			return absence(level, entry);
-		asp_a64_describe(t, level, address, entry, mapping);
+		if (!asp_a64_is_mapped(descriptor))
+			return absence(level, descriptor);
+		asp_a64_describe(t, level, address,
+				 asp_a64_with_group_history(t, level, entry, address, descriptor),
+				 mapping);
+		mapping->descriptor = descriptor;
 		return ASPACE_OK;
 	}
 }
@@ -120,7 +146,26 @@ struct visit {
 	aspace_aarch64_visit_fn *fn;
 	void *ctx;
 	enum aspace_status status;
+	/* The group that the walk is in: its end, and a leaf with its history; 0: none so far. */
+	uint64_t group_last, group;
 };
+
+/* The leaf of a slot with the history of its group, which is collected when the walk enters it. */
+static uint64_t with_history(struct visit *visit, const struct asp_a64_slot *slot)
+{
+	const struct aspace_aarch64 *t = visit->t;
+	uint64_t size = asp_a64_size(&t->geometry, slot->level);
+
+	if (!(slot->descriptor & ASP_A64_CONTIGUOUS) || !t->config.hardware_access)
+		return slot->descriptor;
+	if (!visit->group || slot->start > visit->group_last) {
+		visit->group_last =
+			slot->start | (size * asp_a64_group(&t->config, slot->level) - 1);
+		visit->group = asp_a64_with_group_history(t, slot->level, slot->entry, slot->start,
+							  slot->descriptor);
+	}
+	return asp_a64_with_history(&t->config, slot->descriptor, visit->group);
+}
 
 static bool visit_slot(void *ctx, const struct asp_a64_slot *slot)
 {
@@ -128,7 +173,9 @@ static bool visit_slot(void *ctx, const struct asp_a64_slot *slot)
 	struct aspace_aarch64_mapping mapping;
 
 	if (asp_a64_is_mapped(slot->descriptor)) {
-		asp_a64_describe(visit->t, slot->level, slot->start, slot->descriptor, &mapping);
+		asp_a64_describe(visit->t, slot->level, slot->start, with_history(visit, slot),
+				 &mapping);
+		mapping.descriptor = slot->descriptor;
 		return visit->fn(visit->ctx, &mapping);
 	}
 	if (absence(slot->level, slot->descriptor) == ASPACE_BUSY)
@@ -140,7 +187,7 @@ enum aspace_status aspace_aarch64_walk(const struct aspace_aarch64 *t, struct as
 				       aspace_aarch64_visit_fn *fn, void *ctx)
 {
 	struct asp_a64_span all = asp_a64_whole(t, range.start.value, range.end.value);
-	struct visit visit = {t, fn, ctx, ASPACE_OK};
+	struct visit visit = {.t = t, .fn = fn, .ctx = ctx, .status = ASPACE_OK};
 
 	if (range.start.value >= range.end.value || !covers(t, range.start.value) ||
 	    !covers(t, range.end.value - 1))
