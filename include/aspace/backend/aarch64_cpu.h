@@ -79,7 +79,13 @@ static inline void aspace_aarch64_cpu_dsb(void *ctx, enum aspace_aarch64_barrier
 #define ASPACE_AARCH64_SYS(op1, crm, op2, operand)                                                 \
 	__asm__ volatile("sys #" #op1 ", c8, c" #crm ", #" #op2 ", %0" ::"r"(operand) : "memory")
 
-/** The same in its three reaches. */
+/** One that takes no operand. Its Xt field is to be 31: with anything else what it does is
+ * CONSTRAINED UNPREDICTABLE (DDI 0601, at each of them). That is what the assembler makes of a SYS
+ * without a register. */
+#define ASPACE_AARCH64_SYS_ALL(op1, crm, op2)                                                      \
+	__asm__ volatile("sys #" #op1 ", c8, c" #crm ", #" #op2 ::: "memory")
+
+/** Both in their three reaches. */
 #define ASPACE_AARCH64_REACH(shareability, op1, inner, outer, local, op2, operand)                 \
 	do {                                                                                       \
 		if ((shareability) == ASPACE_AARCH64_INNER_SHAREABLE)                              \
@@ -88,6 +94,16 @@ static inline void aspace_aarch64_cpu_dsb(void *ctx, enum aspace_aarch64_barrier
 			ASPACE_AARCH64_SYS(op1, outer, op2, operand);                              \
 		else                                                                               \
 			ASPACE_AARCH64_SYS(op1, local, op2, operand);                              \
+	} while (0)
+/** The same for those without an operand. */
+#define ASPACE_AARCH64_REACH_ALL(shareability, op1, inner, outer, local, op2)                      \
+	do {                                                                                       \
+		if ((shareability) == ASPACE_AARCH64_INNER_SHAREABLE)                              \
+			ASPACE_AARCH64_SYS_ALL(op1, inner, op2);                                   \
+		else if ((shareability) == ASPACE_AARCH64_OUTER_SHAREABLE)                         \
+			ASPACE_AARCH64_SYS_ALL(op1, outer, op2);                                   \
+		else                                                                               \
+			ASPACE_AARCH64_SYS_ALL(op1, local, op2);                                   \
 	} while (0)
 
 /** Invalidation by address, or of everything, in the EL2 regime. */
@@ -109,7 +125,7 @@ static inline void aspace_aarch64_cpu_tlbi_el2(const struct aspace_aarch64_tlbi 
 			ASPACE_AARCH64_REACH(sh, 4, 2, 5, 6, 1, t->operand);
 		break;
 	default: /* ALLE2 */
-		ASPACE_AARCH64_REACH(sh, 4, 3, 1, 7, 0, t->operand);
+		ASPACE_AARCH64_REACH_ALL(sh, 4, 3, 1, 7, 0);
 		break;
 	}
 }
@@ -146,10 +162,10 @@ static inline void aspace_aarch64_cpu_tlbi_stage2(const struct aspace_aarch64_tl
 		}
 		break;
 	case ASPACE_AARCH64_TLBI_VMID:
-		ASPACE_AARCH64_REACH(sh, 4, 3, 1, 7, 6, t->operand);
+		ASPACE_AARCH64_REACH_ALL(sh, 4, 3, 1, 7, 6);
 		break;
 	default: /* VMALLE1 */
-		ASPACE_AARCH64_REACH(sh, 0, 3, 1, 7, 0, t->operand);
+		ASPACE_AARCH64_REACH_ALL(sh, 0, 3, 1, 7, 0);
 		break;
 	}
 }
@@ -188,7 +204,7 @@ static inline void aspace_aarch64_cpu_tlbi_stage1(const struct aspace_aarch64_tl
 		ASPACE_AARCH64_REACH(sh, 0, 3, 1, 7, 2, t->operand);
 		break;
 	default: /* VMALLE1 */
-		ASPACE_AARCH64_REACH(sh, 0, 3, 1, 7, 0, t->operand);
+		ASPACE_AARCH64_REACH_ALL(sh, 0, 3, 1, 7, 0);
 		break;
 	}
 }
