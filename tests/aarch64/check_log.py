@@ -7,7 +7,9 @@ Rebuilds the tables' memory from the log and checks, in order of the lines:
  2. neither is a frame that is retired, by any leaf; and stores go to tables only;
  3. between the last store that took a leaf or a pointer away and a retirement
     lie, in this order, a barrier, an invalidation and a barrier for all;
- 4. before an ISB nothing stored or invalidated is without its barrier.
+ 4. before an ISB nothing stored or invalidated is without its barrier;
+ 5. where there is a clean, each store is followed by its own, and a table becomes reachable
+    only after a barrier for the system that came after the last clean in it, or below it.
 Knows nothing of descriptors but bits 1 and 0 and, for 4K granules below 2^48, the address.
 """
 import sys
@@ -20,13 +22,33 @@ def fail(number, line, what):
 
 
 def main():
+    lines = list(open(sys.argv[1]) if len(sys.argv) > 1 else sys.stdin)
     memory, tables = {}, set()
     # Of what was taken away: 0 nothing, 1 stored, 2 ordered, 3 invalidated, 4 completed.
     gone = 0
     stored = invalidated = False
     events = {}
     before = None
-    for number, line in enumerate(open(sys.argv[1]) if len(sys.argv) > 1 else sys.stdin, 1):
+    # Tables that walks reach, and those with a clean that no barrier has completed; the store
+    # that is still to be cleaned.
+    root, reached, cleaning, dirty = None, set(), set(), None
+    fresh = set()  # never cleaned as a whole
+    cleans = any(line.startswith("clean ") for line in lines)
+
+    def reach(number, line, table):
+        if table in reached:
+            return
+        if table in cleaning:
+            fail(number, line, f"links {table:#x} before its cleaning has completed")
+        if cleans and table in fresh:
+            fail(number, line, f"links {table:#x}, which was not cleaned")
+        reached.add(table)
+        for at in range(table, table + 4096, 8):
+            value = memory.get(at, 0)
+            if value & 3 == 3 and value & ADDRESS in tables:
+                reach(number, line, value & ADDRESS)
+
+    for number, line in enumerate(lines, 1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
@@ -35,6 +57,11 @@ def main():
         if event == "alloc" and words[0] != "none":
             base = int(words[0], 0)
             tables.add(base)
+            fresh.add(base)
+            # The first page is for the structure, the next one the root.
+            if len(tables) == 2 and root is None:
+                root = base
+                reached.add(root)
             for at in range(base, base + int(words[1]), 8):
                 memory.pop(at, None)
         elif event in ("store", "swap"):
@@ -46,12 +73,29 @@ def main():
                 gone = 1
             memory[at] = value
             stored = True
+            if cleans and dirty is not None:
+                fail(number, line, f"the store before it, to {dirty:#x}, was not cleaned")
+            dirty = at
+            if at & ~0xfff in reached and value & 3 == 3 and value & ADDRESS in tables:
+                reach(number, line, value & ADDRESS)
+        elif event == "clean":
+            first = int(words[0], 0)
+            cleaning.add(first & ~0xfff)
+            if int(words[1]) >= 4096:
+                fresh.discard(first)
+            if dirty is not None and first <= dirty < first + int(words[1]):
+                dirty = None
         elif event == "swap-lost":
             memory[before[0]], gone = before[1], before[2]
+            dirty = None
         elif event == "load":
             # The processor may have noted an access.
             memory[int(words[0], 0)] = int(words[1], 0)
         elif event == "dsb":
+            if words[0] == "system":
+                cleaning.clear()
+            if cleans and words[0] == "stores":
+                fail(number, line, "a barrier that waits for no clean")
             stored = False
             if gone == 1:
                 gone = 2
@@ -75,10 +119,12 @@ def main():
                     fail(number, line, f"still in use at {at:#x}")
             if event == "retire":
                 tables.discard(first)
+                reached.discard(first)
                 for at in range(first, first + int(words[1]), 8):
                     memory.pop(at, None)
         elif event == "free":
             tables.discard(int(words[0], 0))
+            reached.discard(int(words[0], 0))
             for at in range(int(words[0], 0), int(words[0], 0) + int(words[1]), 8):
                 memory.pop(at, None)
     for event in ("alloc", "retire", "frame-retire", "tlbi", "dsb", "isb", "swap"):

@@ -128,9 +128,19 @@ static void dsb(void *ctx, enum aspace_aarch64_barrier barrier,
 	struct log *log = ctx;
 
 	fprintf(log->out, "dsb %s %s\n",
-		barrier == ASPACE_AARCH64_BARRIER_STORES ? "stores" : "all",
+		barrier == ASPACE_AARCH64_BARRIER_STORES ? "stores"
+		: barrier == ASPACE_AARCH64_BARRIER_ALL  ? "all"
+							 : "system",
 		share_name(shareability));
 	log->below->dsb(log->ctx, barrier, shareability);
+}
+
+static void clean(void *ctx, const void *start, size_t size)
+{
+	struct log *log = ctx;
+
+	fprintf(log->out, "clean %#" PRIx64 " %zu\n", address_of(log, start), size);
+	log->below->clean(log->ctx, start, size);
 }
 
 static void isb(void *ctx)
@@ -206,7 +216,7 @@ static void frame_retire(void *ctx, struct aspace_paddr frame, uint64_t size)
 	log->below->frame_retire(log->ctx, frame, size);
 }
 
-/* What the machine has; it has no cache to be cleaned and no readers. */
+/* What the machine has; it has no readers, and not always a cache to be cleaned. */
 static const struct aspace_aarch64_ops ops = {
 	.size = sizeof(ops),
 	.table_alloc = table_alloc,
@@ -229,8 +239,9 @@ static const struct aspace_aarch64_ops ops = {
 const struct aspace_aarch64_ops *log_begin(struct log *log, FILE *out,
 					   const struct aspace_aarch64_ops *below, void *ctx)
 {
-	*log = (struct log){.out = out, .below = below, .ctx = ctx};
-	return &ops;
+	*log = (struct log){.ops = ops, .out = out, .below = below, .ctx = ctx};
+	log->ops.clean = below->clean ? clean : NULL;
+	return &log->ops;
 }
 
 void log_end(struct log *log)

@@ -20,6 +20,7 @@ struct log_table {
 };
 
 struct log {
+	struct aspace_aarch64_ops ops;
 	FILE *out;
 	const struct aspace_aarch64_ops *below;
 	void *ctx;

@@ -35,6 +35,7 @@ struct page {
 	size_t size;        /* 0: not the first granule of a block in use */
 	uint32_t allocated; /* the generation */
 	bool linked;        /* a table descriptor has pointed here */
+	bool cleaned;       /* all of it, since it was allocated */
 	bool retired;
 };
 
@@ -109,6 +110,8 @@ struct machine {
 	struct probe probes[PROBES_MAX];
 	size_t probe_count;
 	bool running;
+	bool incoherent;
+	const uint64_t *uncleaned; /* the last store was there, and no clean of it came */
 
 	struct access *accesses;
 	size_t access_count, access_capacity;
@@ -207,7 +210,7 @@ static bool page_alloc(void *ctx, size_t size, struct aspace_paddr *table)
 			abort();
 		page->size = size;
 		page->allocated = m->generation;
-		page->linked = page->retired = false;
+		page->linked = page->retired = page->cleaned = false;
 		for (size_t j = 1; j < granules; j++)
 			m->pages[i + j].size = 1; /* taken, and nobody's address */
 		m->in_use++;
@@ -1003,6 +1006,9 @@ static void put(struct machine *m, uint64_t *entry, uint64_t value)
 		violate(m, "a store outside of all tables");
 		return;
 	}
+	if (m->uncleaned)
+		violate(m, "a store was not cleaned");
+	m->uncleaned = m->incoherent ? entry : NULL;
 	if (meta->generation != m->generation)
 		meta->count = 0;
 	meta->generation = m->generation;
@@ -1041,6 +1047,35 @@ static bool swap(void *ctx, uint64_t *entry, uint64_t expected, uint64_t value)
 
 /* ---- Barriers and invalidations ---------------------------------------------------------------- */
 
+static void clean(void *ctx, const void *start, size_t size)
+{
+	struct machine *m = ctx;
+	struct page *page = page_with(m, start);
+
+	if (!page) {
+		violate(m, "what is cleaned is no table");
+		return;
+	}
+	if (start == page->entries && size == page->size)
+		page->cleaned = true;
+	if (m->uncleaned && (const char *)m->uncleaned >= (const char *)start &&
+	    (const char *)m->uncleaned < (const char *)start + size)
+		m->uncleaned = NULL;
+}
+
+/* Has the barrier that waits for cache maintenance cleaned memory to wait for? What no clean has
+ * reached, a walk goes on to see as it was. */
+static void keep_uncleaned(struct machine *m)
+{
+	if (m->uncleaned)
+		violate(m, "a store was not cleaned");
+	for (size_t i = 0; i < PAGES; i++) {
+		if (m->pages[i].size > 1 && m->pages[i].allocated == m->generation - 1 &&
+		    !m->pages[i].cleaned)
+			m->pages[i].allocated = m->generation;
+	}
+}
+
 static void dsb(void *ctx, enum aspace_aarch64_barrier barrier,
 		enum aspace_aarch64_shareability shareability)
 {
@@ -1051,7 +1086,12 @@ static void dsb(void *ctx, enum aspace_aarch64_barrier barrier,
 	if (shareability == ASPACE_AARCH64_NON_SHAREABLE &&
 	    m->config.shareability != ASPACE_AARCH64_NON_SHAREABLE)
 		return; /* the other processor has not taken part */
-	m->generation++;
+	/* Without cleaning completed, walks see what they saw. */
+	if (!m->incoherent || barrier == ASPACE_AARCH64_BARRIER_SYSTEM) {
+		m->generation++;
+		if (m->incoherent)
+			keep_uncleaned(m);
+	}
 	m->unsynchronized = true;
 	if (barrier == ASPACE_AARCH64_BARRIER_STORES || !m->outstanding)
 		return;
@@ -1226,6 +1266,16 @@ static const struct aspace_aarch64_ops ops = {
 	.frame_retire = frame_retire,
 };
 
+static struct aspace_aarch64_ops incoherent_ops;
+static bool make_incoherent;
+
+void machine_incoherent(bool incoherent)
+{
+	make_incoherent = incoherent;
+	incoherent_ops = ops;
+	incoherent_ops.clean = clean;
+}
+
 const struct aspace_aarch64_ops *machine_ops(void)
 {
 	return &ops;
@@ -1396,17 +1446,18 @@ struct machine *machine_create(const struct aspace_aarch64_config *config, uint6
 	struct aspace_aarch64_options options = {
 		.size = sizeof(options),
 		.config = *config,
-		.ops = &ops,
+		.ops = make_incoherent ? &incoherent_ops : &ops,
 		.ctx = m,
 	};
 
 	if (!m)
 		abort();
 	if (log_file) {
-		options.ops = log_begin(&m->log, log_file, &ops, m);
+		options.ops = log_begin(&m->log, log_file, options.ops, m);
 		options.ctx = &m->log;
 	}
 	m->config = *config;
+	m->incoherent = make_incoherent;
 	m->expect = expect;
 	m->ctx = ctx;
 	m->random = seed;

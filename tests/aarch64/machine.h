@@ -6,6 +6,8 @@
  * It does whatever the architecture permits, as early or as late as is worst for the tables:
  *  - A store is seen old or new by walks until a barrier orders it. The memory of a new table
  *    holds rubbish until then, whatever its allocator has written.
+ *  - Where its walks are not coherent, the barrier must be one that waits for cache maintenance,
+ *    and each store, and all of a new table, must have been cleaned before it.
  *  - Each of two processors walks all the time, and keeps every entry of every level that it
  *    could have: leaves, pointers to tables, and at stage 2 entries that combine both
  *    stages. None is ever evicted but by an invalidation, and only at the barrier
@@ -66,6 +68,8 @@ struct machine;
 /* A machine whose tables have this configuration. Aborts if it cannot be. */
 struct machine *machine_create(const struct aspace_aarch64_config *config, uint64_t seed,
 			       machine_expect_fn *expect, void *ctx);
+/* Are the walks of the machines that are made from now on not coherent with the data cache? */
+void machine_incoherent(bool incoherent);
 /* The machines that are made from now on write their events, one a line, to the file of that
  * name, "-": to the standard output. Answers the file; ends the program if there can be none. */
 FILE *machine_log_to(const char *path);

@@ -7,7 +7,7 @@
  * Which frame it has, the backend decides: the machine sees to it that it is an allocated one that
  * nobody else can reach, the model that a page keeps it and that no two pages share one.
  *
- *     test_allocated [--seed N] [--operations N] [--config N] [--trace] [--log FILE]
+ *     test_allocated [--seed N] [--operations N] [--config N] [--incoherent] [--trace] [--log FILE]
  */
 #include "machine.h"
 
@@ -39,7 +39,7 @@ struct model {
 static uint64_t random_state, first_seed;
 static unsigned config_number;
 static long operation_number;
-static bool trace;
+static bool trace, incoherent;
 static FILE *log_file;
 static struct aspace_aarch64_config config;
 static struct machine *machine;
@@ -771,6 +771,7 @@ static void run_config(long operations)
 	block = (size_t)1 << (config.granule_shift - 3);
 	count = block * 5 / 2;
 	base = aspace_aarch64_range(&config).start.value + granule * block * (1 + draw(40));
+	machine_incoherent(draw(4) == 0 || incoherent);
 	machine = machine_create(&config, draw64(), expect, NULL);
 	for (unsigned i = 0; i < SOURCES; i++) {
 		uint64_t most = i == 1 ? granule << draw(8) : granule * block;
@@ -826,6 +827,8 @@ int main(int argc, char **argv)
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--trace"))
 			trace = true;
+		else if (!strcmp(argv[i], "--incoherent"))
+			incoherent = true;
 		else if (!strcmp(argv[i], "--seed") && i + 1 < argc)
 			first_seed = strtoull(argv[++i], NULL, 0);
 		else if (!strcmp(argv[i], "--operations") && i + 1 < argc)

@@ -979,6 +979,7 @@ static void run_config(long operations)
 	draw_features();
 	memset(&before, 0, sizeof(before));
 	memset(&after, 0, sizeof(after));
+	machine_incoherent(draw(4) == 0);
 	machine = machine_create(&config, draw64(), expect, NULL);
 	choose_places();
 	for (operation_number = 0; operation_number < operations; operation_number++) {

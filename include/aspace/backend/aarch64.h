@@ -240,6 +240,10 @@ enum aspace_aarch64_barrier {
 	ASPACE_AARCH64_BARRIER_STORES,
 	/** Everything (DSB ISH): invalidations have completed on all processors. */
 	ASPACE_AARCH64_BARRIER_ALL,
+	/** Everything, in the whole system (DSB SY): what clean has begun has completed as well. In
+	 * place of BARRIER_STORES where there is a clean, for a barrier of stores alone does
+	 * not wait for cache maintenance (B2.7.3, D7.5.9). */
+	ASPACE_AARCH64_BARRIER_SYSTEM,
 };
 
 /** What an invalidation takes away (D8.17). "IS" stands for the shareability in the struct. */
@@ -312,7 +316,9 @@ struct aspace_aarch64_ops {
 	/** After them: put back what was. */
 	void (*vmid_leave)(void *ctx);
 	/** Optional: walks are not coherent with the data cache; clean these bytes to where
-	 * the walker reads. Called after each store, before the barrier. */
+	 * the walker reads. Called after each store; it need not wait for the cleaning to
+	 * complete, since a BARRIER_SYSTEM follows before the next store that counts on it:
+	 * before a table is linked, before an invalidation, and at the end. */
 	void (*clean)(void *ctx, const void *start, size_t size);
 
 	/** Optional, with the next: a lockless read begins. Any thread. */

@@ -53,6 +53,10 @@ static inline void aspace_aarch64_cpu_dsb(void *ctx, enum aspace_aarch64_barrier
 	bool stores = barrier == ASPACE_AARCH64_BARRIER_STORES;
 
 	(void)ctx;
+	if (barrier == ASPACE_AARCH64_BARRIER_SYSTEM) {
+		__asm__ volatile("dsb sy" ::: "memory");
+		return;
+	}
 	switch (shareability) {
 	case ASPACE_AARCH64_NON_SHAREABLE:
 		if (stores)

@@ -14,7 +14,8 @@
  *
  * The second pass links a table that it has just filled, and no barrier lies in between: the first
  * one has ordered the table's zeroes, so what a walk can meet there is a descriptor, or the
- * fault that the break has already brought.
+ * fault that the break has already brought. Only where walks are not coherent a barrier is needed:
+ * before the cleaning has completed, a walk may meet whatever was in that memory before.
  *
  * Where FEAT_BBM permits, a group is taken apart and a leaf exchanged for a table without a
  * break, in pass 1: first with equal translations, for only that is permitted, and then
@@ -367,6 +368,8 @@ static void make_leaf(struct work *w, int level, uint64_t *entry, uint64_t at, u
 
 		fill_table(w, table, made, level, at);
 		made = asp_a64_table_descriptor(w->t, table);
+		if (w->t->ops->clean)
+			asp_a64_order_stores(w->t);
 	}
 	asp_a64_store(w->t, entry, made);
 }

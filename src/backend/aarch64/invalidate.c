@@ -8,6 +8,9 @@
  * after it has completed, all stage-1 entries of the VMID go too; one invalidation of
  * all that the VMID has does both.
  *
+ * Where walks are not coherent, each store was followed by a clean, and the barrier after stores is
+ * one that waits for cache maintenance too.
+ *
  * Operands (C5.5): by address, bits 43 to 0 are address bits 55 to 12 for every
  * granule, and bits 47 to 44 the TTL. By range, the base counts granules, but with DS it
  * counts 64 KB whatever the granule: pages before such a boundary go one by one.
@@ -224,7 +227,10 @@ static void issue_gathered(struct aspace_aarch64 *t)
 void asp_a64_order_stores(struct aspace_aarch64 *t)
 {
 	if (t->stored) {
-		t->ops->dsb(t->ctx, ASPACE_AARCH64_BARRIER_STORES, t->config.shareability);
+		t->ops->dsb(t->ctx,
+			    t->ops->clean ? ASPACE_AARCH64_BARRIER_SYSTEM
+					  : ASPACE_AARCH64_BARRIER_STORES,
+			    t->config.shareability);
 		t->unsynchronized = true;
 	}
 	t->stored = false;
