@@ -350,7 +350,7 @@ struct totals {
 	uint64_t maps, unmaps, protects, refused, undos, replaced, at_once, compacted, harvested,
 		operations;
 	struct machine_tally tally;
-	uint64_t blocks, groups, closed;
+	uint64_t blocks, groups, closed, capped;
 };
 
 static struct totals totals;
@@ -456,6 +456,9 @@ static bool draw_edit(struct aspace_change *change, int *source)
 		.old_flags = s->flags,
 		.new_flags = draw_flags(),
 	};
+	/* So many small pages the machine has no tables for. */
+	if (change->kind == ASPACE_CHANGE_PROTECT && end - start > level2 * 40)
+		change->new_flags &= ~ASPACE_AARCH64_LEVEL_MASK;
 	return true;
 }
 
@@ -661,11 +664,34 @@ static void finish(const uint64_t *probes, size_t count)
 		compare_probe(probes[i]);
 }
 
+/* After a protect that was not undone: nothing is larger than its cap. */
+static void check_cap(const struct aspace_change *change, const uint64_t *probes, size_t count)
+{
+	int highest =
+		(int)((change->new_flags & ASPACE_AARCH64_LEVEL_MASK) / ASPACE_AARCH64_LEVEL_1);
+
+	for (size_t i = 0; i < count; i++) {
+		struct aspace_aarch64_mapping mapping;
+
+		if (probes[i] < change->range.start.value || probes[i] >= change->range.end.value)
+			continue;
+		if (aspace_aarch64_query(machine_tables(machine), aspace_va(probes[i]), &mapping) !=
+		    ASPACE_OK)
+			fail("%#" PRIx64 " is not mapped any more", probes[i]);
+		if (mapping.level < highest ||
+		    (mapping.contiguous && (change->new_flags & ASPACE_AARCH64_NO_CONTIGUOUS)))
+			fail("%#" PRIx64 ": a leaf at level %d is larger than its cap", probes[i],
+			     mapping.level);
+		totals.capped++;
+	}
+}
+
 /* One operation, as the library makes it: prepare, change, perhaps undo, flush. */
 static void operate(void)
 {
 	struct aspace_change change, undo;
 	uint64_t probes[PROBES];
+	bool undone;
 	size_t count;
 	int source;
 
@@ -675,7 +701,8 @@ static void operate(void)
 	apply_to_map(&after, source, &change);
 	count = begin(&change, probes);
 	make_change("change", source, &change);
-	if (draw(8) == 0) {
+	undone = draw(8) == 0;
+	if (undone) {
 		undo = inverse_of(&change);
 		after = before;
 		machine_turn_back(machine);
@@ -683,6 +710,8 @@ static void operate(void)
 		totals.undos++;
 	}
 	finish(probes, count);
+	if (change.kind == ASPACE_CHANGE_PROTECT && !undone)
+		check_cap(&change, probes, count);
 }
 
 /* Unmap, and map the same addresses to other frames, in one batch. */
@@ -1096,10 +1125,10 @@ int main(int argc, char **argv)
 	printf("%" PRIu64 " tables retired, %" PRIu64 " transient faults, %" PRIu64
 	       " hardware updates (%" PRIu64 " in another descriptor of a group), %" PRIu64
 	       " accesses by what TLBs had kept, %" PRIu64 " blocks, %" PRIu64
-	       " groups and %" PRIu64 " without access probed\n",
+	       " groups and %" PRIu64 " without access probed, %" PRIu64 " of a protect's cap\n",
 	       totals.tally.retired, totals.tally.transients, totals.tally.hardware_updates,
 	       totals.tally.elsewhere, totals.tally.by_entries, totals.blocks, totals.groups,
-	       totals.closed);
+	       totals.closed, totals.capped);
 	if (only < 0 && (!totals.tally.elsewhere || !totals.tally.by_entries)) {
 		fprintf(stderr, "something was not provoked\n");
 		return 1;

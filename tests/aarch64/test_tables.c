@@ -908,6 +908,91 @@ static void test_harvest_invalidates_the_group(void **state)
 	unmake(&w);
 }
 
+/*
+ * A protect with a cap makes what is larger smaller: with nothing unmapped, for a moment or for good,
+ * where that can be had, nothing of the history lost, and nothing changed where tables are short.
+ */
+static void test_cap_by_protect(void **state)
+{
+	uint64_t pages = RW | ASPACE_AARCH64_LEVEL_3 | ASPACE_AARCH64_NO_CONTIGUOUS;
+	const uint64_t probes[] = {0, 5 * PAGE, BLOCK - 1};
+	struct aspace_aarch64_config config = config_4k();
+
+	(void)state;
+	config.hardware_access = config.hardware_dirty = true;
+	for (unsigned bbm = 0; bbm < 2; bbm++) {
+		struct world w;
+		size_t before;
+
+		config.bbm_level = bbm ? 2 : 0;
+		config.conflicts_tolerated = config.no_transient_faults = bbm;
+		make_expecting(&w, &config, expect_block);
+		assert_int_equal(map(&w, 0, BLOCK, RW), ASPACE_OK);
+		assert_int_equal(query(&w, 0).level, 2);
+		machine_begin(w.machine, probes, 3);
+		note((uint64_t *)(uintptr_t)asp_a64_pointer(
+			     w.tables,
+			     asp_a64_next_table(w.tables,
+						*asp_a64_pointer(w.tables, w.tables->root))),
+		     false);
+		machine_refuse(w.machine, 1);
+		assert_int_equal(protect(&w, 0, BLOCK, pages), ASPACE_NO_MEMORY);
+		machine_refuse(w.machine, 0);
+		assert_int_equal(query(&w, 0).level, 2);
+		assert_int_equal(protect(&w, 0, BLOCK, pages), ASPACE_OK);
+		machine_end(w.machine);
+		for (uint64_t at = 0; at < BLOCK; at += PAGE) {
+			struct aspace_aarch64_mapping mapping = query(&w, at);
+
+			assert_int_equal(mapping.level, 3);
+			assert_false(mapping.contiguous);
+			assert_true(mapping.dirty && mapping.accessed);
+			assert_int_equal(mapping.output.value, at + OFFSET);
+		}
+		if (bbm)
+			assert_int_equal(machine_tally(w.machine)->transients, 0);
+		unmake(&w);
+
+		/* A group of blocks to blocks; a gigabyte to groups of pages, but for what is not in
+		 * the range; where faults are forbidden and not to be avoided, refused. */
+		make(&w, &config);
+		assert_int_equal(map(&w, 0, 32 * BLOCK, RW), ASPACE_OK);
+		assert_int_equal(protect(&w, 0, 32 * BLOCK, RW | ASPACE_AARCH64_NO_CONTIGUOUS),
+				 ASPACE_OK);
+		assert_int_equal(query(&w, 0).level, 2);
+		assert_false(query(&w, 31 * BLOCK).contiguous);
+		assert_int_equal(map(&w, GIGA, 2 * GIGA, RW), ASPACE_OK);
+		assert_int_equal(protect(&w, GIGA, GIGA + 3 * BLOCK, RW | ASPACE_AARCH64_LEVEL_3),
+				 ASPACE_OK);
+		assert_int_equal(query(&w, GIGA + 2 * BLOCK).level, 3);
+		assert_true(query(&w, GIGA + 2 * BLOCK).contiguous);
+		assert_int_equal(query(&w, GIGA + 3 * BLOCK).level, 2);
+		assert_false(query(&w, GIGA + 3 * BLOCK).contiguous);
+		assert_true(query(&w, GIGA + 16 * BLOCK).contiguous);
+		/* All of it: a table for the blocks, and one for the pages of each. */
+		assert_int_equal(map(&w, 4 * GIGA, 5 * GIGA, RW), ASPACE_OK);
+		assert_int_equal(query(&w, 4 * GIGA).level, 1);
+		before = aspace_aarch64_table_count(w.tables);
+		assert_int_equal(protect(&w, 4 * GIGA, 5 * GIGA, RW | ASPACE_AARCH64_LEVEL_3),
+				 ASPACE_OK);
+		assert_int_equal(aspace_aarch64_table_count(w.tables), before + 1 + 512);
+		assert_int_equal(query(&w, 5 * GIGA - PAGE).output.value, OFFSET + 5 * GIGA - PAGE);
+		unmake(&w);
+	}
+	config.bbm_level = 0;
+	for (unsigned groups = 0; groups < 2; groups++) {
+		struct world w;
+
+		make(&w, &config);
+		assert_int_equal(map(&w, 0, BLOCK, groups ? RW | ASPACE_AARCH64_LEVEL_3 : RW),
+				 ASPACE_OK);
+		assert_int_equal(protect(&w, 0, BLOCK, pages), ASPACE_NOT_SUPPORTED);
+		assert_int_equal(query(&w, 0).level, groups ? 3 : 2);
+		assert_int_equal(query(&w, 0).contiguous, groups);
+		unmake(&w);
+	}
+}
+
 static void test_frames_out_of_memory(void **state)
 {
 	const struct aspace_change change =
@@ -1139,6 +1224,7 @@ int main(void)
 		cmocka_unit_test(test_harvest),
 		cmocka_unit_test(test_history_of_a_group),
 		cmocka_unit_test(test_harvest_invalidates_the_group),
+		cmocka_unit_test(test_cap_by_protect),
 		cmocka_unit_test(test_frames_out_of_memory),
 		cmocka_unit_test(test_frames_in_the_middle),
 		cmocka_unit_test(test_linear_replace),

@@ -54,7 +54,9 @@ enum aspace_aarch64_flag {
 	ASPACE_AARCH64_BTI = 64,
 	/** The output address is non-secure. Stage 1 of a secure regime. */
 	ASPACE_AARCH64_NONSECURE = 128,
-	/** At most this large: 0 is any size. The value is not kept in the tables. */
+	/** At most this large: 0 is any size. The value is not kept in the tables. An aspace_protect
+	 * that brings a lower cap, or NO_CONTIGUOUS, makes what is larger smaller, as an operation
+	 * does that cuts it; one that brings a higher cap changes no size. */
 	ASPACE_AARCH64_LEVEL_1 = 1 << 16,
 	/** No leaf above level 2. */
 	ASPACE_AARCH64_LEVEL_2 = 2 << 16,

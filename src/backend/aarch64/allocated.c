@@ -32,7 +32,11 @@ static bool edit_of(const struct aspace_aarch64_allocated *source,
 {
 	bool usable = asp_a64_edit_of(source->tables, change, edit);
 
-	edit->clear = edit->condemn = change->kind != ASPACE_CHANGE_PROTECT;
+	if (change->kind != ASPACE_CHANGE_PROTECT) {
+		edit->clear = edit->condemn = true;
+		edit->highest = -1;
+		edit->contiguous = true;
+	}
 	return usable;
 }
 

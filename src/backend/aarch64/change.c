@@ -38,11 +38,20 @@ bool asp_a64_map_of(const struct aspace_aarch64 *t, const struct aspace_change *
 bool asp_a64_edit_of(const struct aspace_aarch64 *t, const struct aspace_change *change,
 		     struct asp_a64_edit *edit)
 {
+	bool capped =
+		change->kind == ASPACE_CHANGE_PROTECT || change->kind == ASPACE_CHANGE_REPLACE;
+	bool groups = !(change->new_flags & ASPACE_AARCH64_NO_CONTIGUOUS);
+
 	*edit = (struct asp_a64_edit){
 		.start = change->range.start.value,
 		.end = change->range.end.value,
 		.clear = change->kind == ASPACE_CHANGE_UNMAP,
-		.contiguous = !(change->old_flags & ASPACE_AARCH64_NO_CONTIGUOUS),
+		.highest = capped ? highest_of(change) : -1,
+		.contiguous = !capped || change->undo || groups,
+		/* Whose parts a replace cuts, it does not know. */
+		.contiguous_outside = change->kind == ASPACE_CHANGE_REPLACE
+					      ? groups
+					      : !(change->old_flags & ASPACE_AARCH64_NO_CONTIGUOUS),
 	};
 	return asp_a64_range_usable(t, change->range) &&
 	       (edit->clear ||

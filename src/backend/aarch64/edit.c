@@ -3,14 +3,14 @@
  * Changing and clearing what is mapped in a range.
  *
  * A leaf, or a contiguous group, that lies in the range is changed where it is. One that
- * reaches beyond must first become smaller, which takes break-before-make of all of it
- * (D8.16). So there are up to two passes, and each descriptor carries in itself what
+ * reaches beyond, or is larger than the change allows, must first become smaller, which takes
+ * break-before-make of all of it (D8.16). So there are up to two passes, and each descriptor carries in itself what
  * the second one needs:
  *
  *     1. change what can be changed; break what cannot
  *        barrier, invalidation, barrier
  *     2. make again what was broken: changed inside the range, as before outside of it;
- *        where only a part of a leaf is inside, a table takes its place
+ *        where only a part of a leaf is inside, or it is too large, a table takes its place
  *
  * The second pass links a table that it has just filled, and no barrier lies in between: the first
  * one has ordered the table's zeroes, so what a walk can meet there is a descriptor, or the
@@ -58,10 +58,11 @@ static bool is_inside(const struct asp_a64_edit *edit, uint64_t at, uint64_t siz
 	return start >= edit->start && start < edit->end && edit->end - start >= size;
 }
 
-/* Does a piece that is not inside share an address with the range? */
-static bool is_cut(const struct asp_a64_edit *edit, uint64_t start, uint64_t size)
+/* Must a table be in place of a leaf at `level`? It is in the range only in part, or too large. */
+static bool needs_table(const struct asp_a64_edit *edit, int level, uint64_t start, uint64_t size)
 {
-	return start < edit->end && start + (size - 1) >= edit->start;
+	return start < edit->end && start + (size - 1) >= edit->start &&
+	       (level < edit->highest || !is_inside(edit, start, size));
 }
 
 static uint64_t group_size(const struct aspace_aarch64 *t, int level, uint64_t descriptor)
@@ -69,6 +70,14 @@ static uint64_t group_size(const struct aspace_aarch64 *t, int level, uint64_t d
 	uint64_t size = asp_a64_size(&t->geometry, level);
 
 	return descriptor & ASP_A64_CONTIGUOUS ? size * asp_a64_group(&t->config, level) : size;
+}
+
+/* Can it be changed where it is? Else it, or its group, must become smaller. */
+static bool stays_whole(const struct aspace_aarch64 *t, const struct asp_a64_edit *edit, int level,
+			uint64_t at, uint64_t descriptor)
+{
+	return is_inside(edit, at, group_size(t, level, descriptor)) && level >= edit->highest &&
+	       (edit->contiguous || !(descriptor & ASP_A64_CONTIGUOUS));
 }
 
 static uint64_t apply(const struct aspace_aarch64 *t, const struct asp_a64_edit *edit,
@@ -83,15 +92,21 @@ static uint64_t apply(const struct aspace_aarch64 *t, const struct asp_a64_edit 
 
 /* ---- What would it take? ------------------------------------------------------------- */
 
-/* How many tables does it take to cut the leaf around `edge` there? */
-static size_t tables_for_cut(const struct aspace_aarch64 *t, int level, uint64_t edge)
+/* How many tables does it take in place of the leaf that starts at `start`? */
+static size_t tables_for(const struct aspace_aarch64 *t, const struct asp_a64_edit *edit, int level,
+			 uint64_t start)
 {
-	size_t count = 0;
+	uint64_t size = asp_a64_size(&t->geometry, level), below;
+	size_t entries, count = 1;
 
-	while (!aspace_is_aligned(edge, asp_a64_size(&t->geometry, level))) {
-		level++;
-		count++;
-	}
+	if (level == ASP_A64_LAST_LEVEL || !needs_table(edit, level, start, size))
+		return 0;
+	entries = asp_a64_entries(&t->geometry, level + 1);
+	below = asp_a64_size(&t->geometry, level + 1);
+	if (is_inside(edit, start, size)) /* all of them alike */
+		return 1 + entries * tables_for(t, edit, level + 1, start);
+	for (size_t i = 0; i < entries; i++)
+		count += tables_for(t, edit, level + 1, start + i * below);
 	return count;
 }
 
@@ -107,25 +122,17 @@ static void survey_leaf(const struct survey *survey, const struct asp_a64_slot *
 	const struct asp_a64_edit *edit = survey->edit;
 	struct asp_a64_survey *result = survey->result;
 	int level = slot->level;
-	uint64_t start = slot_start(t, level, slot->start), entry = slot->descriptor;
-	uint64_t size = asp_a64_size(&t->geometry, level);
+	uint64_t entry = slot->descriptor;
 
 	result->mapped = true;
-	if (level < edit->highest || ((entry & ASP_A64_CONTIGUOUS) && !edit->contiguous))
-		result->large = true;
 	if (asp_a64_classify(&t->config, level, entry, apply(t, edit, entry)) == ASP_A64_BREAK)
 		result->breaks = true;
-	if (is_inside(edit, start, group_size(t, level, entry)))
+	if (stays_whole(t, edit, level, slot->start, entry))
 		return;
 	/* To take a group apart, or to put a table in a leaf's place: one rule for both. */
 	if (asp_a64_classify(&t->config, level, entry, entry ^ ASP_A64_CONTIGUOUS) == ASP_A64_BREAK)
 		result->breaks = true;
-	if (is_inside(edit, start, size))
-		return;
-	if (edit->start > start)
-		result->tables += tables_for_cut(t, level, edit->start);
-	if (edit->end - start < size)
-		result->tables += tables_for_cut(t, level, edit->end);
+	result->tables += tables_for(t, edit, level, slot_start(t, level, slot->start));
 }
 
 static bool survey_slot(void *ctx, const struct asp_a64_slot *slot)
@@ -170,7 +177,7 @@ static void break_leaf(struct work *w, int level, uint64_t *entry, uint64_t at)
 	w->broken = true;
 }
 
-/* The whole group of a leaf that is to change only in part. */
+/* The whole group of a leaf that is to become smaller. */
 static void break_group(struct work *w, int level, uint64_t *entries, uint64_t at, uint64_t old)
 {
 	uint64_t size = asp_a64_size(&w->t->geometry, level);
@@ -241,7 +248,7 @@ static void ungroup_live(struct work *w, int level, uint64_t *entries, uint64_t 
 
 static void fill_table(struct work *w, uint64_t table, uint64_t leaf, int level, uint64_t at);
 
-/* Without a break: take the group apart; where the leaf around `at` is cut by the range, put a
+/* Without a break: take the group apart; where the leaf around `at` is no longer to be one, put a
  * table in its place. */
 static void split_live(struct work *w, int level, uint64_t *entries, uint64_t at, uint64_t old)
 {
@@ -283,7 +290,7 @@ static void change_table(struct work *w, const struct asp_a64_span *span)
 			change_table(w, &below);
 		} else if (!asp_a64_is_mapped(old)) {
 			continue; /* a hole, or broken with its group */
-		} else if (is_inside(w->edit, at, group_size(w->t, span->level, old))) {
+		} else if (stays_whole(w->t, w->edit, span->level, at, old)) {
 			change_leaf(w, span->level, entry, at);
 		} else if (asp_a64_classify(&w->t->config, span->level, old,
 					    old ^ ASP_A64_CONTIGUOUS) == ASP_A64_BREAK) {
@@ -308,7 +315,7 @@ static uint64_t child_of(const struct aspace_aarch64 *t, uint64_t leaf, int leve
 }
 
 /* May the leaves around `at` of a new table be a group? All or none of it is in the range, and
- * all is in the table. */
+ * all is in the table. In the range, none of them is too large. */
 static bool may_group(const struct aspace_aarch64 *t, const struct asp_a64_edit *edit, int level,
 		      uint64_t at)
 {
@@ -316,14 +323,15 @@ static bool may_group(const struct aspace_aarch64 *t, const struct asp_a64_edit 
 	uint64_t size = asp_a64_size(&t->geometry, level) * count;
 	uint64_t start = aspace_align_down(at, size);
 
-	if (count == 1 || !edit->contiguous || !asp_a64_leaf_allowed(&t->config, level))
+	if (count == 1 || !asp_a64_leaf_allowed(&t->config, level))
 		return false;
-	return is_inside(edit, at, size) || start >= edit->end ||
-	       (start < edit->start && edit->start - start >= size);
+	if (is_inside(edit, at, size))
+		return edit->contiguous && level >= edit->highest;
+	return edit->contiguous_outside &&
+	       (start >= edit->end || (start < edit->start && edit->start - start >= size));
 }
 
-/* Fill a table in place of `leaf` at `level`, which is cut by the range: inside as edited,
- * outside as before. Not yet linked; perhaps filled before, from an older `leaf`. */
+/* Fill a table in place of `leaf` at `level`: inside the range as edited, outside as before. Not yet linked; perhaps filled before, from an older `leaf`. */
 static void fill_table(struct work *w, uint64_t table, uint64_t leaf, int level, uint64_t at)
 {
 	uint64_t *entries = asp_a64_pointer(w->t, table);
@@ -338,9 +346,7 @@ static void fill_table(struct work *w, uint64_t table, uint64_t leaf, int level,
 
 		if (may_group(w->t, w->edit, level + 1, address))
 			child |= ASP_A64_CONTIGUOUS;
-		if (is_inside(w->edit, address, size)) {
-			child = w->as_is ? child : apply(w->t, w->edit, child);
-		} else if (is_cut(w->edit, address, size)) {
+		if (needs_table(w->edit, level + 1, address, size)) {
 			uint64_t old = asp_a64_load(w->t, &entries[i]);
 			uint64_t below = asp_a64_is_table(level + 1, old)
 						 ? asp_a64_next_table(w->t, old)
@@ -348,6 +354,8 @@ static void fill_table(struct work *w, uint64_t table, uint64_t leaf, int level,
 
 			fill_table(w, below, child, level + 1, address);
 			child = asp_a64_table_descriptor(w->t, below);
+		} else if (!w->as_is && is_inside(w->edit, address, size)) {
+			child = apply(w->t, w->edit, child);
 		}
 		asp_a64_store(w->t, &entries[i], child);
 	}
@@ -359,17 +367,17 @@ static void make_leaf(struct work *w, int level, uint64_t *entry, uint64_t at, u
 	uint64_t size = asp_a64_size(&w->t->geometry, level);
 	uint64_t made = old;
 
-	if (!is_inside(w->edit, at, group_size(w->t, level, old)))
+	if (!stays_whole(w->t, w->edit, level, at, old))
 		made &= ~ASP_A64_CONTIGUOUS;
-	if (is_inside(w->edit, at, size)) {
-		made = apply(w->t, w->edit, made);
-	} else if (is_cut(w->edit, at, size)) {
+	if (needs_table(w->edit, level, at, size)) {
 		uint64_t table = asp_a64_take(w->t);
 
 		fill_table(w, table, made, level, at);
 		made = asp_a64_table_descriptor(w->t, table);
 		if (w->t->ops->clean)
 			asp_a64_order_stores(w->t);
+	} else if (is_inside(w->edit, at, size)) {
+		made = apply(w->t, w->edit, made);
 	}
 	asp_a64_store(w->t, entry, made);
 }

@@ -25,8 +25,8 @@ static bool map_of(const struct aspace_aarch64_linear *source, const struct aspa
 
 /* ---- Replace --------------------------------------------------------------------------- */
 
-/* The frames are the same ones: what is mapped changes its attributes, the holes are filled. Where
- * something is larger than the new flags allow, all is unmapped first instead. */
+/* The frames are the same ones: what is mapped changes its attributes, and its size where that is
+ * too large, the holes are filled. */
 struct replacement {
 	struct asp_a64_edit edit;
 	struct asp_a64_map map;
@@ -37,17 +37,12 @@ static enum aspace_status replacement_of(const struct aspace_aarch64_linear *sou
 					 const struct aspace_change *change, struct replacement *r)
 {
 	const struct aspace_aarch64 *t = source->tables;
-	enum aspace_status status;
 
 	*r = (struct replacement){.edit = {.clear = false}};
 	if (!map_of(source, change, &r->map) || !asp_a64_edit_of(t, change, &r->edit))
 		return ASPACE_INVALID_PARAM;
-	r->edit.contiguous = r->map.contiguous;
-	r->edit.highest = r->map.highest;
 	asp_a64_survey_map(t, &r->map, &r->maps);
-	status = asp_a64_check_edit(t, &r->edit, true, &r->edits);
-	r->edit.clear = r->edits.large;
-	return r->edit.clear && t->config.no_transient_faults ? ASPACE_NOT_SUPPORTED : status;
+	return asp_a64_check_edit(t, &r->edit, true, &r->edits);
 }
 
 static enum aspace_status linear_replace(struct aspace_backend *backend,

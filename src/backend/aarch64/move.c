@@ -107,7 +107,9 @@ void asp_a64_move(struct aspace_aarch64 *t, const struct asp_a64_move *move)
 		.end = move->end,
 		.clear = true,
 		.condemn = true,
-		.contiguous = move->to.contiguous,
+		.highest = -1,
+		.contiguous = true,
+		.contiguous_outside = move->to.contiguous,
 	};
 	struct asp_a64_span all = asp_a64_whole(t, move->start, move->end);
 	struct work work = {t, move};

@@ -211,7 +211,6 @@ struct asp_a64_survey {
 	bool mapped;    /* some of it is mapped */
 	bool hole;      /* some of it is not */
 	bool breaks;    /* break-before-make is needed */
-	bool large;     /* a leaf is larger than the edit allows */
 	bool condemned; /* some of it waits for its frame to be freed */
 	/* For a survey of several maps, upward: where the last table of each level that was
 	 * counted ends. Levels 0 to 3; the root is there. */
@@ -242,8 +241,9 @@ struct asp_a64_edit {
 	bool clear;
 	bool condemn; /* clear, but keep what was there until its frame is freed */
 	uint64_t attributes;
-	bool contiguous; /* tables that must be made may have groups */
-	int highest;     /* a leaf above this level is too large; the survey says so */
+	int highest;             /* a leaf above this level is too large, and becomes smaller */
+	bool contiguous;         /* in the range there may be groups */
+	bool contiguous_outside; /* and outside of it, in tables that must be made */
 };
 
 void asp_a64_survey_edit(const struct aspace_aarch64 *tables, const struct asp_a64_edit *edit,
