@@ -216,6 +216,15 @@ static void frame_retire(void *ctx, struct aspace_paddr frame, uint64_t size)
 	log->below->frame_retire(log->ctx, frame, size);
 }
 
+static void frame_split(void *ctx, struct aspace_paddr frame, uint64_t size, uint64_t part)
+{
+	struct log *log = ctx;
+
+	fprintf(log->out, "frame-split %#" PRIx64 " %" PRIu64 " %" PRIu64 "\n", frame.value, size,
+		part);
+	log->below->frame_split(log->ctx, frame, size, part);
+}
+
 /* What the machine has; it has no readers, and not always a cache to be cleaned. */
 static const struct aspace_aarch64_ops ops = {
 	.size = sizeof(ops),
@@ -234,6 +243,7 @@ static const struct aspace_aarch64_ops ops = {
 	.frame_alloc = frame_alloc,
 	.frame_free = frame_free,
 	.frame_retire = frame_retire,
+	.frame_split = frame_split,
 };
 
 const struct aspace_aarch64_ops *log_begin(struct log *log, FILE *out,

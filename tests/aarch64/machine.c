@@ -93,8 +93,10 @@ struct machine {
 	size_t refuse;
 	size_t in_use;
 
-	uint8_t frames[FRAMES]; /* is it allocated? */
-	size_t frames_in_use;   /* granules */
+	uint8_t frames[FRAMES];  /* is it allocated? */
+	uint32_t pieces[FRAMES]; /* granules of the piece that begins here; 0: none does */
+	size_t frames_in_use;    /* granules */
+	bool scattered;
 	size_t refuse_frames;
 	uint64_t largest_frame;
 
@@ -290,9 +292,11 @@ static bool frame_alloc(void *ctx, uint64_t size, struct aspace_paddr *frame)
 		return false;
 	for (size_t i = 0; i < FRAMES; i += count) {
 		/* Not always the first: reuse shall come sooner or later. */
-		if (memchr(&m->frames[i], 1, count) || (i < FRAMES / 2 && draw(m, 4) == 0))
+		if (memchr(&m->frames[i], 1, count) ||
+		    (m->scattered && i < FRAMES / 2 && draw(m, 4) == 0))
 			continue;
 		memset(&m->frames[i], 1, count);
+		m->pieces[i] = (uint32_t)count;
 		m->frames_in_use += count;
 		*frame = aspace_pa(frame_base(m) + i * m->granule);
 		return true;
@@ -310,7 +314,10 @@ static void frame_free(void *ctx, struct aspace_paddr frame, uint64_t size)
 		violate(m, "a frame is freed that was not allocated");
 		return;
 	}
+	if (m->pieces[index] != count)
+		violate(m, "a frame is freed in a piece that was not handed out");
 	memset(&m->frames[index], 0, count);
+	m->pieces[index] = 0;
 	m->frames_in_use -= count;
 	for (size_t i = 0; i < m->count; i++) {
 		const struct entry *e = &m->entries[i];
@@ -327,8 +334,24 @@ static void frame_retire(void *ctx, struct aspace_paddr frame, uint64_t size)
 	frame_free(ctx, frame, size);
 }
 
+static void frame_split(void *ctx, struct aspace_paddr frame, uint64_t size, uint64_t part)
+{
+	struct machine *m = ctx;
+	size_t index = frame_index(m, frame.value), count = (size_t)(size / m->granule);
+
+	m->tally.split++;
+	if (index + count > FRAMES || m->pieces[index] != count || !part || part >= size ||
+	    size % part) {
+		violate(m, "a frame is split that was not handed out like that");
+		return;
+	}
+	for (size_t i = 0; i < count; i += (size_t)(part / m->granule))
+		m->pieces[index + i] = (uint32_t)(part / m->granule);
+}
+
 void machine_refuse_frames(struct machine *m, size_t nth, uint64_t largest)
 {
+	m->scattered = draw(m, 2); /* or one after the other */
 	m->refuse_frames = nth;
 	m->largest_frame = largest;
 }
@@ -1264,6 +1287,7 @@ static const struct aspace_aarch64_ops ops = {
 	.frame_alloc = frame_alloc,
 	.frame_free = frame_free,
 	.frame_retire = frame_retire,
+	.frame_split = frame_split,
 };
 
 static struct aspace_aarch64_ops incoherent_ops;

@@ -21,7 +21,7 @@
  * register values (TCR, TTBR, MAIR) and the tables' memory.
  *
  * Whatever breaks a rule is a violation: two entries for one address that differ in more than
- * permissions, a translation that holds neither before nor after the operation, a fault where
+ * permissions, a frame that does not come back as it was handed out, a translation that holds neither before nor after the operation, a fault where
  * none is allowed, a table freed that a walk can still reach, an entry that should be gone.
  */
 #ifndef TESTS_AARCH64_MACHINE_H
@@ -59,6 +59,7 @@ typedef void machine_expect_fn(void *ctx, uint64_t address, bool after,
 struct machine_tally {
 	uint64_t walks, entries, stores, barriers, isbs, tlbis, invalidated;
 	uint64_t ranges, alls, retired, frames_retired, transients, hardware_updates;
+	uint64_t split;      /* frames that were cut */
 	uint64_t elsewhere;  /* of these, in another descriptor of a group than the page's */
 	uint64_t by_entries; /* accesses by an entry that a TLB has kept */
 };

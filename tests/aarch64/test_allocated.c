@@ -52,7 +52,7 @@ static uint32_t areas;
 static struct {
 	uint64_t maps, unmaps, protects, undone, remapped, replaced, faults, spurious, denied,
 		large, moved;
-	uint64_t refused, refused_faults, retired, updates, carried;
+	uint64_t refused, refused_faults, retired, updates, carried, compacted, split;
 } totals;
 
 static uint64_t draw64(void)
@@ -665,6 +665,43 @@ static void remap(void)
 	end();
 }
 
+static bool count_single(void *ctx, const struct aspace_aarch64_mapping *mapping)
+{
+	*(size_t *)ctx += !mapping->contiguous;
+	return true;
+}
+
+/* Leaves that are in no group. */
+static size_t singles(void)
+{
+	size_t found = 0;
+
+	if (aspace_aarch64_walk(machine_tables(machine), aspace_aarch64_range(&config),
+				count_single, &found) != ASPACE_OK)
+		fail("the walk is refused");
+	return found;
+}
+
+/* Larger leaves, of the same frames: they come back as they came all the same. */
+static void compact(void)
+{
+	size_t single = singles();
+	size_t start = draw(2) ? 0 : draw_page(), stop = draw(2) ? count : draw_page();
+	enum aspace_status status;
+
+	if (start >= stop)
+		return;
+	before = after;
+	begin(start, stop);
+	machine_refuse(machine, 1);
+	machine_refuse_frames(machine, 1, 0);
+	status = aspace_aarch64_compact(machine_tables(machine), range_of(start, stop), 0);
+	if (status != ASPACE_OK && !(status == ASPACE_NOT_SUPPORTED && config.no_transient_faults))
+		fail("compact: %s", aspace_status_string(status));
+	end();
+	totals.compacted += singles() < single;
+}
+
 /* ---- Faults --------------------------------------------------------------------------------- */
 
 static void fault(void)
@@ -781,9 +818,12 @@ static void run_config(long operations)
 			fail("no source");
 	}
 	for (operation_number = 0; operation_number < operations; operation_number++) {
-		switch (draw(8)) {
+		switch (draw(9)) {
 		case 0:
 			remap();
+			break;
+		case 8:
+			compact();
 			break;
 		case 1:
 		case 2:
@@ -800,6 +840,7 @@ static void run_config(long operations)
 		fail("%s", machine_violation(machine));
 	totals.retired += machine_tally(machine)->frames_retired;
 	totals.updates += machine_tally(machine)->hardware_updates;
+	totals.split += machine_tally(machine)->split;
 	if (machine_destroy(machine))
 		fail("tables have leaked");
 }
@@ -870,11 +911,12 @@ int main(int argc, char **argv)
 	       " where nothing was missing; %" PRIu64 " denied, %" PRIu64 " without memory\n",
 	       totals.faults, totals.large, totals.spurious, totals.denied, totals.refused_faults);
 	printf("%" PRIu64 " frames retired, %" PRIu64 " hardware updates, %" PRIu64
-	       " carried by moves\n",
-	       totals.retired, totals.updates, totals.carried);
-	if (only < 0 && (!totals.undone || !totals.refused || !totals.remapped ||
-			 !totals.replaced || !totals.moved || !totals.large || !totals.spurious ||
-			 !totals.denied || !totals.refused_faults)) {
+	       " carried by moves; %" PRIu64 " frames split, %" PRIu64 " compactions\n",
+	       totals.retired, totals.updates, totals.carried, totals.split, totals.compacted);
+	if (only < 0 &&
+	    (!totals.undone || !totals.refused || !totals.remapped || !totals.replaced ||
+	     !totals.moved || !totals.large || !totals.spurious || !totals.denied ||
+	     !totals.refused_faults || !totals.split || !totals.compacted)) {
 		fprintf(stderr, "something was not provoked\n");
 		return 1;
 	}

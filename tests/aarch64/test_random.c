@@ -641,7 +641,6 @@ static void make_change(const char *what, int source, const struct aspace_change
 	status = apply(source, change);
 	if (status != ASPACE_OK)
 		fail("%s: %s", what, aspace_status_string(status));
-	forget_accesses(change);
 	count_change(change);
 }
 
@@ -708,6 +707,11 @@ static void operate(void)
 		machine_turn_back(machine);
 		make_change("undo", source, &undo);
 		totals.undos++;
+		/* What came and went has no history; what went and came back has. */
+		if (change.kind == ASPACE_CHANGE_MAP)
+			forget_accesses(&change);
+	} else {
+		forget_accesses(&change);
 	}
 	finish(probes, count);
 	if (change.kind == ASPACE_CHANGE_PROTECT && !undone)
@@ -740,6 +744,7 @@ static void replace(void)
 	count = begin(&change, probes);
 	make_change("replace", source, &change);
 	make_change("by", other, &fresh);
+	forget_accesses(&fresh);
 	totals.replaced++;
 	finish(probes, count);
 }
@@ -776,6 +781,7 @@ static void replace_at_once(void)
 	apply_to_map(&after, source, &change);
 	count = begin(&change, probes);
 	make_change("replace", source, &change);
+	forget_accesses(&change);
 	totals.at_once++;
 	finish(probes, count);
 }

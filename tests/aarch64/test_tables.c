@@ -908,6 +908,150 @@ static void test_harvest_invalidates_the_group(void **state)
 	unmake(&w);
 }
 
+/* An allocator that knows its frames by where they begin: one after the other, none larger than
+ * `largest`; what comes back must be one of them. */
+static struct {
+	uint64_t next, largest, sizes[4 * 512]; /* by page; 0: no frame begins there */
+	unsigned taken, returned, splits, in_use;
+	uint64_t last_part;
+} store;
+
+#define STORE UINT64_C(0x40000000)
+
+static bool store_alloc(void *ctx, uint64_t size, struct aspace_paddr *frame)
+{
+	uint64_t at = aspace_align_down(store.next + size - 1, size);
+
+	(void)ctx;
+	if (size > store.largest || (at + size) / PAGE > sizeof(store.sizes) / 8)
+		return false;
+	store.sizes[at / PAGE] = size;
+	store.next = at + size;
+	store.taken++;
+	store.in_use++;
+	*frame = aspace_pa(STORE + at);
+	return true;
+}
+
+static void store_free(void *ctx, struct aspace_paddr frame, uint64_t size)
+{
+	uint64_t *known = &store.sizes[(frame.value - STORE) / PAGE];
+
+	(void)ctx;
+	if (*known != size)
+		fail_msg("%#lx comes back with %#lx bytes, not %#lx", (unsigned long)frame.value,
+			 (unsigned long)size, (unsigned long)*known);
+	*known = 0;
+	store.returned++;
+	store.in_use--;
+}
+
+static void store_split(void *ctx, struct aspace_paddr frame, uint64_t size, uint64_t part)
+{
+	uint64_t *known = &store.sizes[(frame.value - STORE) / PAGE];
+
+	(void)ctx;
+	assert_int_equal(*known, size);
+	for (uint64_t at = 0; at < size; at += part)
+		known[at / PAGE] = part;
+	store.splits++;
+	store.in_use += (unsigned)(size / part) - 1;
+	store.last_part = part;
+}
+
+static void change_frames(struct aspace_aarch64_allocated *source, enum aspace_change_kind kind,
+			  uint64_t start, uint64_t end, uint64_t flags)
+{
+	const struct aspace_change change = change_of(kind, start, end, flags);
+	const struct aspace_backend_ops *o = source->backend.ops;
+
+	assert_int_equal(o->prepare(&source->backend, &change), ASPACE_OK);
+	assert_int_equal(kind == ASPACE_CHANGE_MAP     ? o->map(&source->backend, &change)
+			 : kind == ASPACE_CHANGE_UNMAP ? o->unmap(&source->backend, &change)
+						       : o->protect(&source->backend, &change),
+			 ASPACE_OK);
+	o->flush(&source->backend);
+}
+
+/* Frames come back as they went out: a group, a block, a block that was cut into pages by a protect,
+ * pages of which a block was made; and where a part is unmapped, as told. */
+static void test_pieces(void **state)
+{
+	static const struct {
+		uint64_t largest;
+		unsigned taken; /* for a block's addresses */
+		bool protect;   /* one page of it differs */
+		bool compact;   /* afterwards */
+		uint64_t first; /* pages that are unmapped before the rest */
+		uint64_t last;
+		unsigned splits, returned;
+	} cases[] = {
+		{16 * PAGE, 32, false, false, 0, 0, 0, 32},
+		{BLOCK, 1, false, false, 0, 0, 0, 1},
+		{BLOCK, 1, true, false, 0, 0, 0, 1},
+		{BLOCK, 1, true, true, 0, 0, 0, 1},
+		{PAGE, 512, false, true, 0, 0, 0, 512},
+		{16 * PAGE, 32, false, true, 0, 0, 0, 32},
+		{PAGE, 512, false, true, 3, 4, 0, 512},
+		/* A page out of a block: 31 groups, and 15 pages and it. */
+		{BLOCK, 1, false, false, 3, 4, 2, 31 + 16},
+		{BLOCK, 1, false, false, 511, 512, 2, 31 + 16},
+		{16 * PAGE, 32, false, true, 19, 20, 1, 31 + 16},
+		/* At the edge of a group; and across one. */
+		{BLOCK, 1, false, false, 16, 32, 1, 32},
+		{BLOCK, 1, false, false, 15, 33, 3, 30 + 32},
+	};
+	struct aspace_aarch64_config config = config_4k();
+
+	(void)state;
+	for (size_t i = 0; i < 2 * sizeof(cases) / sizeof(cases[0]); i++) {
+		bool listens = i % 2;
+		struct aspace_aarch64_ops ops = *machine_ops();
+		struct aspace_aarch64_allocated source;
+		size_t n = i / 2;
+		struct world w;
+
+		/* Who does not listen takes any parts: splits are told, or nothing is cut. */
+		if (!listens && cases[n].splits)
+			continue;
+		make(&w, &config);
+		memset(&store, 0, sizeof(store));
+		store.largest = cases[n].largest;
+		ops.frame_alloc = store_alloc;
+		ops.frame_free = ops.frame_retire = store_free;
+		ops.frame_split = listens ? store_split : NULL;
+		w.tables->ops = &ops;
+		assert_int_equal(aspace_aarch64_allocated_init(&source, w.tables, false, 0),
+				 ASPACE_OK);
+		change_frames(&source, ASPACE_CHANGE_MAP, 0, BLOCK, RW);
+		assert_int_equal(store.taken, cases[n].taken);
+		if (cases[n].protect)
+			change_frames(&source, ASPACE_CHANGE_PROTECT, 7 * PAGE, 8 * PAGE, R);
+		if (cases[n].protect && cases[n].compact)
+			change_frames(&source, ASPACE_CHANGE_PROTECT, 7 * PAGE, 8 * PAGE, RW);
+		if (cases[n].compact) {
+			assert_int_equal(
+				aspace_aarch64_compact(w.tables, aspace_range_of(0, BLOCK), 0),
+				ASPACE_OK);
+			assert_int_equal(query(&w, 0).level, 2);
+		}
+		if (cases[n].last) {
+			change_frames(&source, ASPACE_CHANGE_UNMAP, cases[n].first * PAGE,
+				      cases[n].last * PAGE, 0);
+			if (cases[n].first)
+				change_frames(&source, ASPACE_CHANGE_UNMAP, 0,
+					      cases[n].first * PAGE, 0);
+		}
+		if (cases[n].last * PAGE < BLOCK)
+			change_frames(&source, ASPACE_CHANGE_UNMAP, cases[n].last * PAGE, BLOCK, 0);
+		assert_int_equal(store.splits, cases[n].splits);
+		assert_int_equal(store.returned, cases[n].returned);
+		assert_int_equal(store.in_use, 0);
+		w.tables->ops = machine_ops();
+		unmake(&w);
+	}
+}
+
 /*
  * A protect with a cap makes what is larger smaller: with nothing unmapped, for a moment or for good,
  * where that can be had, nothing of the history lost, and nothing changed where tables are short.
@@ -1224,6 +1368,7 @@ int main(void)
 		cmocka_unit_test(test_harvest),
 		cmocka_unit_test(test_history_of_a_group),
 		cmocka_unit_test(test_harvest_invalidates_the_group),
+		cmocka_unit_test(test_pieces),
 		cmocka_unit_test(test_cap_by_protect),
 		cmocka_unit_test(test_frames_out_of_memory),
 		cmocka_unit_test(test_frames_in_the_middle),

@@ -333,12 +333,19 @@ struct aspace_aarch64_ops {
 	 * the contents that new memory is to have. False: there is none of that size; it is asked
 	 * for smaller ones then, down to a granule. */
 	bool (*frame_alloc)(void *ctx, uint64_t size, struct aspace_paddr *frame);
-	/** Takes back a frame, or an aligned part of one that was cut: not always all that came
-	 * in one allocation. No TLB has it. */
+	/** Takes back a frame: exactly one that came in one allocation, whatever was made of its
+	 * descriptors meanwhile (aspace_aarch64_compact() included), or a part that frame_split
+	 * has told of. No TLB has it. */
 	void (*frame_free)(void *ctx, struct aspace_paddr frame, uint64_t size);
 	/** Optional: the same for one that was mapped, and that lockless readers may have learnt
 	 * of: free it after a grace period. Without it, frame_free. */
 	void (*frame_retire)(void *ctx, struct aspace_paddr frame, uint64_t size);
+	/** Optional: what came as one frame of @p size bytes will come back as frames of @p part
+	 * bytes, the next smaller size that frame_alloc can be asked for; one of these, perhaps,
+	 * as smaller ones still, after another call. It comes before an operation takes, moves or
+	 * replaces only a part of a frame, and stays true if that operation is undone. Who counts
+	 * granules by itself need not listen: without it, the parts come back all the same. */
+	void (*frame_split)(void *ctx, struct aspace_paddr frame, uint64_t size, uint64_t part);
 };
 
 /* ---- Tables -------------------------------------------------------------------- */
@@ -396,7 +403,8 @@ struct aspace_aarch64_linear {
 /**
  * Make a linear source.
  *
- * Unmapping can be undone by mapping again (remap_restores). There is no `move`, since a frame belongs to
+ * Unmapping can be undone by mapping again (remap_restores): what comes back says that it was accessed
+ * and written, since what it said before is gone. There is no `move`, since a frame belongs to
  * its address; `replace` changes what is mapped in place. map, unmap, protect and replace answer
  * ASPACE_INVALID_PARAM for a range that the tables do not cover, a frame outside output_bits, and
  * flags that no descriptor can say; ASPACE_ALREADY_EXISTS or ASPACE_NOT_MAPPED where the tables do
@@ -435,6 +443,10 @@ struct aspace_aarch64_allocated {
  * written where @p access says so. ASPACE_ACCESS_DENIED: the area's flags do not allow the access;
  * ASPACE_NO_MEMORY: nothing has changed; ASPACE_OK also where it was populated already. It calls
  * nothing but the operations: whether it may run in a signal handler is theirs to say.
+ *
+ * Frames come back in the pieces in which frame_alloc has handed them out, or in which frame_split has
+ * cut them. Leaves say in bits 61 to 59 which these are: TCR or VTCR must not give these bits to the
+ * processor (HWU59 to HWU61 are 0, as aspace_aarch64_tcr() has them).
  *
  * Its changes answer as those of a linear source. All areas are to be unmapped before the tables
  * are destroyed, or their frames are lost.

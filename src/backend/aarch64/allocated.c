@@ -112,10 +112,19 @@ static void map_stashed(struct aspace_aarch64 *t, const struct asp_a64_map *map)
 	for (piece.start = map->start; piece.start < map->end; piece.start = piece.end) {
 		piece.offset = asp_a64_unstash(t, &size) - piece.start;
 		piece.end = piece.start + size;
+		piece.attributes = map->attributes | asp_a64_piece_bits(t, size);
 		asp_a64_fill(t, &piece);
 	}
 	if (aspace_aarch64_table_count(t) != tables)
 		asp_a64_link(t, map->start, map->end);
+}
+
+/* Takes what is mapped in a range away, as it is: whole pieces of it. */
+static void condemn(struct aspace_aarch64 *t, const struct asp_a64_edit *edit)
+{
+	asp_a64_edit(t, edit);
+	asp_a64_cut_piece(t, edit->start);
+	asp_a64_cut_piece(t, edit->end);
 }
 
 static bool restore_slot(void *ctx, const struct asp_a64_slot *slot)
@@ -191,9 +200,11 @@ static enum aspace_status allocated_edit(struct aspace_backend *backend,
 		return status;
 	if (!asp_a64_reserve(t, survey.tables))
 		return ASPACE_NO_MEMORY;
-	asp_a64_edit(t, &edit);
-	if (!edit.clear)
+	if (!edit.clear) {
+		asp_a64_edit(t, &edit);
 		return ASPACE_OK;
+	}
+	condemn(t, &edit);
 	asp_a64_touch(t, change->range);
 	t->condemned = t->condemned || survey.mapped;
 	return ASPACE_OK;
@@ -218,7 +229,7 @@ static enum aspace_status allocated_replace(struct aspace_backend *backend,
 		return status;
 	if (!asp_a64_reserve(t, survey.tables))
 		return ASPACE_NO_MEMORY;
-	asp_a64_edit(t, &edit);
+	condemn(t, &edit);
 	asp_a64_invalidate(t);
 	asp_a64_release(t, edit.start, edit.end);
 	if (source->lazy)
@@ -306,6 +317,7 @@ static enum aspace_status populate(const struct aspace_aarch64_allocated *source
 		/* A smaller one than fits is for the place itself. */
 		fit(area, at, got, map);
 		map->offset = frame - map->start;
+		map->attributes |= asp_a64_piece_bits(t, got);
 		if (is_free(t, map, &tables) && asp_a64_reserve(t, tables)) {
 			asp_a64_map(t, map);
 			return ASPACE_OK;

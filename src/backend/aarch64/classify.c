@@ -15,7 +15,7 @@
 #include "classify.h"
 
 /* Bits that only software reads. */
-#define SOFTWARE (ASP_A64_SW_MASK | ASP_A64_SW_DIRTY)
+#define SOFTWARE (ASP_A64_SW_MASK | ASP_A64_SW_DIRTY | ASP_A64_PIECE_MASK)
 
 /* Who may do what: a TLB entry with the old answer is wrong only until the invalidation. */
 static uint64_t permissions(const struct aspace_aarch64_config *config)

@@ -392,7 +392,8 @@ static void put_tcr_halves(struct fields *f, const struct aspace_aarch64_config 
 	bool upper = is_upper(c->regime);
 
 	put_walk(f, c, upper ? 16 : 0);
-	put(f, upper ? 23 : 7, 1, 0); /* EPDx */
+	put(f, upper ? 23 : 7, 1, 0);  /* EPDx */
+	put(f, upper ? 47 : 43, 3, 0); /* HWUx59 to HWUx61: see ASP_A64_PIECE_SHIFT */
 	put(f, upper ? 30 : 14, 2, upper ? tg1_of(c->granule_shift) : tg0_of(c->granule_shift));
 	put(f, 32, 3, ps_of(c->output_bits));
 	put(f, 36, 1, c->id_16_bits);
@@ -410,6 +411,7 @@ static void put_tcr_el2(struct fields *f, const struct aspace_aarch64_config *c)
 	put(f, 21, 1, c->hardware_access);
 	put(f, 22, 1, c->hardware_dirty);
 	put(f, 23, 1, 1); /* RES1 */
+	put(f, 25, 3, 0); /* HWU59 to HWU61 */
 	put(f, 31, 1, 1); /* RES1 */
 	put(f, 32, 1, c->ds);
 }
@@ -434,6 +436,7 @@ static void put_vtcr(struct fields *f, const struct aspace_aarch64_config *c)
 	put(f, 19, 1, c->id_16_bits);
 	put(f, 21, 1, c->hardware_access);
 	put(f, 22, 1, c->hardware_dirty);
+	put(f, 25, 3, 0); /* HWU59 to HWU61 */
 	put(f, 31, 1, 1); /* RES1 */
 	put(f, 32, 1, c->ds);
 	put(f, 33, 1, sl >> 2);

@@ -308,11 +308,17 @@ uint64_t asp_a64_mark_written(const struct aspace_aarch64_config *c, uint64_t d)
 	return c->regime == ASPACE_AARCH64_STAGE2 ? d | ASP_A64_S2AP_WRITE : d & ~ASP_A64_AP_RO;
 }
 
+uint64_t asp_a64_mark_touched(const struct aspace_aarch64_config *c, uint64_t attributes)
+{
+	attributes |= ASP_A64_AF;
+	return c->hardware_dirty ? asp_a64_mark_written(c, attributes) : attributes;
+}
+
 uint64_t asp_a64_with_attributes(const struct aspace_aarch64_config *c, uint64_t d,
 				 uint64_t attributes)
 {
 	uint64_t kept = asp_a64_output_mask(c) | ASP_A64_TABLE | ASP_A64_CONTIGUOUS | ASP_A64_AF |
-			ASP_A64_SW_DIRTY;
+			ASP_A64_SW_DIRTY | ASP_A64_PIECE_MASK;
 	uint64_t changed = asp_a64_open((d & kept) | (attributes & ~kept));
 
 	return is_written(c, d) ? asp_a64_mark_written(c, changed) : changed;

@@ -46,6 +46,10 @@
 #define ASP_A64_SW_MASK    (UINT64_C(7) << ASP_A64_SW_SHIFT)
 /* Was written before it lost the bits by which the processor would say so. */
 #define ASP_A64_SW_DIRTY (UINT64_C(1) << 58)
+/* In which size frame_alloc has handed out the frame: a number of asp_a64_piece_size(), 0: it did
+ * not. Bits that are PBHA for who sets HWU in TCR; ours is 0 there, and they are ignored (D8.3). */
+#define ASP_A64_PIECE_SHIFT 59
+#define ASP_A64_PIECE_MASK  (UINT64_C(7) << ASP_A64_PIECE_SHIFT)
 /* Only in an invalid descriptor, of which all other bits are ours. */
 #define ASP_A64_CLOSED    (UINT64_C(1) << 62)
 #define ASP_A64_CONDEMNED (UINT64_C(1) << 63)
@@ -113,7 +117,7 @@ enum aspace_aarch64_shareability asp_a64_shareability(const struct aspace_aarch6
 /* The flags that areas may have. */
 uint64_t asp_a64_flags_mask(const struct aspace_aarch64_config *config);
 
-/* A leaf with other attributes: address, size, access flag and dirty state stay. */
+/* A leaf with other attributes: address, size, piece, access flag and dirty state stay. */
 uint64_t asp_a64_with_attributes(const struct aspace_aarch64_config *config, uint64_t descriptor,
 				 uint64_t attributes);
 /* History is what the processor notes: access flag and dirty state. A leaf that was never accessed,
@@ -125,6 +129,9 @@ uint64_t asp_a64_with_history(const struct aspace_aarch64_config *config, uint64
 uint64_t asp_a64_clean(const struct aspace_aarch64_config *config, uint64_t descriptor);
 /* A leaf that was written. */
 uint64_t asp_a64_mark_written(const struct aspace_aarch64_config *config, uint64_t descriptor);
+/* The attributes of a leaf that was perhaps accessed, and written: as far as the processor notes such
+ * things, it says that it was. */
+uint64_t asp_a64_mark_touched(const struct aspace_aarch64_config *config, uint64_t attributes);
 bool asp_a64_is_dirty(const struct aspace_aarch64_config *config, uint64_t descriptor);
 
 static inline bool asp_a64_has_asids(const struct aspace_aarch64_config *config)

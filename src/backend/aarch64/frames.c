@@ -7,34 +7,75 @@
  * descriptors, which it condemns; when these are invalidated, they are released. So an undo finds
  * the very frames, and an unmap allocates nothing.
  *
+ * Pieces. A leaf says in which size its frame was handed out, and frames are aligned to their size:
+ * so whatever becomes of a leaf, whether it is cut or made part of a block, the pieces behind it
+ * can be told, and are given back as they came. Where an operation takes a part of a piece, that
+ * is cut into the next smaller size, again and again around the place, and the program is told first.
+ *
  * Invariants:
  *  1. A frame is in one place: with the program, in the stash, or in one leaf.
+ *  2. Outside of an operation, the leaves of one piece follow each other, and are all there: none is
+ *     mapped elsewhere or free.
+ *  3. What is given back is a piece that was handed out, or that the program was told of.
  */
 #include "tables.h"
 
 /* ---- Sizes -------------------------------------------------------------------------- */
 
-/* The next smaller size that one allocation may have: groups and leaves of all levels. */
+/*
+ * The sizes that one allocation may have, numbered from 1 upward: of a page, a group of pages, a
+ * block at level 2, a group of them, and so on; 0: it is none.
+ */
+#define SIZES 7
+
+static uint64_t size_of(const struct aspace_aarch64 *t, unsigned number, int *level, bool *grouped)
+{
+	unsigned group;
+
+	*level = ASP_A64_LAST_LEVEL - (int)(number - 1) / 2;
+	*grouped = (number - 1) % 2;
+	if (*level < t->geometry.start || !asp_a64_leaf_allowed(&t->config, *level))
+		return 0;
+	group = asp_a64_group(&t->config, *level);
+	if (*grouped && group == 1)
+		return 0;
+	return asp_a64_size(&t->geometry, *level) * (*grouped ? group : 1);
+}
+
+/* The next smaller size than `size` that a map may have; 0: there is none. */
 static uint64_t smaller_size(const struct aspace_aarch64 *t, const struct asp_a64_map *map,
 			     uint64_t size)
 {
-	int level = map->highest > t->geometry.start ? map->highest : t->geometry.start;
+	for (unsigned number = SIZES; number > 0; number--) {
+		bool grouped;
+		int level;
+		uint64_t one = size_of(t, number, &level, &grouped);
 
-	for (; level < ASP_A64_LAST_LEVEL; level++) {
-		uint64_t leaf = asp_a64_size(&t->geometry, level);
-		uint64_t group = leaf * asp_a64_group(&t->config, level);
-
-		if (!asp_a64_leaf_allowed(&t->config, level))
-			continue;
-		if (map->contiguous && group < size && group > leaf)
-			return group;
-		if (leaf < size)
-			return leaf;
+		if (one && one < size && level >= map->highest && (map->contiguous || !grouped))
+			return one;
 	}
-	if (map->contiguous &&
-	    asp_a64_size(&t->geometry, level) * asp_a64_group(&t->config, level) < size)
-		return asp_a64_size(&t->geometry, level) * asp_a64_group(&t->config, level);
-	return asp_a64_size(&t->geometry, level);
+	return 0;
+}
+
+uint64_t asp_a64_piece_bits(const struct aspace_aarch64 *t, uint64_t size)
+{
+	uint64_t number = 1;
+	bool grouped;
+	int level;
+
+	while (number < SIZES && size_of(t, (unsigned)number, &level, &grouped) != size)
+		number++;
+	return number << ASP_A64_PIECE_SHIFT;
+}
+
+/* In which size was the frame of a leaf handed out? 0: it is none of ours. */
+static uint64_t piece_size(const struct aspace_aarch64 *t, uint64_t descriptor)
+{
+	unsigned number = (unsigned)((descriptor & ASP_A64_PIECE_MASK) >> ASP_A64_PIECE_SHIFT);
+	bool grouped;
+	int level;
+
+	return number ? size_of(t, number, &level, &grouped) : 0;
 }
 
 static bool is_sayable(const struct aspace_aarch64 *t, uint64_t frame, uint64_t size)
@@ -45,12 +86,10 @@ static bool is_sayable(const struct aspace_aarch64 *t, uint64_t frame, uint64_t 
 bool asp_a64_frame_for(struct aspace_aarch64 *t, const struct asp_a64_map *map, uint64_t at,
 		       uint64_t *size, uint64_t *frame)
 {
-	uint64_t granule = UINT64_C(1) << t->geometry.granule_shift, limit = *size,
-		 try = UINT64_MAX;
+	uint64_t limit = *size, try = UINT64_MAX;
 	struct aspace_paddr got;
 
-	do {
-		try = smaller_size(t, map, try);
+	while ((try = smaller_size(t, map, try))) {
 		if (try > limit || !aspace_is_aligned(at, try) ||
 		    !t->ops->frame_alloc(t->ctx, try, &got))
 			continue;
@@ -60,7 +99,7 @@ bool asp_a64_frame_for(struct aspace_aarch64 *t, const struct asp_a64_map *map, 
 			return true;
 		}
 		t->ops->frame_free(t->ctx, got, try);
-	} while (try > granule);
+	}
 	return false;
 }
 
@@ -187,21 +226,91 @@ bool asp_a64_stash(struct aspace_aarch64 *t, const struct asp_a64_map *map,
 	return true;
 }
 
+/* ---- Cutting pieces -------------------------------------------------------------------------- */
+
+struct cut {
+	struct aspace_aarch64 *t;
+	uint64_t at;
+	uint64_t descriptor, slot; /* the leaf around `at`, and where it starts; 0: there is none */
+	uint64_t bits;             /* of the new size */
+};
+
+static bool find_slot(void *ctx, const struct asp_a64_slot *slot)
+{
+	struct cut *cut = ctx;
+
+	cut->descriptor = slot->descriptor;
+	cut->slot = aspace_align_down(slot->start, asp_a64_size(&cut->t->geometry, slot->level));
+	return false;
+}
+
+static bool relabel_slot(void *ctx, const struct asp_a64_slot *slot)
+{
+	const struct cut *cut = ctx;
+	uint64_t old, changed;
+
+	do {
+		old = asp_a64_load(cut->t, slot->entry);
+		changed = (old & ~ASP_A64_PIECE_MASK) | cut->bits;
+		/* Nothing that a TLB has: see classify.c. */
+	} while (old && !asp_a64_swap(cut->t, slot->entry, old, changed));
+	return true;
+}
+
+void asp_a64_cut_piece(struct aspace_aarch64 *t, uint64_t at)
+{
+	const struct asp_a64_map any = {.highest = -1, .contiguous = true};
+	struct cut cut = {.t = t, .at = at};
+	uint64_t granule = UINT64_C(1) << t->geometry.granule_shift, frame, size, part;
+	struct asp_a64_span one = asp_a64_whole(t, at, at + granule);
+
+	/* `at` may be the end of all. */
+	if ((at - t->geometry.base) >> t->geometry.input_bits)
+		return;
+	asp_a64_visit(t, &one, find_slot, &cut);
+	if (!asp_a64_is_mapped(cut.descriptor) && !asp_a64_is_condemned(cut.descriptor))
+		return;
+	frame = asp_a64_decode_output(&t->config, cut.descriptor) + (at - cut.slot);
+	for (size = piece_size(t, cut.descriptor); size && !aspace_is_aligned(frame, size);
+	     size = part) {
+		uint64_t first = aspace_align_down(frame, size);
+		struct asp_a64_span piece =
+			asp_a64_whole(t, at - (frame - first), at - (frame - first) + size);
+
+		part = smaller_size(t, &any, size);
+		cut.bits = asp_a64_piece_bits(t, part);
+		if (t->ops->frame_split)
+			t->ops->frame_split(t->ctx, aspace_pa(first), size, part);
+		asp_a64_visit(t, &piece, relabel_slot, &cut);
+	}
+}
+
 /* ---- Release ----------------------------------------------------------------------------- */
 
+static void give_back(struct aspace_aarch64 *t, uint64_t frame, uint64_t size)
+{
+	if (t->ops->frame_retire)
+		t->ops->frame_retire(t->ctx, aspace_pa(frame), size);
+	else
+		t->ops->frame_free(t->ctx, aspace_pa(frame), size);
+}
+
+/* The pieces that begin in a leaf. One that is larger than the leaf goes with its first leaf: the
+ * others are condemned as well, and have been invalidated at the same time. */
 static bool release_slot(void *ctx, const struct asp_a64_slot *slot)
 {
 	struct aspace_aarch64 *t = ctx;
-	struct aspace_paddr frame = {asp_a64_decode_output(&t->config, slot->descriptor)};
+	uint64_t frame = asp_a64_decode_output(&t->config, slot->descriptor);
 	uint64_t size = asp_a64_size(&t->geometry, slot->level);
+	uint64_t piece = piece_size(t, slot->descriptor);
 
 	if (!asp_a64_is_condemned(slot->descriptor))
 		return true;
 	asp_a64_store(t, slot->entry, 0);
-	if (t->ops->frame_retire)
-		t->ops->frame_retire(t->ctx, frame, size);
-	else
-		t->ops->frame_free(t->ctx, frame, size);
+	if (piece > size && aspace_is_aligned(frame, piece))
+		give_back(t, frame, piece);
+	for (uint64_t at = 0; piece && piece <= size && at < size; at += piece)
+		give_back(t, frame + at, piece);
 	return true;
 }
 

@@ -99,6 +99,9 @@ static enum aspace_status linear_map(struct aspace_backend *backend,
 
 	if (!map_of(source, change, &map))
 		return ASPACE_INVALID_PARAM;
+	/* What was accessed and written before it was unmapped is not known any more. */
+	if (change->undo)
+		map.attributes = asp_a64_mark_touched(&t->config, map.attributes);
 	asp_a64_survey_map(t, &map, &survey);
 	if (survey.mapped)
 		return ASPACE_ALREADY_EXISTS;

@@ -116,6 +116,8 @@ void asp_a64_move(struct aspace_aarch64 *t, const struct asp_a64_move *move)
 	size_t tables;
 
 	asp_a64_edit(t, &edit);
+	asp_a64_cut_piece(t, edit.start);
+	asp_a64_cut_piece(t, edit.end);
 	tables = aspace_aarch64_table_count(t);
 	asp_a64_visit(t, &all, move_slot, &work);
 	if (aspace_aarch64_table_count(t) != tables)

@@ -186,6 +186,10 @@ void asp_a64_drop_stash(struct aspace_aarch64 *tables);
 /* A frame for [at, at + size) or a smaller part of it; *size gets what it is. */
 bool asp_a64_frame_for(struct aspace_aarch64 *tables, const struct asp_a64_map *map, uint64_t at,
 		       uint64_t *size, uint64_t *frame);
+/* The bits of a leaf that say in which size its frame was handed out. */
+uint64_t asp_a64_piece_bits(const struct aspace_aarch64 *tables, uint64_t size);
+/* No piece lies on both sides of `at`: those that do are cut, and the program is told. */
+void asp_a64_cut_piece(struct aspace_aarch64 *tables, uint64_t at);
 /* After their invalidation: retire the frames of condemned leaves. */
 void asp_a64_release(struct aspace_aarch64 *tables, uint64_t start, uint64_t end);
 
