@@ -129,6 +129,9 @@ static struct aspace_aarch64_mapping query(struct world *w, uint64_t address)
 	return mapping;
 }
 
+static struct aspace_change change_of(enum aspace_change_kind kind, uint64_t start, uint64_t end,
+				      uint64_t flags);
+
 /* ---- Sizes ----------------------------------------------------------------------------- */
 
 static void test_largest_fit(void **state)
@@ -479,6 +482,81 @@ static void test_readers_in_the_middle(void **state)
 			 0); /* what is mapped before and after is never "not mapped" */
 	assert_int_equal(seen_inside, ASPACE_OK);
 	w.tables->ops = machine_ops();
+	unmake(&w);
+}
+
+/* Tables of operations of another size than the library's: behind the end of a shorter one is
+ * nothing of it, and of a longer one the rest is not for us. */
+static void no_operation(void *ctx, uint16_t vmid)
+{
+	(void)ctx;
+	(void)vmid;
+	fail_msg("what is behind the end of the table was called");
+}
+
+static void test_sizes_of_ops(void **state)
+{
+	struct aspace_aarch64_config config = config_4k();
+	struct {
+		struct aspace_aarch64_ops ops;
+		void (*more[8])(void *ctx, uint16_t vmid);
+	} table = {.ops = *machine_ops()};
+	struct aspace_aarch64_options options = {
+		.size = sizeof(options),
+		.config = config,
+		.ops = &table.ops,
+	};
+	const size_t least = offsetof(struct aspace_aarch64_ops, vmid_enter);
+	struct aspace_aarch64 *tables = NULL;
+	struct aspace_aarch64_linear source;
+	struct aspace_aarch64_allocated allocated;
+	struct world w;
+
+	(void)state;
+	make(&w, &config);
+	options.ctx = w.machine;
+	for (size_t i = 0; i < 8; i++)
+		table.more[i] = no_operation;
+	for (size_t size = 0; size <= sizeof(table); size++) {
+		struct aspace_change change = change_of(ASPACE_CHANGE_MAP, 0, 2 * PAGE, RW);
+		/* Whole operations, and of those that belong together all or none. */
+		bool good = size >= least && size % sizeof(void *) == 0 &&
+			    (size <= least || size >= offsetof(struct aspace_aarch64_ops, clean)) &&
+			    size != offsetof(struct aspace_aarch64_ops, read_leave) &&
+			    size != offsetof(struct aspace_aarch64_ops, frame_free);
+
+		table.ops = *machine_ops();
+		if (size == offsetof(struct aspace_aarch64_ops, read_leave))
+			good = true; /* the machine has neither */
+		/* What is behind the end is rubbish. */
+		for (size_t at = size; at < sizeof(table.ops); at += sizeof(void *)) {
+			void (*rubbish)(void *, uint16_t) = no_operation;
+
+			if (at >= least && at % sizeof(void *) == 0)
+				memcpy((char *)&table.ops + at, &rubbish, sizeof(rubbish));
+		}
+		table.ops.size = size;
+		if (!good) {
+			assert_int_equal(aspace_aarch64_create(&options, &tables),
+					 ASPACE_INVALID_PARAM);
+			continue;
+		}
+		assert_int_equal(aspace_aarch64_create(&options, &tables), ASPACE_OK);
+		memset(&table.ops, 0, sizeof(table.ops)); /* it is not looked at again */
+		assert_int_equal(aspace_aarch64_linear_init(&source, tables, 0), ASPACE_OK);
+		assert_int_equal(source.backend.ops->map(&source.backend, &change), ASPACE_OK);
+		change.kind = ASPACE_CHANGE_UNMAP;
+		assert_int_equal(source.backend.ops->unmap(&source.backend, &change), ASPACE_OK);
+		source.backend.ops->flush(&source.backend);
+		assert_int_equal(aspace_aarch64_allocated_init(&allocated, tables, false, 0),
+				 size >= offsetof(struct aspace_aarch64_ops, frame_retire)
+					 ? ASPACE_OK
+					 : ASPACE_NOT_SUPPORTED);
+		aspace_aarch64_destroy(tables);
+	}
+	table.ops = *machine_ops();
+	table.ops.size = 4096 + sizeof(void *);
+	assert_int_equal(aspace_aarch64_create(&options, &tables), ASPACE_INVALID_PARAM);
 	unmake(&w);
 }
 
@@ -1362,6 +1440,7 @@ int main(void)
 		cmocka_unit_test(test_no_transient_faults),
 		cmocka_unit_test(test_out_of_memory),
 		cmocka_unit_test(test_create_out_of_memory),
+		cmocka_unit_test(test_sizes_of_ops),
 		cmocka_unit_test(test_readers_in_the_middle),
 		cmocka_unit_test(test_no_dirty_state_is_lost),
 		cmocka_unit_test(test_compact_loses_no_dirty_state),

@@ -282,7 +282,10 @@ struct aspace_aarch64_tlbi {
  * space's writer, with its lock held.
  */
 struct aspace_aarch64_ops {
-	/** sizeof(struct aspace_aarch64_ops), so that the table can grow. */
+	/** sizeof(struct aspace_aarch64_ops), so that the table can grow: of a table that is shorter
+	 * than the library's, as one that was built against an older header, the operations behind
+	 * its end are NULL, and are not looked at; of one that is longer, those that the library does
+	 * not know are never called. Not below the required ones; 4096 at most. */
 	size_t size;
 
 	/** Memory for a table: @p size bytes (a granule; for the root of a stage 2 up to 16),
@@ -356,7 +359,7 @@ struct aspace_aarch64_options {
 	size_t size;
 	/** Copied. */
 	struct aspace_aarch64_config config;
-	/** Lives as long as the tables. */
+	/** Copied. */
 	const struct aspace_aarch64_ops *ops;
 	/** Handed to each of them. */
 	void *ctx;

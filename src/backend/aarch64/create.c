@@ -6,15 +6,37 @@
  */
 #include "tables.h"
 
+#include <stddef.h>
+
+#define OPS_BYTES_MAX 4096
+
+/* What the library knows of a program's table, which may be shorter or longer: by its size. False:
+ * that cannot be the size of one. */
+static bool copy_ops(struct aspace_aarch64_ops *ops, const struct aspace_aarch64_ops *theirs)
+{
+	size_t known = sizeof(*ops);
+	const char *from = (const char *)theirs;
+	char *to = (char *)ops;
+
+	*ops = (struct aspace_aarch64_ops){.size = 0};
+	if (theirs->size < offsetof(struct aspace_aarch64_ops, vmid_enter) ||
+	    theirs->size > OPS_BYTES_MAX || theirs->size % sizeof(void *))
+		return false;
+	if (theirs->size < known)
+		known = theirs->size;
+	for (size_t i = 0; i < known; i++)
+		to[i] = from[i];
+	return true;
+}
+
 static bool ops_usable(const struct aspace_aarch64_ops *ops)
 {
 	bool access = ops->load && ops->store && ops->swap;
 	bool no_access = !ops->load && !ops->store && !ops->swap;
 
-	return ops->size == sizeof(*ops) && ops->table_alloc && ops->table_free &&
-	       ops->table_pointer && ops->dsb && ops->isb && ops->tlbi && (access || no_access) &&
-	       !ops->read_enter == !ops->read_leave && !ops->vmid_enter == !ops->vmid_leave &&
-	       !ops->frame_alloc == !ops->frame_free &&
+	return ops->table_alloc && ops->table_free && ops->table_pointer && ops->dsb && ops->isb &&
+	       ops->tlbi && (access || no_access) && !ops->read_enter == !ops->read_leave &&
+	       !ops->vmid_enter == !ops->vmid_leave && !ops->frame_alloc == !ops->frame_free &&
 	       (ops->frame_alloc || (!ops->frame_retire && !ops->frame_split));
 }
 
@@ -27,12 +49,14 @@ static size_t self_size(const struct asp_a64_geometry *geometry)
 enum aspace_status aspace_aarch64_create(const struct aspace_aarch64_options *options,
 					 struct aspace_aarch64 **out)
 {
-	const struct aspace_aarch64_ops *ops = options->ops;
+	struct aspace_aarch64_ops own;
+	const struct aspace_aarch64_ops *ops = &own;
 	struct asp_a64_geometry geometry;
 	struct aspace_paddr page, root;
 	struct aspace_aarch64 *t;
 
-	if (options->size != sizeof(*options) || !ops || !ops_usable(ops) ||
+	if (options->size != sizeof(*options) || !options->ops || !copy_ops(&own, options->ops) ||
+	    !ops_usable(&own) ||
 	    aspace_aarch64_config_check(&options->config, NULL, NULL) != ASPACE_OK ||
 	    asp_a64_geometry_of(&options->config, &geometry))
 		return ASPACE_INVALID_PARAM;
@@ -51,7 +75,8 @@ enum aspace_status aspace_aarch64_create(const struct aspace_aarch64_options *op
 	*t = (struct aspace_aarch64){
 		.config = options->config,
 		.geometry = geometry,
-		.ops = ops,
+		.own_ops = own,
+		.ops = &t->own_ops,
 		.ctx = options->ctx,
 		.self = page,
 		.root = root.value,

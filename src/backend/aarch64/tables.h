@@ -58,7 +58,8 @@ struct asp_a64_gathered {
 struct aspace_aarch64 {
 	struct aspace_aarch64_config config;
 	struct asp_a64_geometry geometry;
-	const struct aspace_aarch64_ops *ops;
+	struct aspace_aarch64_ops own_ops; /* what the program's table had, and NULL for the rest */
+	const struct aspace_aarch64_ops *ops; /* these */
 	void *ctx;
 	struct aspace_paddr self; /* the page that this structure is in */
 	uint64_t root;
