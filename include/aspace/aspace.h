@@ -486,6 +486,10 @@ struct aspace_txn;
  * operation that fails changes nothing and leaves the transaction usable.
  * Move, resize, clear and iteration are not offered inside a transaction.
  *
+ * Until the commit no other update of the space runs, and no backend of its areas is asked for a change:
+ * the thread has *the place of a writer*, which calls that work on a backend beside the library ask
+ * for (aspace_aarch64_compact(), for instance). An empty transaction does for that.
+ *
  * Errors: ASPACE_INVALID_PARAM, ASPACE_BUSY, ASPACE_DEADLOCK (from a callback, or beside
  * this thread's own transaction).
  * Context: reader-safe; takes the writer lock and keeps it; waits for readers at the

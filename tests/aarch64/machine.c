@@ -1245,6 +1245,9 @@ static void tlbi_issue(void *ctx, const struct aspace_aarch64_tlbi *tlbi)
 	if ((range && !decode_range(&m->mmu, tlbi->operand, &target)) ||
 	    (single && !decode_address(&m->mmu, tlbi->operand, &target)))
 		return;
+	/* By the stricter reading the range is UNPREDICTABLE then. */
+	if (range && target.ttl && (target.start & (size_of(&m->mmu, (int)target.ttl) - 1)))
+		violate(m, "a range with a TTL whose base is not aligned to the level");
 	if (tlbi->kind == ASPACE_AARCH64_TLBI_IPA || tlbi->kind == ASPACE_AARCH64_TLBI_IPA_RANGE)
 		m->outstanding_ipa = true;
 	for (size_t i = 0; i < m->count; i++) {

@@ -328,6 +328,97 @@ static void test_ranges(void **state)
 	assert_int_equal(aspace_aarch64_range(&c).end.value, UINT64_C(0x1000000000000));
 }
 
+/* Two halves under one TCR: each field that is for both, by itself, is diagnosed. */
+static void test_two_trees(void **state)
+{
+	struct aspace_aarch64_config lower = of(ASPACE_AARCH64_EL1_LOWER, 12, 39, 48);
+	struct aspace_aarch64_config upper = of(ASPACE_AARCH64_EL1_UPPER, 16, 48, 48), other;
+	uint64_t tcr = 1, mask = 1, masks[2], values[2];
+	const char *reason = "";
+
+	(void)state;
+	lower.id = 7;
+	upper.all_asids = true;
+	upper.shareability = ASPACE_AARCH64_OUTER_SHAREABLE;
+	assert_int_equal(aspace_aarch64_tcr_pair(&lower, &upper, &tcr, &mask, &reason), ASPACE_OK);
+	assert_null(reason);
+	values[0] = aspace_aarch64_tcr(&lower, &masks[0]);
+	values[1] = aspace_aarch64_tcr(&upper, &masks[1]);
+	/* Whoever writes first, the other changes nothing of it. */
+	assert_int_equal(tcr & masks[0], values[0]);
+	assert_int_equal(tcr & masks[1], values[1]);
+	assert_int_equal(mask, masks[0] | masks[1]);
+	/* T0SZ 25, T1SZ 16; 4K in TG0, 64K in TG1; SH0 inner, SH1 outer. */
+	assert_int_equal(tcr & 0x3f, 25);
+	assert_int_equal(tcr >> 16 & 0x3f, 16);
+	assert_int_equal(tcr >> 14 & 3, 0);
+	assert_int_equal(tcr >> 30 & 3, 3);
+	assert_int_equal(tcr >> 12 & 3, 3);
+	assert_int_equal(tcr >> 28 & 3, 2);
+
+	for (unsigned i = 0; i < 12; i++) {
+		static const char *const parts[] = {"output size", "ASIDs",  "hardware", "hardware",
+						    "DS",          "secure", "MAIR",     "TTBR0",
+						    "half",        "half",   "half",     "granule"};
+		struct aspace_aarch64_config first = lower;
+
+		other = upper;
+		switch (i) {
+		case 0:
+			other.output_bits = 40;
+			break;
+		case 1:
+			other.id_16_bits = true;
+			break;
+		case 2:
+			other.hardware_access = true;
+			break;
+		case 3:
+			first.hardware_access = other.hardware_access = other.hardware_dirty = true;
+			break;
+		case 4:
+			first = of(ASPACE_AARCH64_EL1_LOWER, 12, 48, 52);
+			first.ds = true;
+			other.output_bits = 52;
+			break;
+		case 5:
+			other.secure = true;
+			break;
+		case 6:
+			other.mair = UINT64_C(0xff00);
+			break;
+		case 7:
+			other.all_asids = false;
+			break;
+		case 8:
+			other.regime = ASPACE_AARCH64_EL2_UPPER;
+			break;
+		case 9:
+			first = upper;
+			other = lower;
+			break;
+		case 10:
+			first.regime = ASPACE_AARCH64_STAGE2;
+			break;
+		default:
+			other.granule_shift = 13;
+			break;
+		}
+		tcr = mask = 1;
+		assert_int_equal(aspace_aarch64_tcr_pair(&first, &other, &tcr, &mask, &reason),
+				 ASPACE_INVALID_PARAM);
+		assert_non_null(reason);
+		if (!strstr(reason, parts[i]))
+			fail_msg("\"%s\" does not say \"%s\"", reason, parts[i]);
+		assert_int_equal(tcr, 1);
+		assert_int_equal(mask, 1);
+	}
+	/* One ASID for both will do, and nobody need ask for the reason. */
+	upper.all_asids = false;
+	upper.id = 7;
+	assert_int_equal(aspace_aarch64_tcr_pair(&lower, &upper, &tcr, &mask, NULL), ASPACE_OK);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -339,6 +430,7 @@ int main(void)
 		cmocka_unit_test(test_missing_features),
 		cmocka_unit_test(test_contradictions),
 		cmocka_unit_test(test_registers),
+		cmocka_unit_test(test_two_trees),
 		cmocka_unit_test(test_ranges),
 	};
 

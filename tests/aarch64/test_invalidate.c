@@ -213,6 +213,61 @@ static void test_every_length(void **state)
 	}
 }
 
+/* Blocks of each level, by whatever forms: covered, and with a TTL from a multiple of their size. */
+static void test_blocks(void **state)
+{
+	static const struct {
+		unsigned granule;
+		bool ds;
+	} shapes[] = {{12, false}, {12, true}, {14, false}, {14, true}, {16, false}};
+	unsigned ranges = 0;
+
+	(void)state;
+	for (size_t s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++) {
+		struct aspace_aarch64_config c =
+			config_of(ASPACE_AARCH64_EL1_LOWER, shapes[s].granule);
+		struct aspace_aarch64 *t;
+
+		c.ds = shapes[s].ds;
+		if (c.ds || c.granule_shift == 16)
+			c.output_bits = c.input_bits = 52;
+		t = make(&c);
+		for (int level = c.ds && c.granule_shift == 12 ? 0 : 1; level < 3; level++) {
+			uint64_t size = asp_a64_size(&t->geometry, level);
+
+			if (!asp_a64_leaf_allowed(&c, level))
+				continue;
+			for (uint64_t first = 0; first < 3; first++) {
+				for (uint64_t blocks = 1; blocks < (level ? 300 : 4); blocks++) {
+					uint64_t at = first * size;
+
+					if ((first + blocks) * size > UINT64_C(1) << c.input_bits)
+						break;
+					forget();
+					asp_a64_gather(t, level, at, at + blocks * size,
+						       1 | ASP_A64_NG);
+					asp_a64_invalidate(t);
+					if (notes[0].kind == ASPACE_AARCH64_TLBI_ID)
+						continue;
+					for (size_t i = 0; i < note_count; i++) {
+						bool range =
+							notes[i].kind == ASPACE_AARCH64_TLBI_RANGE;
+
+						assert_int_equal(notes[i].range.start.value, at);
+						if (range && field(notes[i].operand, 38, 37))
+							assert_int_equal(at % size, 0);
+						ranges += range;
+						at = notes[i].range.end.value;
+					}
+					assert_int_equal(at, (first + blocks) * size);
+				}
+			}
+		}
+		aspace_aarch64_destroy(t);
+	}
+	assert_true(ranges > 1000);
+}
+
 /* ---- Operands ------------------------------------------------------------------------------ */
 
 static struct aspace_aarch64_tlbi one(struct aspace_aarch64 *t, int level, uint64_t start,
@@ -377,9 +432,8 @@ static void test_barriers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_length),
-		cmocka_unit_test(test_operands),
-		cmocka_unit_test(test_thresholds),
+		cmocka_unit_test(test_every_length), cmocka_unit_test(test_blocks),
+		cmocka_unit_test(test_operands),     cmocka_unit_test(test_thresholds),
 		cmocka_unit_test(test_barriers),
 	};
 

@@ -252,6 +252,88 @@ static void test_compact(void **state)
 	unmake(&w);
 }
 
+/* Each descriptor that a compaction makes is there at its end. */
+static struct {
+	const uint64_t *entry;
+	uint64_t value;
+} made[4096];
+static size_t made_count;
+
+static void note_made(const uint64_t *entry, uint64_t value)
+{
+	assert_true(made_count < sizeof(made) / sizeof(made[0]));
+	/* Not the lists through tables that have been unlinked. */
+	if (asp_a64_is_valid(value)) {
+		made[made_count].entry = entry;
+		made[made_count++].value = value;
+	}
+}
+
+static void noting_store(void *ctx, uint64_t *entry, uint64_t value)
+{
+	note_made(entry, value);
+	machine_ops()->store(ctx, entry, value);
+}
+
+static bool noting_swap(void *ctx, uint64_t *entry, uint64_t expected, uint64_t value)
+{
+	note_made(entry, value);
+	return machine_ops()->swap(ctx, entry, expected, value);
+}
+
+static void keep_table(void *ctx, struct aspace_paddr table, size_t size)
+{
+	(void)ctx;
+	(void)table;
+	(void)size;
+}
+
+static void test_compact_makes_nothing_in_vain(void **state)
+{
+	uint64_t small = RW | ASPACE_AARCH64_LEVEL_3 | ASPACE_AARCH64_NO_CONTIGUOUS;
+	struct aspace_aarch64_config config = config_4k();
+	struct aspace_aarch64_ops ops = *machine_ops();
+	struct world w;
+
+	(void)state;
+	ops.store = noting_store;
+	ops.swap = noting_swap;
+	ops.table_retire = keep_table; /* so that it can be looked at */
+	for (unsigned bbm = 0; bbm < 2; bbm++) {
+		config.bbm_level = bbm ? 2 : 0;
+		config.conflicts_tolerated = bbm;
+		make(&w, &config);
+		/* A gigabyte, pages and blocks mixed, for one block at level 1; sixteen blocks and one,
+		 * for a group and a block; and sixteen pages. */
+		assert_int_equal(map(&w, GIGA, GIGA + 300 * BLOCK, small), ASPACE_OK);
+		assert_int_equal(map(&w, GIGA + 300 * BLOCK, 2 * GIGA, RW), ASPACE_OK);
+		assert_int_equal(map(&w, 4 * GIGA, 4 * GIGA + 17 * BLOCK + 16 * PAGE, small),
+				 ASPACE_OK);
+		made_count = 0;
+		w.tables->ops = &ops;
+		assert_int_equal(
+			aspace_aarch64_compact(w.tables, aspace_range_of(0, UINT64_C(1) << 39), 0),
+			ASPACE_OK);
+		w.tables->ops = machine_ops();
+		assert_int_equal(query(&w, GIGA).level, 1);
+		assert_int_equal(query(&w, 4 * GIGA).level, 2);
+		assert_true(query(&w, 4 * GIGA).contiguous);
+		assert_true(query(&w, 4 * GIGA + 17 * BLOCK).contiguous);
+		for (size_t i = 0; i < made_count; i++) {
+			/* The seventeen blocks come first, and the group is of sixteen of them. */
+			bool grouped = !asp_a64_is_table(2, made[i].value) &&
+				       (*made[i].entry ^ made[i].value) == ASP_A64_CONTIGUOUS;
+
+			if (*made[i].entry != made[i].value && !grouped)
+				fail_msg("%#lx was made, and is %#lx", (unsigned long)made[i].value,
+					 (unsigned long)*made[i].entry);
+		}
+		/* A block, seventeen, a group of sixteen, and one. */
+		assert_int_equal(made_count, 1 + 17 + 16 + 16);
+		assert_int_equal(machine_destroy(w.machine), 1 + 300 + 17);
+	}
+}
+
 /* ---- Refusals -------------------------------------------------------------------------------- */
 
 static void test_bad_changes(void **state)
@@ -1436,6 +1518,7 @@ int main(void)
 		cmocka_unit_test(test_largest_fit),
 		cmocka_unit_test(test_split_keeps_the_rest_large),
 		cmocka_unit_test(test_compact),
+		cmocka_unit_test(test_compact_makes_nothing_in_vain),
 		cmocka_unit_test(test_bad_changes),
 		cmocka_unit_test(test_no_transient_faults),
 		cmocka_unit_test(test_out_of_memory),

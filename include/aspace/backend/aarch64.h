@@ -221,11 +221,30 @@ ASPACE_API enum aspace_status aspace_aarch64_config_check(
 /**
  * TCR_EL1, TCR_EL2 or VTCR_EL2 for a configuration that aspace_aarch64_config_check() accepts.
  *
- * @p mask gets the bits that this tree decides; with two trees in one register
- * (TTBR0 and TTBR1), combine them.
+ * @p mask gets the bits that this tree decides; with two trees in one register (TTBR0 and TTBR1),
+ * aspace_aarch64_tcr_pair() combines them.
  * Context: anywhere. O(1).
  */
 ASPACE_API uint64_t aspace_aarch64_tcr(const struct aspace_aarch64_config *config, uint64_t *mask);
+
+/**
+ * TCR_EL1, or TCR_EL2 of EL2&0, for two trees at once: do they agree in what one register says for
+ * both?
+ *
+ * That is: one regime's lower and upper half; output_bits, id_16_bits, hardware_access,
+ * hardware_dirty, ds, secure, and aspace_aarch64_mair(). And the upper tree invalidates for all ASIDs
+ * (all_asids), or for the one that TTBR0 sets, the lower's @c id: TCR.A1 is 0. Their granules, sizes
+ * and shareability may differ.
+ *
+ * @p tcr and @p mask: as aspace_aarch64_tcr() gives them for each, together; not touched on failure.
+ * Errors: ASPACE_INVALID_PARAM: they disagree, or one is not valid by itself. @p reason, if not NULL, gets
+ * in what (a static string), or NULL.
+ * Context: anywhere. O(1).
+ */
+ASPACE_API enum aspace_status aspace_aarch64_tcr_pair(const struct aspace_aarch64_config *lower,
+						      const struct aspace_aarch64_config *upper,
+						      uint64_t *tcr, uint64_t *mask,
+						      const char **reason);
 
 /** MAIR_ELx for the configuration: its own, or the library's layout. Context: anywhere. O(1). */
 ASPACE_API uint64_t aspace_aarch64_mair(const struct aspace_aarch64_config *config);
@@ -384,6 +403,16 @@ ASPACE_API enum aspace_status aspace_aarch64_create(const struct aspace_aarch64_
  */
 ASPACE_API void aspace_aarch64_destroy(struct aspace_aarch64 *tables);
 
+/*
+ * The place of a writer. Calls that change a tree by themselves, or must find it at rest, belong where
+ * an update of the space would be: at any moment, one update, or one such call, is at work on the
+ * tree. Who has an open transaction of each space that shows areas of the tree is there: from
+ * aspace_txn_begin() on to commit or abort the thread has the writer lock, and the backend is not
+ * called before the commit. So is who sees to it in another way that nobody updates the space, its
+ * helper and aspace_fault() included. A callback of the backend is not there: its own change is
+ * under way.
+ */
+
 /** The value for TTBR0_ELx, TTBR1_ELx or VTTBR_EL2: root, ASID or VMID, CnP. With
  * TCR_EL1.A1 = 0, only the one of TTBR0 counts. Context: anywhere. O(1). */
 ASPACE_API uint64_t aspace_aarch64_ttbr(const struct aspace_aarch64 *tables);
@@ -463,8 +492,9 @@ ASPACE_API enum aspace_status aspace_aarch64_allocated_init(struct aspace_aarch6
 							    bool lazy, uint64_t fault_max);
 
 /**
- * Make the leaves in @p range as large as they can be: tables of equal leaves become blocks, runs of
- * them contiguous groups. No translation changes; tables become free.
+ * Make the leaves in @p range as large as they can be: tables of equal leaves become blocks, whatever
+ * lies between, runs of them contiguous groups. No translation changes; tables become free. Nothing is
+ * made that would be replaced in the same pass.
  *
  * @p flags: caps on the size, as for an area: ::ASPACE_AARCH64_LEVEL_1 and so on, and
  * ::ASPACE_AARCH64_NO_CONTIGUOUS. The areas' own caps are not known here.
@@ -472,8 +502,9 @@ ASPACE_API enum aspace_status aspace_aarch64_allocated_init(struct aspace_aarch6
  * Takes a break-before-make for each block and each group, one after the other; none with
  * bbm_level 2, conflicts_tolerated and without hardware_access.
  * Errors: ASPACE_INVALID_PARAM; ASPACE_NOT_SUPPORTED: no_transient_faults forbids it.
- * Context: the place of a writer: no update of the space that shows areas of the tables may run at
- * the same time. Allocates nothing. O(tables and descriptors of the range).
+ * Context: the place of a writer (above): with an open transaction of each space that shows areas of the
+ * tables, or where no update of these runs at the same time. Allocates nothing. O(tables and descriptors
+ * of the range).
  */
 ASPACE_API enum aspace_status aspace_aarch64_compact(struct aspace_aarch64 *tables,
 						     struct aspace_range range, uint64_t flags);

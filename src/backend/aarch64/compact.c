@@ -2,15 +2,16 @@
 /*
  * Making small leaves large again, on request.
  *
- * A table whose entries are leaves of equal attributes and adjacent frames becomes a block; a run
- * of such leaves becomes a contiguous group. From the last level upward, one after the
- * other, each with a break-before-make of its own: this is rare, and nothing has to be
- * remembered. What the processor has noted in the descriptors is taken over after the
+ * A table below which there are only leaves of equal attributes and adjacent frames, of whatever
+ * size, becomes a block; a run of such leaves becomes a contiguous group. From the first level
+ * downward, so that nothing is made that goes away again; one after the other, each with a
+ * break-before-make of its own: this is rare, and nothing has to be remembered. What the processor has noted in the descriptors is taken over after the
  * break, when it can note no more.
  *
  * Invariants:
  *  1. No translation changes, and no access or dirty state is lost.
  *  2. Nothing is allocated.
+ *  3. Each descriptor that a pass makes is there at its end.
  */
 #include "tables.h"
 
@@ -91,39 +92,122 @@ static void make_group(struct aspace_aarch64 *t, int level, uint64_t *entries, s
 
 /* ---- Blocks ---------------------------------------------------------------------------- */
 
-/* The block at `level` that says what the entries say, which nobody writes to any more. */
-static uint64_t block_of(const struct aspace_aarch64 *t, const uint64_t *entries, size_t count)
-{
-	uint64_t block = asp_a64_load(t, entries) & ~(ASP_A64_CONTIGUOUS | ASP_A64_TABLE);
+/* What the leaves below a table have in common, as far as they have been looked at. */
+struct uniform {
+	uint64_t attributes; /* of the first */
+	uint64_t next;       /* where the next frame must be */
+	uint64_t history;    /* a leaf with that of all */
+	bool started;
+};
 
-	for (size_t i = 1; i < count; i++)
-		block = asp_a64_with_history(&t->config, block, asp_a64_load(t, &entries[i]));
-	return block;
+/* Are all leaves below the table alike, one frame after the other, with no hole? */
+static bool is_uniform(const struct aspace_aarch64 *t, int level, uint64_t table, struct uniform *u)
+{
+	const struct aspace_aarch64_config *c = &t->config;
+	const uint64_t *entries = asp_a64_pointer(t, table);
+	size_t count = asp_a64_entries(&t->geometry, level);
+
+	for (size_t i = 0; i < count; i++) {
+		uint64_t entry = asp_a64_load(t, &entries[i]), attributes;
+
+		if (asp_a64_is_table(level, entry)) {
+			if (!is_uniform(t, level + 1, asp_a64_next_table(t, entry), u))
+				return false;
+			continue;
+		}
+		attributes = asp_a64_without_history(c, entry) & ~ASP_A64_TABLE;
+		if (!u->started)
+			*u = (struct uniform){attributes, asp_a64_decode_output(c, entry), entry,
+					      true};
+		if (!asp_a64_is_leaf(level, entry) || attributes != u->attributes ||
+		    asp_a64_decode_output(c, entry) != u->next)
+			return false;
+		u->next += asp_a64_size(&t->geometry, level);
+		u->history = asp_a64_with_history(c, u->history, entry);
+	}
+	return true;
 }
 
-static void make_block(struct aspace_aarch64 *t, int level, uint64_t *entry, uint64_t at)
+/* The block that says what everything below the table says, which nobody writes to any more, or of
+ * which it is asked whether there is one; 0: there is none. */
+static uint64_t block_of(const struct aspace_aarch64 *t, int level, uint64_t table)
+{
+	struct uniform u = {.started = false};
+	uint64_t block;
+
+	if (!is_uniform(t, level + 1, table, &u))
+		return 0;
+	block = u.history & ~(ASP_A64_CONTIGUOUS | ASP_A64_TABLE);
+	return aspace_is_aligned(asp_a64_decode_output(&t->config, block),
+				 asp_a64_size(&t->geometry, level))
+		       ? block
+		       : 0;
+}
+
+/* All leaves below a table, or all pointers to tables: each kind by itself, so that neighbours become
+ * one range. */
+static void gather_below(struct aspace_aarch64 *t, int level, uint64_t table, uint64_t at,
+			 bool leaves)
+{
+	const uint64_t *entries = asp_a64_pointer(t, table);
+	uint64_t size = asp_a64_size(&t->geometry, level);
+	size_t count = asp_a64_entries(&t->geometry, level);
+
+	for (size_t i = 0; i < count; i++, at += size) {
+		uint64_t entry = asp_a64_load(t, &entries[i]);
+		bool pointer = asp_a64_is_table(level, entry);
+
+		if (pointer)
+			gather_below(t, level + 1, asp_a64_next_table(t, entry), at, leaves);
+		if (pointer != leaves)
+			asp_a64_gather(t, level, at,
+				       asp_a64_slot_end(&t->geometry, level, at, UINT64_MAX),
+				       entry);
+	}
+}
+
+/* To unlink is to write to a table's first entry: after what is below has been found. */
+static void unlink_all(struct aspace_aarch64 *t, int level, uint64_t table)
+{
+	const uint64_t *entries = asp_a64_pointer(t, table);
+	size_t count = asp_a64_entries(&t->geometry, level);
+
+	for (size_t i = 0; level < ASP_A64_LAST_LEVEL && i < count; i++) {
+		uint64_t entry = asp_a64_load(t, &entries[i]);
+
+		if (asp_a64_is_table(level, entry))
+			unlink_all(t, level + 1, asp_a64_next_table(t, entry));
+	}
+	asp_a64_unlink(t, table);
+}
+
+/* False: what is below is not one block. */
+static bool make_block(struct aspace_aarch64 *t, int level, uint64_t *entry, uint64_t at)
 {
 	uint64_t old = asp_a64_load(t, entry), table = asp_a64_next_table(t, old);
-	const uint64_t *entries = asp_a64_pointer(t, table);
-	size_t count = asp_a64_entries(&t->geometry, level + 1);
-	uint64_t end = at + asp_a64_size(&t->geometry, level);
+	uint64_t block = block_of(t, level, table);
 
-	asp_a64_gather(t, level + 1, at, end, asp_a64_load(t, entries));
-	asp_a64_gather(t, level, at, end, old);
+	if (!block)
+		return false;
+	gather_below(t, level + 1, table, at, true);
+	gather_below(t, level + 1, table, at, false);
+	asp_a64_gather(t, level, at, asp_a64_slot_end(&t->geometry, level, at, UINT64_MAX), old);
 	if (!without_break(t)) {
-		asp_a64_store(t, entry, block_of(t, entries, count) & ~ASP_A64_VALID);
+		asp_a64_store(t, entry, block & ~ASP_A64_VALID);
 		asp_a64_invalidate(t);
 	}
-	asp_a64_store(t, entry, block_of(t, entries, count));
+	asp_a64_store(t, entry, block_of(t, level, table));
 	/* To unlink is to write to the table, in which walks may be until they are invalidated. */
 	if (without_break(t))
 		asp_a64_invalidate(t);
-	asp_a64_unlink(t, table);
+	unlink_all(t, level + 1, table);
+	return true;
 }
 
 /* ---- All of it -------------------------------------------------------------------------- */
 
-/* Slots and groups that reach beyond [start, end) are left alone. */
+/* Slots and groups that reach beyond [start, end) are left alone. The largest first: what becomes a
+ * part of a block is not made larger before. */
 static void compact_table(const struct compaction *c, int level, uint64_t table, uint64_t start,
 			  uint64_t end)
 {
@@ -136,15 +220,12 @@ static void compact_table(const struct compaction *c, int level, uint64_t table,
 	for (uint64_t at = start; at < end; at = next) {
 		uint64_t *entry = &entries[asp_a64_index(g, level, at)];
 		uint64_t old = asp_a64_load(c->t, entry);
+		bool whole;
 
 		next = asp_a64_slot_end(g, level, at, end);
-		if (!asp_a64_is_table(level, old))
-			continue;
-		compact_table(c, level + 1, asp_a64_next_table(c->t, old), at, next);
-		if (leaves && aspace_is_aligned(at, size) && next - at == size &&
-		    is_run(c->t, level + 1, asp_a64_pointer(c->t, asp_a64_next_table(c->t, old)),
-			   asp_a64_entries(g, level + 1)))
-			make_block(c->t, level, entry, at);
+		whole = leaves && aspace_is_aligned(at, size) && next - at == size;
+		if (asp_a64_is_table(level, old) && !(whole && make_block(c->t, level, entry, at)))
+			compact_table(c, level + 1, asp_a64_next_table(c->t, old), at, next);
 	}
 	if (!leaves || !c->contiguous || group == 1)
 		return;

@@ -456,6 +456,51 @@ uint64_t aspace_aarch64_tcr(const struct aspace_aarch64_config *config, uint64_t
 	return fields.value;
 }
 
+/* In what do two trees disagree of which one register speaks? NULL: in nothing. */
+static const char *find_disagreement(const struct aspace_aarch64_config *lower,
+				     const struct aspace_aarch64_config *upper)
+{
+	if (!has_two_halves(lower->regime) || is_upper(lower->regime) ||
+	    upper->regime != lower->regime + 1)
+		return "they are not the lower and the upper half of one regime";
+	if (lower->output_bits != upper->output_bits)
+		return "the output size is that of both";
+	if (lower->id_16_bits != upper->id_16_bits)
+		return "the size of ASIDs is that of both";
+	if (lower->hardware_access != upper->hardware_access ||
+	    lower->hardware_dirty != upper->hardware_dirty)
+		return "hardware access flag and dirty state are kept for both or for none";
+	if (lower->ds != upper->ds)
+		return "DS is set for both or for none";
+	if (lower->secure != upper->secure)
+		return "both are secure or none is";
+	if (aspace_aarch64_mair(lower) != aspace_aarch64_mair(upper))
+		return "they have one MAIR";
+	if (!upper->all_asids && upper->id != lower->id)
+		return "the ASID is that of TTBR0";
+	return NULL;
+}
+
+enum aspace_status aspace_aarch64_tcr_pair(const struct aspace_aarch64_config *lower,
+					   const struct aspace_aarch64_config *upper, uint64_t *tcr,
+					   uint64_t *mask, const char **reason)
+{
+	enum aspace_status status = aspace_aarch64_config_check(lower, NULL, reason);
+	uint64_t masks[2], values[2];
+
+	if (status == ASPACE_OK)
+		status = aspace_aarch64_config_check(upper, NULL, reason);
+	if (status == ASPACE_OK)
+		status = answer(ASPACE_INVALID_PARAM, find_disagreement(lower, upper), reason);
+	if (status != ASPACE_OK)
+		return status;
+	values[0] = aspace_aarch64_tcr(lower, &masks[0]);
+	values[1] = aspace_aarch64_tcr(upper, &masks[1]);
+	*tcr = values[0] | values[1];
+	*mask = masks[0] | masks[1];
+	return ASPACE_OK;
+}
+
 uint64_t aspace_aarch64_mair(const struct aspace_aarch64_config *config)
 {
 	/* Slot by slot, enum aspace_aarch64_type: write-back 0xff, write-through 0xbb,

@@ -13,13 +13,17 @@
  *
  * Operands (C5.5): by address, bits 43 to 0 are address bits 55 to 12 for every
  * granule, and bits 47 to 44 the TTL. By range, the base counts granules, but with DS it
- * counts 64 KB whatever the granule: pages before such a boundary go one by one.
+ * counts 64 KB whatever the granule: pages before such a boundary go one by one. With a TTL the base
+ * of a range is a multiple of what a descriptor at that level translates, or the range is
+ * UNPREDICTABLE by the stricter reading: so ranges of blocks are whole blocks, and blocks that no range
+ * can hold go one by one.
  *
  * Invariants:
  *  1. What is gathered covers every descriptor that was valid and has changed since the last
  *     invalidation.
  *  2. Instructions have a TTL only where all that they are to take away are leaves of that level.
- *  3. The union of what is issued for an item covers it, and each instruction takes at least
+ *  3. The base of a range with a TTL is aligned to the size of that level.
+ *  4. The union of what is issued for an item covers it, and each instruction takes at least
  *     one page of it.
  */
 #include "tables.h"
@@ -132,20 +136,23 @@ static void issue(struct aspace_aarch64 *t, enum aspace_aarch64_tlbi_kind kind, 
 	t->ops->tlbi(t->ctx, &tlbi);
 }
 
-/* How many pages does one range instruction take, of `pages`, at least 2: (num + 1) <<
- * (5 * scale + 1). The largest scale that fits: the count falls below 32 of the next
- * smaller unit at each step, so there are at most five. */
-static uint64_t chunk(uint64_t pages, unsigned *scale, uint64_t *num)
+/* How many pages does one range instruction take, of `pages`: (num + 1) << (5 * scale + 1), a
+ * multiple of `multiple`; 0: there is no such range. The largest scale that fits: the count falls
+ * below 32 of the next smaller unit at each step, so there are at most five. */
+static uint64_t chunk(uint64_t pages, uint64_t multiple, unsigned *scale, uint64_t *num)
 {
-	uint64_t units;
+	for (*scale = 4; (*scale)-- > 0;) {
+		uint64_t unit = UINT64_C(1) << (5 * *scale + 1);
+		uint64_t units = pages / unit > 32 ? 32 : pages / unit;
 
-	for (*scale = 3; *scale > 0 && pages >> (5 * *scale + 1) == 0; (*scale)--)
-		;
-	units = pages >> (5 * *scale + 1);
-	if (units > 32)
-		units = 32;
-	*num = units - 1;
-	return units << (5 * *scale + 1);
+		if (multiple > unit)
+			units -= units % (multiple / unit);
+		if (units) {
+			*num = units - 1;
+			return units * unit;
+		}
+	}
+	return 0;
 }
 
 /* Issue what takes an item away; or, with a limit, count it, and stop above the limit. */
@@ -153,17 +160,20 @@ static uint64_t invalidate_item(struct aspace_aarch64 *t, const struct asp_a64_g
 				uint64_t limit)
 {
 	uint64_t stride = asp_a64_size(&t->geometry, item->level);
+	uint64_t multiple = ttl_level(t, item) ? stride >> t->geometry.granule_shift : 1;
 	uint64_t at = item->start, count = 0;
 
 	while (at < item->end && (!limit || count <= limit)) {
 		uint64_t pages = (item->end - at) >> t->geometry.granule_shift;
 		bool range = t->config.range_tlbi && item->end - at > stride &&
 			     aspace_is_aligned(at, UINT64_C(1) << base_shift(t));
-		uint64_t next, operand, num;
-		unsigned scale;
+		uint64_t next, operand, num = 0, taken;
+		unsigned scale = 0;
 
+		taken = range ? chunk(pages, multiple, &scale, &num) : 0;
+		range = taken != 0;
 		if (range) {
-			next = at + (chunk(pages, &scale, &num) << t->geometry.granule_shift);
+			next = at + (taken << t->geometry.granule_shift);
 			operand = range_operand(t, item, at, scale, num);
 		} else {
 			next = asp_a64_slot_end(&t->geometry, item->level, at, item->end);
