@@ -455,10 +455,10 @@ static enum aspace_status wait_and_return(struct aspace *space, uint64_t stamp, 
 	asp_writer_leave(space);
 	if ((how & ASPACE_NOWAIT) || asp_is_waited_for(space))
 		return ASPACE_BUSY;
-	if (stamp)
-		asp_wait_for_readers(space, stamp);
-	else
+	if (!stamp)
 		asp_wait(&space->deferred_out, seen, 10);
+	else if (!asp_wait_for_readers(space, stamp))
+		return ASPACE_BUSY;
 	return asp_writer_enter_now(space, 0);
 }
 

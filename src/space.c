@@ -187,8 +187,8 @@ static enum aspace_status unmap_all(struct aspace *space)
 		if (status != ASPACE_NO_MEMORY || (most == 1 && !stamp))
 			return status;
 		most = 1;
-		if (stamp)
-			asp_wait_for_readers(space, stamp);
+		if (stamp && !asp_wait_for_readers(space, stamp))
+			return ASPACE_BUSY;
 	}
 }
 
@@ -245,23 +245,35 @@ static enum aspace_status make_idle(struct aspace *space)
 	return status;
 }
 
+/* Is nobody at work on the space, in it, or beneath us? */
+static enum aspace_status check_unused(struct aspace *space)
+{
+	if (asp_is_owner(space) && (!space->txn.open || space->txn.busy))
+		return ASPACE_DEADLOCK;
+	if (atomic_load_explicit(&space->txn_open, memory_order_relaxed))
+		return ASPACE_BUSY;
+	if (atomic_load_explicit(&space->runner, memory_order_relaxed) == asp_thread_self() ||
+	    atomic_load_explicit(&space->stalled_hooks, memory_order_relaxed))
+		return ASPACE_DEADLOCK;
+	return asp_is_waited_for(space) || has_snapshots(space) ? ASPACE_BUSY : ASPACE_OK;
+}
+
 enum aspace_status aspace_destroy(struct aspace *space, unsigned how)
 {
 	enum aspace_status status;
 
 	if (how & ~ASP_HOW_PUBLIC)
 		return ASPACE_INVALID_PARAM;
-
-	if (asp_is_owner(space) && (!space->txn.open || space->txn.busy))
-		return ASPACE_DEADLOCK;
-	if (atomic_load_explicit(&space->txn_open, memory_order_relaxed))
-		return ASPACE_BUSY;
-	if (atomic_load_explicit(&space->runner, memory_order_relaxed) == asp_thread_self())
-		return ASPACE_DEADLOCK;
-	if (asp_is_waited_for(space) || has_snapshots(space))
-		return ASPACE_BUSY;
-
+	status = check_unused(space);
+	if (status != ASPACE_OK)
+		return status;
 	status = how & ASPACE_NOWAIT ? check_idle(space) : make_idle(space);
+	/* Callbacks have run, and may have taken a snapshot, or left something else open. Now that
+	 * the space is idle there are none that could do so later. */
+	if (status == ASPACE_OK)
+		status = check_unused(space);
+	else if (status == ASPACE_DEADLOCK)
+		status = ASPACE_BUSY; /* beside a transaction that one of them left to us */
 	if (status != ASPACE_OK)
 		return status;
 	asp_grace_detach(space->grace, &space->client);

@@ -157,6 +157,9 @@ struct aspace {
 	 * a transaction that is to be seen has told the destroyer by other means. */
 	_Atomic bool txn_open;
 
+	/* Threads that are in the stall hook. */
+	_Atomic unsigned stalled_hooks;
+
 	/* For aspace_count: stored by the writer before publication, relaxed: it says
 	 * nothing about any version that the caller reads. */
 	_Atomic uint64_t areas;
@@ -218,8 +221,9 @@ void asp_writer_leave(struct aspace *space);
  * It is in a section, or holds the writer lock of a space (not counting one that it
  * gives back first, as it must have done here). */
 bool asp_is_waited_for(struct aspace *space);
-/* Wait for a grace period with the stall hook told; no lock held. */
-void asp_wait_for_readers(struct aspace *space, uint64_t stamp);
+/* Wait for a grace period with the stall hook told; no lock held. False if the hook has made the
+ * thread one that others may wait for: it has left a section or a transaction open. */
+bool asp_wait_for_readers(struct aspace *space, uint64_t stamp);
 
 /* ---- reclaim.c ------------------------------------------------------------ */
 

@@ -15,7 +15,7 @@ bool asp_is_waited_for(struct aspace *space)
 	return *asp_writer_locks() || asp_grace_in_section(space->grace);
 }
 
-void asp_wait_for_readers(struct aspace *space, uint64_t stamp)
+bool asp_wait_for_readers(struct aspace *space, uint64_t stamp)
 {
 	unsigned period = space->options.stall_ms;
 	uint64_t begin = asp_now_ms();
@@ -24,9 +24,16 @@ void asp_wait_for_readers(struct aspace *space, uint64_t stamp)
 		uint64_t waited = asp_now_ms() - begin;
 
 		/* A wait may end early; only a full period is a stall. */
-		if (space->options.stalled && waited >= period)
-			space->options.stalled(space->options.ctx, space, waited);
+		if (!space->options.stalled || waited < period)
+			continue;
+		/* Relaxed: only who comes from the hook must see it, in the same thread. */
+		atomic_fetch_add_explicit(&space->stalled_hooks, 1, memory_order_relaxed);
+		space->options.stalled(space->options.ctx, space, waited);
+		atomic_fetch_sub_explicit(&space->stalled_hooks, 1, memory_order_relaxed);
+		if (asp_is_waited_for(space))
+			return false;
 	}
+	return true;
 }
 
 enum aspace_status asp_writer_enter_now(struct aspace *space, unsigned how)
@@ -57,7 +64,8 @@ enum aspace_status asp_writer_enter(struct aspace *space, unsigned how)
 		asp_writer_leave(space);
 		if ((how & ASPACE_NOWAIT) || asp_is_waited_for(space))
 			return ASPACE_BUSY;
-		asp_wait_for_readers(space, stamp);
+		if (!asp_wait_for_readers(space, stamp))
+			return ASPACE_BUSY;
 	}
 }
 

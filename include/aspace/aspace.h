@@ -113,7 +113,9 @@ struct aspace_options {
 	/** Handed to the page operations. */
 	void *pages_ctx;
 	/** Told when a wait for readers has lasted a multiple of @ref stall_ms. Called
-	 * in the waiting thread with no lock held. May be NULL. */
+	 * in the waiting thread with no lock held; may read, and take and release snapshots.
+	 * aspace_destroy() of this space is ASPACE_DEADLOCK in it; where it leaves a section
+	 * open, the call that waits answers ASPACE_BUSY. May be NULL. */
 	void (*stalled)(void *ctx, struct aspace *space, uint64_t waited_ms);
 	/** 0 means 1000. */
 	unsigned stall_ms;
@@ -146,8 +148,10 @@ ASPACE_API enum aspace_status aspace_create(const struct aspace_options *options
  * With ::ASPACE_NOWAIT only a space that is empty, with nothing on its way, is
  * destroyed, as after aspace_clear() and aspace_quiesce(); else ASPACE_BUSY.
  * Errors: on any status but ASPACE_OK the space is alive. ASPACE_BUSY with a snapshot or a
- * transaction open, inside a read section or with the writer lock of another space held,
- * ASPACE_DEADLOCK from a callback, or what the backend said, with the areas that remain.
+ * transaction open, inside a read section or with the writer lock of another space held (also
+ * where it was a callback, run meanwhile, that took the snapshot or left the rest open: then
+ * areas are unmapped, and nothing is freed), ASPACE_DEADLOCK from a callback, or what the backend
+ * said, with the areas that remain. What callbacks map meanwhile is unmapped, too.
  * Context: waits for readers; not from a signal handler. No other thread may be in a
  * call on the space. O(n).
  */

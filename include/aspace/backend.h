@@ -127,7 +127,8 @@ struct aspace_backend_ops {
 	/** Optional: an area has gone, and every reader and snapshot that could have
 	 * found it. Not called for NULL. Runs with no library lock held, on the
 	 * library's helper thread or in a thread that calls aspace_quiesce or
-	 * aspace_destroy; may call the library. */
+	 * aspace_destroy; may call the library, but must end the sections and transactions
+	 * that it begins. */
 	void (*release)(struct aspace_backend *, void *user);
 	/** Optional, for aspace_validate(): is what the backend holds in @p area what the
 	 * area says? Changes nothing, and may take as long as the area is. If it is not, the
