@@ -261,8 +261,9 @@ static void tell_truth(struct aspace_txn *txn)
 	unsigned phase;
 
 	asp_edit_discard(&txn->edit);
-	asp_put_records(space, &txn->released);
+	asp_put_records(space, &txn->references);
 	asp_put_records(space, &txn->leaving);
+	txn->born = 0;
 	asp_list_splice(&txn->clones_spare, &txn->clones_used);
 	asp_edit_begin(&txn->edit, &space->lookup->edit, &space->nodes, &space->records, txn->base,
 		       txn->base->birth + 1);
@@ -291,7 +292,7 @@ static bool reserve_truth(struct aspace_txn *txn)
 	const struct asp_edit_need need = {
 		.changed = 3 * pieces + 6,
 		.nodes = 2 * txn->edit.retired.count,
-		.records = txn->released.count + txn->action_count + 2 * pieces + 8,
+		.records = txn->references.count + 6 * txn->action_count + 2 * pieces + 8,
 	};
 
 	return txn->action_count < 2 || asp_edit_reserve(&txn->edit, &need);

@@ -8,8 +8,9 @@
  * result until asp_commit().
  *
  * References: an area owns one to its user object. Cutting an area in two takes a
- * cloned one for the second piece; an area that goes gives its own to
- * txn->released. Both only count when the plan is published.
+ * cloned one for the second piece; an area that goes gives its own up; one whose head is cut
+ * off keeps it, at another start. All of it is noted in txn->references, and only counts when
+ * the plan is published.
  */
 #include "options.h"
 #include "space.h"
@@ -76,10 +77,11 @@ static void clean_up(struct aspace_txn *txn)
 	struct aspace *space = txn->space;
 
 	put_actions(txn);
-	if (txn->released.head || txn->leaving.head) {
-		asp_put_records(space, &txn->released);
+	if (txn->references.head || txn->leaving.head) {
+		asp_put_records(space, &txn->references);
 		asp_put_records(space, &txn->leaving);
 	}
+	txn->born = 0;
 	if (txn->clones_used.head || txn->clones_spare.head) {
 		asp_put_records(space, &txn->clones_used);
 		asp_reclaim_add_unseen(space, &txn->clones_spare);
@@ -98,6 +100,62 @@ void asp_txn_drop(struct aspace_txn *txn)
 	clean_up(txn);
 }
 
+/* How many notes of births go, for each that comes. */
+#define FORGOTTEN_AT_ONCE 2
+
+/* The version has been published. What is born in it is noted if a snapshot is open, all of
+ * which are older; what is gone stays on the list, with its birth. */
+static void settle_references(struct aspace_txn *txn, bool any_snapshot)
+{
+	struct aspace *space = txn->space;
+	struct aspace_record_list gone = {0};
+	struct aspace_record *record;
+
+	while ((record = asp_list_pop(&txn->references)) != NULL) {
+		switch (record->event) {
+		case ASP_REFERENCE_BORN:
+			if (any_snapshot)
+				asp_births_add(space, record, record->address, txn->edit.stamp);
+			else
+				asp_pool_put(&space->records, record, sizeof(*record));
+			break;
+		case ASP_REFERENCE_MOVED:
+			asp_births_move(space, record->address, record->to);
+			asp_pool_put(&space->records, record, sizeof(*record));
+			break;
+		case ASP_REFERENCE_GONE:
+			record->birth = asp_births_take(space, record->address);
+			asp_list_push(&gone, record);
+			break;
+		}
+	}
+	txn->references = gone;
+}
+
+/* The one store. Release: whoever reads this root (acquire, asp_root()) sees every
+ * node below it as it was filled in. Weaker, and a reader could meet a node whose
+ * keys it sees and whose children it does not. */
+static void store_root(struct aspace_txn *txn)
+{
+	atomic_store_explicit(&txn->space->root, txn->edit.root, memory_order_release);
+}
+
+/* With births: no snapshot of the version before is taken between the store and the look. */
+static void store_root_with_births(struct aspace_txn *txn)
+{
+	struct aspace *space = txn->space;
+	bool any;
+	uint64_t oldest;
+
+	asp_lock_acquire(&space->snap_lock);
+	store_root(txn);
+	any = space->oldest;
+	oldest = any ? space->oldest->version : UINT64_MAX;
+	asp_lock_release(&space->snap_lock);
+	asp_births_forget(space, oldest, FORGOTTEN_AT_ONCE * txn->born);
+	settle_references(txn, any);
+}
+
 void asp_publish(struct aspace_txn *txn)
 {
 	struct aspace *space = txn->space;
@@ -110,12 +168,14 @@ void asp_publish(struct aspace_txn *txn)
 
 	/* Before the root: while the old number is read, the old version is the newest. */
 	atomic_store_explicit(&space->version, txn->edit.stamp, memory_order_relaxed);
-	/* The one store. Release: whoever reads this root (acquire, asp_root()) sees every
-	 * node below it as it was filled in. Weaker, and a reader could meet a node whose
-	 * keys it sees and whose children it does not. */
-	atomic_store_explicit(&space->root, txn->edit.root, memory_order_release);
-
-	asp_reclaim_add(space, &txn->edit.retired, &txn->released, &txn->leaving);
+	if (txn->born) {
+		store_root_with_births(txn);
+	} else {
+		store_root(txn);
+		if (txn->references.head)
+			settle_references(txn, false);
+	}
+	asp_reclaim_add(space, &txn->edit.retired, &txn->references, &txn->leaving);
 	clean_up(txn);
 }
 
@@ -174,19 +234,51 @@ static void *take_clone(struct aspace_txn *txn, struct aspace_backend *backend, 
 	return backend->ops->clone(backend, user, &copy) == ASPACE_OK ? copy : NULL;
 }
 
-/* The area is going, and its reference with it; the record has been reserved. */
+static bool will_be_released(const struct aspace_backend *backend, const void *user)
+{
+	return user && asp_op(backend, release);
+}
+
+/* Notes what becomes of an area's reference; the record has been reserved. */
+static struct aspace_record *note_reference(struct aspace_txn *txn, enum asp_reference_event event,
+					    uint64_t start)
+{
+	struct aspace_record *record =
+		asp_pool_get(&txn->space->records, sizeof(struct aspace_record));
+
+	record->event = event;
+	record->address = start;
+	asp_list_push(&txn->references, record);
+	return record;
+}
+
+/* The area has a reference that is new. */
+static void note_birth(struct aspace_txn *txn, const struct aspace_area *area)
+{
+	if (!will_be_released(area->backend, area->user))
+		return;
+	note_reference(txn, ASP_REFERENCE_BORN, area->start.value);
+	txn->born++;
+}
+
+/* The area starts elsewhere, with the reference that it had. */
+static void note_move(struct aspace_txn *txn, const struct aspace_area *area, uint64_t start)
+{
+	if (will_be_released(area->backend, area->user))
+		note_reference(txn, ASP_REFERENCE_MOVED, area->start.value)->to = start;
+}
+
+/* The area is going, and its reference with it. */
 static void give_up_reference(struct aspace_txn *txn, const struct aspace_area *area)
 {
 	struct aspace_record *record;
 
-	if (!area->user || !asp_op(area->backend, release))
+	if (!will_be_released(area->backend, area->user))
 		return;
-	record = asp_pool_get(&txn->space->records, sizeof(*record));
+	record = note_reference(txn, ASP_REFERENCE_GONE, area->start.value);
 	record->backend = area->backend;
 	record->user = area->user;
-	record->address = area->start.value;
 	record->retired = txn->edit.stamp;
-	asp_list_push(&txn->released, record);
 }
 
 /* ---- Looking -------------------------------------------------------------- */
@@ -212,7 +304,8 @@ static bool backend_usable(const struct aspace_backend *backend)
 		return false;
 	ops = backend->ops;
 	return ops->size >= offsetof(struct aspace_backend_ops, prepare) &&
-	       ops->size <= ASP_STRUCT_BYTES_MAX && ops->map && ops->unmap && ops->protect;
+	       ops->size <= ASP_STRUCT_BYTES_MAX && !(ops->size & (_Alignof(*ops) - 1)) &&
+	       ops->map && ops->unmap && ops->protect;
 }
 
 /* The parts of areas inside a range, in order. Leaving areas are holes here. */
@@ -292,6 +385,7 @@ static bool has_holes(struct aspace_txn *txn, struct aspace_range range)
 
 /* ---- Editing -------------------------------------------------------------- */
 
+/* A piece with a reference of its own. */
 static void insert_piece(struct aspace_txn *txn, const struct aspace_area *of, uint64_t lo,
 			 uint64_t hi, uint64_t flags, void *user)
 {
@@ -304,6 +398,7 @@ static void insert_piece(struct aspace_txn *txn, const struct aspace_area *of, u
 	};
 
 	asp_edit_insert(&txn->edit, &piece);
+	note_birth(txn, &piece);
 }
 
 /* Nothing is left in [lo, hi). */
@@ -325,9 +420,7 @@ void asp_plan_cut(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
 		}
 		more = asp_edit_seek(edit, &cursor, lo);
 	}
-	/* The others lose theirs. So does the one that reaches out above, whose rest gets
-	 * another: a reference must not outlive the address that its area started at, or
-	 * a snapshot that shows it there would not know it any more (reclaim.c). */
+	/* The others lose theirs, but for one that reaches out above. */
 	for (; more && asp_cursor_start(&cursor) < hi; more = asp_edit_next(edit, &cursor)) {
 		any = true;
 		area = asp_cursor_area(&cursor);
@@ -341,11 +434,9 @@ void asp_plan_cut(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
 	if (any)
 		asp_edit_remove(edit, lo, hi);
 	if (out) {
-		void *user = take_clone(txn, area.backend, area.user);
-
-		if (counts_references(area.backend, area.user))
-			give_up_reference(txn, &area);
-		insert_piece(txn, &area, hi, area.end.value, area.flags, user);
+		note_move(txn, &area, hi);
+		area.start.value = hi;
+		asp_edit_insert(edit, &area);
 	}
 }
 
@@ -432,7 +523,7 @@ static inline void fill_action(struct asp_action *action, struct aspace_backend 
 {
 	/* One by one: compilers clear a structure of this size by slow means. */
 	action->backend = backend;
-	action->done = action->marks = action->merges = action->alone = false;
+	action->done = action->touches = action->alone = false;
 	action->change.kind = kind;
 	action->change.undo = false;
 	action->change.range = aspace_range_of(lo, hi);
@@ -494,7 +585,7 @@ static inline bool reserve(struct aspace_txn *txn, size_t removed, size_t change
 	const struct asp_edit_need need = {
 		.removed = removed,
 		.changed = 3 * changed + 6,
-		.records = removed + 3 * changed + 8,
+		.records = removed + 4 * changed + 8,
 	};
 
 	return asp_edit_reserve(&txn->edit, &need) &&
@@ -503,7 +594,7 @@ static inline bool reserve(struct aspace_txn *txn, size_t removed, size_t change
 
 /* The same where the areas need not be neighbours: each may have a path of its own, but
  * there are no more nodes to own than the tree has. */
-bool asp_plan_reserve_scattered(struct aspace_txn *txn, size_t areas)
+static bool reserve_scattered(struct aspace_txn *txn, size_t areas)
 {
 	size_t paths = areas * asp_tree_height(txn->edit.root);
 	size_t nodes = txn->space->node_count + (size_t)txn->edit.node_count;
@@ -586,7 +677,6 @@ enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range rang
 	uint64_t lo = range.start.value, hi = range.end.value;
 	struct obstacles obstacles;
 	enum aspace_status status;
-	bool merges;
 
 	if (!backend_usable(backend) || flags & ~backend->flags_mask ||
 	    !asp_range_usable(space, range, granule_of(space, backend)))
@@ -612,7 +702,7 @@ enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range rang
 
 	if (!reserve(txn, obstacles.count, 0, obstacles.count + 1))
 		return ASPACE_NO_MEMORY;
-	if (obstacles.cut) {
+	if (obstacles.cut && obstacles.cut_area.start.value < lo) {
 		status = clone_ahead(txn, obstacles.cut_area.backend, obstacles.cut_area.user);
 		if (status != ASPACE_OK)
 			return status;
@@ -620,43 +710,109 @@ enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range rang
 
 	if (!txn->open)
 		plan_map_actions(txn, &area, &obstacles);
-	else
-		area.flags |= ASP_FLAG_FRESH;
 	if (obstacles.count)
 		asp_plan_cut(txn, lo, hi);
 	asp_edit_insert(&txn->edit, &area);
-	merges = obstacles.touches || obstacles.count;
+	note_birth(txn, &area);
+	if (obstacles.touches || obstacles.count)
+		asp_plan_merge(txn, lo, hi);
 	if (txn->open) {
 		struct asp_action *action = touch(txn, backend, ASPACE_CHANGE_MAP, range);
 
 		action->change.new_flags = flags;
 		action->change.user = user;
-		action->marks = true;
-		action->merges = merges;
+		action->touches = obstacles.touches;
 		action->alone = !obstacles.count;
-	} else if (merges) {
-		asp_plan_merge(txn, lo, hi);
 	}
 	return ASPACE_OK;
 }
 
 /* ---- Unmap ---------------------------------------------------------------- */
 
-/* Marks a piece leaving. Its memory is touched only after a grace period; a piece
- * that this transaction has mapped itself nobody has seen: it just goes. */
-static void plan_leaving(struct aspace_txn *txn, const struct pieces *pieces)
-{
-	struct aspace_record *record;
+/* A piece that is to leave is one part to its backend. Not so in an open transaction: what
+ * lies there now may be several areas of the base, which the backend still holds with their
+ * own flags, and what the transaction has mapped itself, of which nobody knows. (Nothing is
+ * mapped over anything in a grace-unmap space: what the base holds there is what it held.) */
 
-	if (pieces->area.flags & ASP_FLAG_FRESH) {
-		asp_plan_cut(txn, pieces->from, pieces->to);
-		return;
+/* Where what nobody knows ends, if the piece begins with that. */
+static uint64_t end_of_unknown(const struct aspace_txn *txn, const struct pieces *pieces)
+{
+	struct asp_cursor cursor;
+	uint64_t start = pieces->to;
+
+	if (!txn->open)
+		return pieces->from;
+	if (asp_cursor_seek(&cursor, txn->base, pieces->from) && asp_cursor_start(&cursor) < start)
+		start = asp_cursor_start(&cursor);
+	return start > pieces->from ? start : pieces->from;
+}
+
+/* The last part of [lo, hi), which lies in the piece: where it starts, and with which flags it
+ * is known; false if it is not. */
+static bool last_part(const struct aspace_txn *txn, const struct pieces *pieces, uint64_t lo,
+		      uint64_t hi, uint64_t *start, uint64_t *flags)
+{
+	struct asp_cursor cursor;
+	uint64_t end;
+
+	*start = lo;
+	*flags = pieces->area.flags;
+	if (!txn->open)
+		return true;
+	if (!asp_cursor_seek_below(&cursor, txn->base, hi))
+		return false;
+	end = asp_cursor_slot(&cursor)->end;
+	if (end < hi) {
+		*start = end > lo ? end : lo;
+		return false;
 	}
-	record = asp_pool_get(&txn->space->records, sizeof(*record));
-	record->address = pieces->from;
+	*start = asp_cursor_start(&cursor) > lo ? asp_cursor_start(&cursor) : lo;
+	*flags = asp_cursor_slot(&cursor)->flags;
+	return true;
+}
+
+/* How many parts the piece has, and how many references more than one its area will need when
+ * each is an area of its own, or gone. */
+static size_t count_parts(const struct aspace_txn *txn, const struct pieces *pieces, size_t *clones)
+{
+	size_t parts = 0, left = extra_pieces(pieces);
+	uint64_t start, flags;
+
+	for (uint64_t hi = pieces->to; hi > pieces->from; hi = start, parts++)
+		left += last_part(txn, pieces, pieces->from, hi, &start, &flags);
+	*clones = left ? left - 1 : 0;
+	return parts;
+}
+
+static void plan_leaving_part(struct aspace_txn *txn, uint64_t lo, uint64_t hi, uint64_t flags)
+{
+	struct aspace_record *record = asp_pool_get(&txn->space->records, sizeof(*record));
+
+	record->address = lo;
 	record->retired = txn->edit.stamp;
 	asp_list_push(&txn->leaving, record);
-	asp_plan_set_flags(txn, pieces->from, pieces->to, pieces->area.flags | ASP_FLAG_LEAVING);
+	asp_plan_set_flags(txn, lo, hi, flags | ASP_FLAG_LEAVING);
+}
+
+/* Marks a piece leaving. Its memory is touched only after a grace period; what this
+ * transaction has mapped itself nobody has seen: it just goes. */
+static void plan_leaving(struct aspace_txn *txn, const struct pieces *pieces)
+{
+	uint64_t lo = pieces->from, hi = pieces->to, start, flags;
+
+	/* From the last part to the first, so that the area keeps its own reference and all
+	 * others are cloned from that; but what begins it and just goes hands it on. */
+	if (lo == pieces->area.start.value) {
+		lo = end_of_unknown(txn, pieces);
+		if (lo > pieces->from)
+			asp_plan_cut(txn, pieces->from, lo);
+	}
+	for (; hi > lo; hi = start) {
+		if (last_part(txn, pieces, lo, hi, &start, &flags))
+			plan_leaving_part(txn, start, hi, flags);
+		else
+			asp_plan_cut(txn, start, hi);
+	}
 }
 
 enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range range, unsigned how)
@@ -664,7 +820,8 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 	struct aspace *space = txn->space;
 	bool grace = space->mode & ASPACE_GRACE_UNMAP;
 	struct pieces pieces;
-	size_t count = 0;
+	size_t count = 0, parts = 0;
+	size_t clones;
 	enum aspace_status status;
 	bool whole;
 
@@ -673,6 +830,8 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 	for (begin_pieces(&pieces, range); next_piece(txn, &pieces); count++) {
 		if (!piece_on_granule(&pieces))
 			return ASPACE_INVALID_PARAM;
+		if (grace)
+			parts += count_parts(txn, &pieces, &clones);
 	}
 	if (pieces.hole && asp_is_strict(space, how))
 		return ASPACE_NOT_MAPPED;
@@ -680,7 +839,7 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 		return ASPACE_OK;
 
 	/* Leaving areas stay in the tree, changed. */
-	if (!reserve(txn, grace ? 0 : count, grace ? count : 0, grace ? 0 : count))
+	if (!reserve(txn, grace ? 0 : count, parts, grace ? 0 : count))
 		return ASPACE_NO_MEMORY;
 	/* Mostly there is one, which need not be looked for again, and all of it goes. */
 	whole = !grace && pieces.area.start.value == range.start.value &&
@@ -690,11 +849,12 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 		next_piece(txn, &pieces);
 	}
 	do {
-		/* What a cut leaves above it needs a reference; a leaving piece is always one
-		 * more. */
-		unsigned clones = grace ? extra_pieces(&pieces) : pieces.to < pieces.area.end.value;
-
-		for (unsigned i = 0; i < clones; i++) {
+		/* A cut in the middle leaves two; a leaving piece is always one more. */
+		if (grace)
+			count_parts(txn, &pieces, &clones);
+		else
+			clones = extra_pieces(&pieces) == 2;
+		for (; clones > 0; clones--) {
 			status = clone_ahead(txn, pieces.area.backend, pieces.area.user);
 			if (status != ASPACE_OK)
 				return status;
@@ -722,7 +882,6 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 
 		action->change.old_flags = pieces.area.flags;
 		action->change.user = pieces.area.user;
-		action->marks = grace;
 		action->alone = whole;
 	}
 	return ASPACE_OK;
@@ -800,26 +959,20 @@ enum aspace_status asp_plan_protect(struct aspace_txn *txn, struct aspace_range 
 
 	status = decide_pieces(txn, range, decide, ctx, &count);
 	if (status == ASPACE_OK && count) {
-		status = asp_plan_reserve_scattered(txn, count) &&
+		status = reserve_scattered(txn, count) &&
 					 (!txn->open || asp_pool_reserve(&space->actions, 1))
 				 ? clone_for_pieces(txn)
 				 : ASPACE_NO_MEMORY;
 		if (status == ASPACE_OK) {
 			for (action = txn->actions[ASP_PHASE_PROTECT].head; action;
 			     action = action->next) {
-				uint64_t lo = action->change.range.start.value;
-				struct pieces pieces;
-
-				begin_pieces(&pieces, action->change.range);
-				next_piece(txn, &pieces);
-				asp_plan_set_flags(txn, lo, action->change.range.end.value,
-						   action->change.new_flags |
-							   (pieces.area.flags & ASP_FLAG_FRESH));
+				asp_plan_set_flags(txn, action->change.range.start.value,
+						   action->change.range.end.value,
+						   action->change.new_flags);
 			}
+			asp_plan_merge(txn, range.start.value, range.end.value);
 			if (txn->open)
-				touch(txn, NULL, ASPACE_CHANGE_PROTECT, range)->merges = true;
-			else
-				asp_plan_merge(txn, range.start.value, range.end.value);
+				touch(txn, NULL, ASPACE_CHANGE_PROTECT, range);
 		}
 	}
 	/* An open transaction works its actions out anew at commit. */
@@ -865,13 +1018,12 @@ enum aspace_status asp_plan_move(struct aspace_txn *txn, struct aspace_range fro
 	if (obstacles.count)
 		return ASPACE_ALREADY_EXISTS;
 
-	/* The moved area gets a reference of its own: a snapshot may show the old one, at
-	 * the old address, for longer. */
+	/* The moved area gets a reference of its own. */
 	if (!reserve(txn, count, count, count))
 		return ASPACE_NO_MEMORY;
 	begin_pieces(&pieces, from);
 	while (next_piece(txn, &pieces)) {
-		unsigned clones = pieces.to < pieces.area.end.value ? 2 : 1;
+		unsigned clones = extra_pieces(&pieces) == 2 ? 2 : 1;
 
 		for (unsigned i = 0; i < clones; i++) {
 			status = clone_ahead(txn, pieces.area.backend, pieces.area.user);

@@ -57,20 +57,26 @@ static struct aspace_snapshot *newest_before(struct aspace *space, struct aspace
 	return from;
 }
 
+/* Is the area of a reference that the snapshot shows leaving there? In a grace-unmap space an
+ * area keeps its start. */
+static bool is_leaving_in(const struct aspace_snapshot *snapshot,
+			  const struct aspace_record *record)
+{
+	int at;
+	const struct asp_node *leaf = asp_tree_find(snapshot->root, record->address, &at);
+
+	return leaf && leaf->leaf.slot[at].flags & ASP_FLAG_LEAVING;
+}
+
 /* The newest snapshot at or before `snapshot` that shows the reference that the record is
  * about, or NULL. One that has the area leaving does not show it, but an older one may: a
  * refused unmap has brought the area back. */
-static struct aspace_snapshot *holder_of_object(struct aspace_snapshot *snapshot,
+static struct aspace_snapshot *holder_of_object(const struct aspace *space,
+						struct aspace_snapshot *snapshot,
 						const struct aspace_record *record)
 {
-	for (; snapshot; snapshot = snapshot->older) {
-		int at;
-		const struct asp_node *leaf = asp_tree_find(snapshot->root, record->address, &at);
-
-		if (!leaf || leaf->leaf.slot[at].user != record->user ||
-		    leaf->leaf.slot[at].backend != record->backend)
-			return NULL;
-		if (!(leaf->leaf.slot[at].flags & ASP_FLAG_LEAVING))
+	for (; snapshot && snapshot->version >= record->birth; snapshot = snapshot->older) {
+		if (!(space->mode & ASPACE_GRACE_UNMAP) || !is_leaving_in(snapshot, record))
 			return snapshot;
 	}
 	return NULL;
@@ -229,7 +235,7 @@ void asp_reclaim_add_unseen(struct aspace *space, struct aspace_record_list *ref
 			asp_pool_put(&space->records, record, sizeof(*record));
 			continue;
 		}
-		record->retired = 0; /* no snapshot is older */
+		record->retired = record->birth = 0; /* no snapshot is older */
 		asp_list_push(&unseen, record);
 	}
 	if (!unseen.head)
@@ -283,6 +289,7 @@ static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_reco
 		record->leaving = false;
 		record->backend = area.backend;
 		record->user = area.user;
+		record->birth = asp_births_take(space, area.start.value);
 		return ASPACE_OK;
 	}
 	asp_edit_update(&txn->edit, area.start.value, area.end.value, area.flags, area.user);
@@ -363,9 +370,11 @@ static uint32_t collect(struct aspace *space, struct call *calls, unsigned *call
 
 	*call_count = 0;
 	asp_lock_acquire(&space->snap_lock);
+	asp_births_forget(space, space->oldest ? space->oldest->version : UINT64_MAX,
+			  CALLS_AT_ONCE);
 	while ((record = asp_list_pop(&ready)) != NULL) {
 		holder = newest_before(space, holder, record->retired);
-		keeper = holder_of_object(holder, record);
+		keeper = holder_of_object(space, holder, record);
 		if (keeper) {
 			asp_list_push(&keeper->objects, record);
 			continue;

@@ -286,6 +286,7 @@ enum aspace_status aspace_destroy(struct aspace *space, unsigned how)
 enum aspace_status aspace_trim(struct aspace *space, unsigned how)
 {
 	enum aspace_status status;
+	uint64_t oldest;
 
 	if (how & ~ASP_HOW_PUBLIC)
 		return ASPACE_INVALID_PARAM;
@@ -293,6 +294,10 @@ enum aspace_status aspace_trim(struct aspace *space, unsigned how)
 	if (status != ASPACE_OK)
 		return status;
 	asp_reclaim_nodes(space);
+	asp_lock_acquire(&space->snap_lock);
+	oldest = space->oldest ? space->oldest->version : UINT64_MAX;
+	asp_lock_release(&space->snap_lock);
+	asp_births_forget(space, oldest, SIZE_MAX);
 	asp_nodes_unpack(&space->nodes);
 	asp_pool_trim(&space->nodes);
 	asp_pool_trim(&space->records);
@@ -467,9 +472,10 @@ static unsigned check_counts(struct aspace *space, struct asp_tree_census *censu
 	for (const struct aspace_record *ready = space->nodes.ready; ready; ready = ready->next)
 		records++;
 	if (asp_pool_in_use(&space->records) !=
-	    records + space->freed_objects.count + space->deferred.count)
+	    records + space->freed_objects.count + space->deferred.count + space->births.count)
 		return SPACE + 2;
-	return 0;
+	census->what = "a birth is noted where no reference is, or out of order";
+	return asp_births_valid(space, &census->at) ? 0 : SPACE + 8;
 }
 
 static unsigned check_pools(struct aspace *space, struct asp_tree_census *census)

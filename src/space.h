@@ -11,6 +11,7 @@
  *   commit.c    backends, undo, publication
  *   verbs.c     the public operations: enter, plan, commit, leave
  *   txn.c       transactions of several operations
+ *   births.c    since when references have been there, for snapshots
  *   reclaim.c   what has left the newest version: nodes, user objects, leaving areas
  *   space.c     create, destroy, statistics, validation, dump, fork
  *
@@ -29,6 +30,7 @@
  *  S5  without ASPACE_NEVER_MERGE, no two neighbours are equal
  *  S6  snapshots are listed from oldest to newest, none newer than the newest version
  *  S7  backends hold what areas say, leaving ones too: as far as they can be asked
+ *  S8  births of references are noted as births.c says (B1, B2)
  */
 #ifndef ASPACE_SPACE_H
 #define ASPACE_SPACE_H
@@ -59,11 +61,10 @@ struct asp_action {
 	struct aspace_backend *backend;
 	struct aspace_change change;
 	bool done; /* the backend holds the outcome */
-	/* Of the private tree, where the change is: areas with marks, equal neighbours. */
-	bool marks, merges;
-	/* On the list of touched ranges only: the range was one area, or is, and the change is
-	 * all that there is to be asked, as long as no other range overlaps or meets this one. */
-	bool alone;
+	/* On the list of touched ranges only. The range was one area, or is, and the change is
+	 * all that there is to be asked, as long as no other range overlaps or meets this one.
+	 * There is a neighbour, which may have become one area with it. */
+	bool alone, touches;
 };
 
 struct asp_actions {
@@ -101,10 +102,17 @@ struct aspace_txn {
 	/* References that planning has cloned: still to be given to an area, or given.
 	 * `address` is the pointer that was cloned. */
 	struct aspace_record_list clones_spare, clones_used;
-	/* References whose areas are gone from the private tree. */
-	struct aspace_record_list released;
+	/* What becomes of references (enum asp_reference_event), in order; how many are born. */
+	struct aspace_record_list references;
+	size_t born;
 	/* Areas marked leaving. */
 	struct aspace_record_list leaving;
+};
+
+/* Notes of births.c: by start of the area, and by age. */
+struct asp_births {
+	struct aspace_record *root, *oldest, *youngest;
+	size_t count;
 };
 
 struct aspace {
@@ -140,6 +148,7 @@ struct aspace {
 	uint64_t retired_max;             /* bytes */
 	uint64_t retired_in, retired_out; /* ever retired, ever recycled or held */
 
+	struct asp_births births;
 	/* References and leaving areas, oldest first; each with its stamp. */
 	struct aspace_record_list deferred;
 	uint32_t deferred_in; /* ever put on the list, modulo 2^32 */
@@ -253,6 +262,22 @@ static inline void asp_note_retired(struct aspace *space, uint64_t bytes)
 		space->retired_max = bytes;
 }
 
+/* ---- births.c, under the lock ---------------------------------------------- */
+
+/* Note in the record that the reference of the area that starts there is there since a version,
+ * the newest or the one in the making. */
+void asp_births_add(struct aspace *space, struct aspace_record *record, uint64_t start,
+		    uint64_t version);
+/* The reference ends: the version since when it has been there, or 0: since before any snapshot
+ * that is open. O(log births) on average, as the others. */
+uint64_t asp_births_take(struct aspace *space, uint64_t start);
+/* The reference's area starts elsewhere. */
+void asp_births_move(struct aspace *space, uint64_t from, uint64_t to);
+/* No snapshot is older than this version: forget births up to it, so many at most. */
+void asp_births_forget(struct aspace *space, uint64_t version, size_t most);
+/* S8, under snap_lock too; the first place where it does not hold. */
+bool asp_births_valid(struct aspace *space, uint64_t *where);
+
 /* ---- plan.c --------------------------------------------------------------- */
 
 void asp_txn_begin(struct aspace *space);
@@ -281,9 +306,6 @@ enum aspace_status asp_plan_map_anywhere(struct aspace_txn *txn, const struct as
 					 unsigned how, struct aspace_vaddr *start);
 /* An aspace_protect_fn: the flags that ctx points to. */
 bool asp_same_flags(void *ctx, const struct aspace_area *area, uint64_t *flags);
-
-/* See to it that so many areas, anywhere, can be changed and merged. */
-bool asp_plan_reserve_scattered(struct aspace_txn *txn, size_t areas);
 
 /* Building blocks for commit.c and txn.c, after a reservation. */
 void asp_plan_cut(struct aspace_txn *txn, uint64_t lo, uint64_t hi);
@@ -317,8 +339,7 @@ static inline bool asp_is_strict(const struct aspace *space, unsigned how)
 enum aspace_status asp_commit(struct aspace_txn *txn);
 /* Publish the private tree. Cannot fail. */
 void asp_publish(struct aspace_txn *txn);
-/* Work the actions of an open transaction out from what it has touched, then
- * settle its areas; txn.c. */
+/* Work the actions of an open transaction out from what it has touched; txn.c. */
 enum aspace_status asp_txn_settle(struct aspace_txn *txn);
 
 /* The area without the library's own flag bits. */

@@ -2,9 +2,11 @@
 /*
  * Transactions of several operations.
  *
- * Operations edit the private tree and note the ranges that they touched. Areas that
- * they map are marked ASP_FLAG_FRESH. At commit, the difference between the base and
- * the private tree over the touched ranges says what to ask of backends:
+ * Each operation edits the private tree as it would edit the newest version: what lies
+ * there afterwards, merged areas and whose user object they keep included, is what the same
+ * calls outside a transaction leave. And it notes the range that it touched. At commit, the
+ * difference between the base and the private tree over the touched ranges says what to ask
+ * of backends. What lies in the range of a map is *fresh*, if it lies there still:
  *
  *   fresh, nothing before           map
  *   fresh, something before         replace, or unmap and map
@@ -13,8 +15,7 @@
  *
  * so a range that several operations changed costs one change, and one that was
  * mapped and unmapped again none. Where a range is one area, and no other operation came
- * near it, the difference is what the operation said, and nothing is compared. Then the
- * marks go, equal neighbours merge, and the private tree is what will be published.
+ * near it, the difference is what the operation said, and nothing is compared.
  */
 #include "space.h"
 
@@ -57,43 +58,52 @@ static struct asp_action *sort(struct asp_action *list)
 	return sorted;
 }
 
-/* Touched ranges in ascending order, those that overlap joined. Ranges that only meet
- * stay apart: each fresh area lies inside the range of the operation that mapped it
- * last, or has been cut by the range of a later one. */
+/* Touched ranges in ascending order of their starts. */
 static void sort_touched(struct aspace_txn *txn)
 {
-	struct asp_actions *touched = &txn->touched;
-	struct asp_action *action = touched->head, *last, *next;
+	struct asp_action *action = txn->touched.head;
 
 	while (action && action->next && is_sorted(action, action->next))
 		action = action->next;
-	if (action == touched->tail) /* in order already, perhaps with overlaps */
-		action = touched->head;
-	else
-		action = sort(touched->head);
+	if (action != txn->touched.tail)
+		txn->touched.head = sort(txn->touched.head);
+}
 
-	*touched = (struct asp_actions){0};
-	for (; action; action = next) {
-		struct aspace_range *range, *range_before;
+/* Goes on from `stop`, the first of the ranges behind, while they overlap those before, which
+ * end at `*end`. Ranges that only meet stay apart. Those that do not matter are passed over. */
+static struct asp_action *join(struct asp_action *action, const struct asp_action *stop,
+			       bool only_maps, uint64_t *end)
+{
+	for (; action != stop; action = action->next) {
+		if (only_maps && action->change.kind != ASPACE_CHANGE_MAP)
+			continue;
+		if (action->change.range.start.value >= *end)
+			break;
+		if (action->change.range.end.value > *end)
+			*end = action->change.range.end.value;
+	}
+	return action;
+}
 
-		next = action->next;
-		last = touched->tail;
-		if (!last || last->change.range.end.value < action->change.range.start.value) {
-			asp_actions_push(touched, action);
-			continue;
-		}
-		last->alone = action->alone = false;
-		range = &action->change.range;
-		range_before = &last->change.range;
-		if (range_before->end.value == range->start.value) {
-			asp_actions_push(touched, action);
-			continue;
-		}
-		if (range_before->end.value < range->end.value)
-			range_before->end = range->end;
-		last->marks |= action->marks;
-		last->merges |= action->merges;
-		asp_pool_put(&txn->space->actions, action, sizeof(*action));
+/* What the maps among some touched ranges cover: a stretch of it. Asked for ascending
+ * addresses. */
+struct fresh {
+	struct asp_action *next, *stop; /* the ranges that have not been looked at */
+	uint64_t from, to;
+};
+
+/* The stretch that ends above the address; at ASP_NO_KEY if there is none. */
+static void fresh_at(struct fresh *fresh, uint64_t at)
+{
+	while (fresh->to <= at) {
+		while (fresh->next != fresh->stop && fresh->next->change.kind != ASPACE_CHANGE_MAP)
+			fresh->next = fresh->next->next;
+		fresh->from = fresh->to = ASP_NO_KEY;
+		if (fresh->next == fresh->stop)
+			return;
+		fresh->from = fresh->next->change.range.start.value;
+		fresh->to = fresh->next->change.range.end.value;
+		fresh->next = join(fresh->next->next, fresh->stop, true, &fresh->to);
 	}
 }
 
@@ -134,7 +144,7 @@ static bool add_action(struct aspace_txn *txn, enum asp_phase phase, enum aspace
 		       const struct aspace_area *old, const struct aspace_area *new, uint64_t lo,
 		       uint64_t hi)
 {
-	const struct aspace_area *area = new ? new : old;
+	const struct aspace_area *area = old ? old : new;
 	struct asp_action *action;
 
 	if (!asp_pool_reserve(&txn->space->actions, 1))
@@ -179,9 +189,10 @@ static bool add_unmaps(struct aspace_txn *txn, struct look *old, uint64_t lo, ui
 	return true;
 }
 
-static bool add_fresh(struct aspace_txn *txn, struct look *old, const struct aspace_area *area)
+/* [lo, hi), which is part of one area, has been mapped. */
+static bool add_fresh(struct aspace_txn *txn, struct look *old, const struct aspace_area *area,
+		      uint64_t lo, uint64_t hi)
 {
-	uint64_t lo = area->start.value, hi = area->end.value;
 	bool any = false, foreign = false;
 
 	for (uint64_t at = lo; at < hi; at = old->area.end.value) {
@@ -202,17 +213,20 @@ static bool add_fresh(struct aspace_txn *txn, struct look *old, const struct asp
 
 /* One stretch of a touched range from `at` on; answers where the next one begins, or
  * 0 where memory ran out. */
-static uint64_t add_stretch(struct aspace_txn *txn, struct look *old, struct look *new, uint64_t at,
-			    uint64_t hi)
+static uint64_t add_stretch(struct aspace_txn *txn, struct look *old, struct look *new,
+			    struct fresh *fresh, uint64_t at, uint64_t hi)
 {
-	uint64_t to = hi;
+	uint64_t to = hi, border;
 
 	look_at(old, at);
 	look_at(new, at);
 	if (covers(new, at)) {
 		to = new->area.end.value < to ? new->area.end.value : to;
-		if (new->area.flags & ASP_FLAG_FRESH)
-			return add_fresh(txn, old, &new->area) ? to : 0;
+		fresh_at(fresh, at);
+		border = fresh->from <= at ? fresh->to : fresh->from;
+		to = border < to ? border : to;
+		if (fresh->from <= at)
+			return add_fresh(txn, old, &new->area, at, to) ? to : 0;
 		to = old->area.end.value < to ? old->area.end.value : to;
 		if (old->area.flags != new->area.flags &&
 		    !add_action(txn, ASP_PHASE_PROTECT, ASPACE_CHANGE_PROTECT, &old->area,
@@ -228,101 +242,46 @@ static uint64_t add_stretch(struct aspace_txn *txn, struct look *old, struct loo
 	return to;
 }
 
-/* Counts the areas of the private tree in the touched ranges, and two neighbours of each. What
- * stands alone becomes an action. */
-static enum aspace_status add_actions(struct aspace_txn *txn, size_t *areas)
+/* Takes one out that stands alone: it becomes an action as it is. */
+static void add_alone(struct aspace_txn *txn, struct look *new, struct asp_action *action)
 {
-	struct look old = {.root = txn->base}, new = {.root = asp_edit_root(&txn->edit)};
-	struct asp_action **link = &txn->touched.head, *touched;
+	bool maps = action->change.kind == ASPACE_CHANGE_MAP;
 
-	while ((touched = *link) != NULL) {
-		uint64_t hi = touched->change.range.end.value;
-
-		*areas += 2;
-		if (touched->alone) {
-			*link = touched->next;
-			asp_plan_add(txn,
-				     touched->change.kind == ASPACE_CHANGE_MAP ? ASP_PHASE_MAP
-									       : ASP_PHASE_UNMAP,
-				     touched);
-			++*areas;
-			continue;
-		}
-		link = &touched->next;
-		for (uint64_t at = touched->change.range.start.value; at < hi; ++*areas) {
-			at = add_stretch(txn, &old, &new, at, hi);
-			if (!at)
-				return ASPACE_NO_MEMORY;
-		}
+	if (maps && action->touches) {
+		look_at(new, action->change.range.start.value);
+		action->change.user = new->area.user;
 	}
-	return ASPACE_OK;
-}
-
-/* The flags to publish an area with: no marks; and what was given other flags before
- * it was unmapped leaves as its backend knows it. */
-static uint64_t settled_flags(const struct aspace_txn *txn, const struct aspace_area *area)
-{
-	struct asp_cursor old;
-
-	if (!(area->flags & ASP_FLAG_LEAVING))
-		return area->flags & ~ASP_FLAG_FRESH;
-	if (!asp_cursor_seek(&old, txn->base, area->start.value) ||
-	    asp_cursor_start(&old) > area->start.value)
-		return area->flags;
-	return asp_cursor_slot(&old)->flags | ASP_FLAG_LEAVING;
-}
-
-/* Gives the areas in the ranges of the list the flags to be published with. */
-static void clear_marks(struct aspace_txn *txn, const struct asp_actions *list)
-{
-	for (struct asp_action *action = list->head; action; action = action->next) {
-		struct aspace_range range = action->change.range;
-		struct asp_cursor cursor;
-		struct aspace_area area;
-
-		for (uint64_t at = range.start.value; action->marks && at < range.end.value;
-		     at = area.end.value) {
-			uint64_t flags;
-
-			if (!asp_edit_seek(&txn->edit, &cursor, at) ||
-			    asp_cursor_start(&cursor) >= range.end.value)
-				break;
-			area = asp_cursor_area(&cursor);
-			flags = settled_flags(txn, &area);
-			if (flags != area.flags)
-				asp_edit_update(&txn->edit, area.start.value, area.end.value, flags,
-						area.user);
-		}
-	}
-}
-
-static void merge_neighbours(struct aspace_txn *txn, const struct asp_actions *list)
-{
-	for (struct asp_action *action = list->head; action; action = action->next) {
-		struct aspace_range range = action->change.range;
-
-		if (action->merges)
-			asp_plan_merge(txn, range.start.value, range.end.value);
-	}
+	asp_plan_add(txn, maps ? ASP_PHASE_MAP : ASP_PHASE_UNMAP, action);
 }
 
 enum aspace_status asp_txn_settle(struct aspace_txn *txn)
 {
-	enum aspace_status status;
-	size_t areas = 0;
+	struct look old = {.root = txn->base}, new = {.root = asp_edit_root(&txn->edit)};
+	struct asp_action **link = &txn->touched.head, *first, *next;
+	uint64_t end_before = ASP_NO_KEY;
 
 	sort_touched(txn);
-	status = add_actions(txn, &areas);
-	if (status != ASPACE_OK)
-		return status;
-	if (!asp_plan_reserve_scattered(txn, areas))
-		return ASPACE_NO_MEMORY;
-	/* No marks, no equal neighbours: the private tree is fit to be published. Each range may
-	 * be on a path of its own; merging goes beyond it, into leaves that are not ours yet. */
-	clear_marks(txn, &txn->touched);
-	clear_marks(txn, &txn->actions[ASP_PHASE_MAP]);
-	merge_neighbours(txn, &txn->touched);
-	merge_neighbours(txn, &txn->actions[ASP_PHASE_MAP]);
+	while ((first = *link) != NULL) {
+		uint64_t lo = first->change.range.start.value, hi = first->change.range.end.value;
+		struct fresh fresh = {.next = first};
+
+		next = join(first->next, NULL, false, &hi);
+		if (first->alone && first->next == next && end_before != lo &&
+		    (!next || next->change.range.start.value != hi)) {
+			*link = next;
+			add_alone(txn, &new, first);
+		} else {
+			fresh.stop = next;
+			for (uint64_t at = lo; at < hi;) {
+				at = add_stretch(txn, &old, &new, &fresh, at, hi);
+				if (!at)
+					return ASPACE_NO_MEMORY;
+			}
+			while (*link != next)
+				link = &(*link)->next;
+		}
+		end_before = hi;
+	}
 	return ASPACE_OK;
 }
 

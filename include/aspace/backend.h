@@ -64,7 +64,8 @@ struct aspace_change {
 	uint64_t old_flags;
 	/** The flags after the change. */
 	uint64_t new_flags;
-	/** The user object of the area; not a reference of the backend's own. */
+	/** The user object of the area; not a reference of the backend's own. Where a
+	 * transaction maps, that of the area which lies there when it commits. */
 	void *user;
 	/** UNMAP as one of several changes of an operation (else 0): at how many ends of
 	 * @c range, 0 to 2, there will be an area afterwards. For backends that must count
@@ -87,8 +88,8 @@ struct aspace_backend_ops {
 	/** sizeof(struct aspace_backend_ops), so that the table can grow: of a table that is
 	 * shorter than the library's, as one that was built against an older header, the
 	 * operations behind its end are NULL, and are not looked at; of one that is longer, those
-	 * that the library does not know are never called. Not below the required ones; 4096 at
-	 * most. */
+	 * that the library does not know are never called. Whole operations, the required ones at
+	 * least; 4096 at most. */
 	size_t size;
 
 	/** Required. */

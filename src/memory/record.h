@@ -18,6 +18,13 @@ struct asp_node;
 /* Nodes that one record is about: as many as most updates retire. */
 #define ASP_RECORD_NODES 5
 
+/* What becomes of a reference in a plan. */
+enum asp_reference_event {
+	ASP_REFERENCE_GONE,  /* its area is gone; to be released */
+	ASP_REFERENCE_BORN,  /* an area has a new one */
+	ASP_REFERENCE_MOVED, /* its area starts elsewhere now */
+};
+
 struct aspace_record {
 	struct aspace_record *next;
 	/* The first version that does not show the thing. */
@@ -28,18 +35,30 @@ struct aspace_record {
 			struct asp_node *node[ASP_RECORD_NODES];
 			size_t nodes;
 		};
-		/* A reference to a user object, which the area that held `address`
-		 * owned; or, on the list of deferred unmaps, a leaving area that
-		 * starts at `address`. */
+		/* A reference to a user object, which the area that started at `address` owned;
+		 * or, on the list of deferred unmaps, a leaving area that starts there. In a
+		 * plan: what becomes of a reference. */
 		struct {
 			struct aspace_backend *backend;
 			void *user;
 			uint64_t address;
-			/* The stamp of the grace period that a deferred thing waits for; 0:
-			 * none yet. Deferred lists only. */
-			uint64_t stamp;
+			/* The first version that shows it; 0: none that is older than a version
+			 * with a snapshot. */
+			uint64_t birth;
+			union {
+				/* The stamp of the grace period that a deferred thing waits for;
+				 * 0: none yet. Deferred lists only. */
+				uint64_t stamp;
+				uint64_t to; /* ASP_REFERENCE_MOVED: where its area starts now */
+			};
 			/* Deferred lists only: a leaving area, not a reference. */
 			bool leaving;
+			enum asp_reference_event event; /* plans only */
+		};
+		/* When a reference was born (births.c). `next` is the next younger one. */
+		struct {
+			uint64_t start, since;
+			struct aspace_record *below[2], *older;
 		};
 	};
 };

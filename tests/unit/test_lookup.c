@@ -270,40 +270,6 @@ static void test_tall(void **state)
 	assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
 }
 
-/* The marks of a transaction's tree are not for the program; nor do they get out of it. */
-static void test_private_marks(void **state)
-{
-	const uint64_t flags = ~ASPACE_FLAGS_RESERVED;
-
-	(void)state;
-	for (size_t n = 0; n < NAMES; n++) {
-		const struct asp_lookup *set = asp_lookup_named(names[n]);
-		struct aspace_vaddr address = aspace_va(0x1000);
-		struct aspace *space = make_space(0);
-		const struct asp_node *root;
-		struct aspace_area area;
-		struct aspace_txn *txn;
-
-		if (set) {
-			asp_use_lookup(space, set);
-			map(space, 0x5000, 0x6000, 1);
-			assert_int_equal(aspace_txn_begin(space, 0, &txn), ASPACE_OK);
-			assert_int_equal(aspace_txn_map(txn, aspace_range_of(0x1000, 0x2000), flags,
-							aspace_null_backend(), NULL, 0),
-					 ASPACE_OK);
-			root = space->txn.edit.root;
-			assert_true(root->leaf.slot[0].flags & ASP_FLAG_FRESH);
-			assert_int_equal(aspace_txn_find(txn, address, &area), ASPACE_OK);
-			assert_int_equal(area.flags, flags);
-			assert_int_equal(aspace_txn_commit(txn), ASPACE_OK);
-			assert_int_equal(asp_root(space)->leaf.slot[0].flags, flags);
-			assert_int_equal(aspace_find(space, address, &area), ASPACE_OK);
-			assert_int_equal(area.flags, flags);
-		}
-		assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
-	}
-}
-
 static void test_leaving(void **state)
 {
 	struct aspace *space = make_space(ASPACE_GRACE_UNMAP);
@@ -506,7 +472,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sets),
 		cmocka_unit_test(test_tall),
-		cmocka_unit_test(test_private_marks),
 		cmocka_unit_test(test_leaving),
 		cmocka_unit_test(test_last_hit),
 #ifdef STEPS
