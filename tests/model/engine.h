@@ -28,7 +28,7 @@ struct config {
 	uint64_t unit;       /* bytes a cell: the granule of the space */
 	uint64_t base;       /* address of the first cell */
 	unsigned mode;       /* of the space */
-	bool users;          /* areas have user objects with counted references */
+	bool users;          /* areas have user objects, with references that are counted */
 	bool refusals;       /* backends and clones refuse now and then */
 	uint64_t operations; /* 0: until the source is dry */
 	uint64_t check_every;
@@ -43,6 +43,8 @@ struct tally {
 	uint64_t gap_searches;
 	uint64_t commits;
 	uint64_t snapshots;
+	uint64_t merges;                   /* of areas with different user objects */
+	uint64_t counted_beside_snapshots; /* references, exactly */
 	uint64_t invalid;
 	uint64_t height; /* the greatest that was seen */
 };

@@ -153,16 +153,21 @@ int main(int argc, char **argv)
 	printf("%llu operations, %llu full checks (small spaces: after each; 2,000 cells: every "
 	       "101; 20,000: every 1,009)\n"
 	       "%llu commits, %llu snapshots, %llu gap searches, %llu refusals, %llu bad states, "
-	       "%llu bad inputs, %llu areas came back, height up to %llu\n",
+	       "%llu bad inputs, %llu areas came back, %llu merges of different objects, "
+	       "references "
+	       "counted %llu times beside snapshots, height up to %llu\n",
 	       (unsigned long long)tally.operations, (unsigned long long)tally.checks,
 	       (unsigned long long)tally.commits, (unsigned long long)tally.snapshots,
 	       (unsigned long long)tally.gap_searches, (unsigned long long)tally.refused,
 	       (unsigned long long)tally.bad_states, (unsigned long long)tally.invalid,
-	       (unsigned long long)tally.came_back, (unsigned long long)tally.height);
+	       (unsigned long long)tally.came_back, (unsigned long long)tally.merges,
+	       (unsigned long long)tally.counted_beside_snapshots,
+	       (unsigned long long)tally.height);
 	/* Whatever is meant to happen has happened. */
 	if (only < 0 && operations >= 5000 &&
 	    !(tally.commits && tally.snapshots && tally.gap_searches && tally.refused &&
-	      tally.bad_states && tally.invalid && tally.came_back)) {
+	      tally.bad_states && tally.invalid && tally.came_back && tally.merges &&
+	      tally.counted_beside_snapshots)) {
 		fprintf(stderr, "model: something that should have happened did not\n");
 		return 1;
 	}
