@@ -353,7 +353,8 @@ ASPACE_API void aspace_snapshot_release(struct aspace_snapshot *snapshot);
  *
  * Order of effects: check, plan, reserve, prepare, backend map, publish. With
  * ::ASPACE_REPLACE, areas in the way are unmapped by the same publication; readers
- * see the old areas or the new one, never a hole. Equal neighbours merge.
+ * see the old areas or the new one, never a hole. Equal neighbours merge: the left
+ * one's user object stays, and the right one's reference is released.
  *
  * Errors: ASPACE_INVALID_PARAM, ASPACE_ALREADY_EXISTS, ASPACE_NO_MEMORY,
  * ASPACE_NOT_SUPPORTED (replace in a grace-unmap space), ASPACE_BUSY,
@@ -485,7 +486,9 @@ struct aspace_txn;
  * does nothing). They must not be called from a callback. Only ::ASPACE_NOWAIT is used of
  * @p how.
  *
- * The operations below edit a private tree and call no backend (but `clone`);
+ * The operations below edit a private tree as the same calls outside would edit the space,
+ * merging included, so that the same areas with the same user objects are there afterwards.
+ * They call no backend (but `clone` and `can_merge`);
  * aspace_txn_commit() then makes all changes of all backends and publishes. An
  * operation that fails changes nothing and leaves the transaction usable.
  * Move, resize, clear and iteration are not offered inside a transaction.

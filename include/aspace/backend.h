@@ -115,18 +115,23 @@ struct aspace_backend_ops {
 	enum aspace_status (*fault)(struct aspace_backend *, const struct aspace_area *area,
 				    struct aspace_vaddr address, unsigned access);
 	/** Optional: may @p left and @p right become one area? Asked for neighbours
-	 * with this backend and equal flags. Without it: if their user pointers are
-	 * equal. The merged area keeps left's reference; right's is released. */
+	 * with this backend and equal flags, while an operation is planned, in a transaction
+	 * too. Without it: if their user pointers are
+	 * equal. The merged area keeps left's object and reference; right's is released.
+	 * Must say of the same user objects the same each time, and be transitive:
+	 * neighbours are asked about in the operation that made them so, and not again. */
 	bool (*can_merge)(struct aspace_backend *, const struct aspace_area *left,
 			  const struct aspace_area *right);
 	/** Optional: one more reference to @p user, for an area that is being cut in
-	 * two, or moved; may fail, then nothing happens. Without it the pointer is
+	 * two, or moved; may fail, then nothing happens. An area that loses its head or its
+	 * tail keeps the one that it has. Without it the pointer is
 	 * copied, and a `release` comes for each copy. Not called for NULL. Runs while
 	 * the operation is planned; once more, perhaps, before an ASPACE_BAD_STATE,
 	 * where a piece is left without a user object if it fails. */
 	enum aspace_status (*clone)(struct aspace_backend *, void *user, void **copy);
 	/** Optional: an area has gone, and every reader and snapshot that could have
-	 * found it. Not called for NULL. Runs with no library lock held, on the
+	 * found it: once for each reference, the caller's of a map and each clone or copy. Not
+	 * called for NULL. Runs with no library lock held, on the
 	 * library's helper thread or in a thread that calls aspace_quiesce or
 	 * aspace_destroy; may call the library, but must end the sections and transactions
 	 * that it begins. */
