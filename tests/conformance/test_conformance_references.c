@@ -265,6 +265,50 @@ static void a_snapshot_of_the_version_before_does_not_hold_it(void **state)
 	assert_ok(aspace_destroy(space, 0));
 }
 
+/* A refused unmap brings the area back. The snapshot has it leaving, which shows it to nobody. */
+static unsigned refusals_left;
+
+static enum aspace_status refuse_or_accept(struct aspace_backend *of,
+					   const struct aspace_change *change)
+{
+	(void)of;
+	(void)change;
+	return refusals_left && refusals_left-- ? ASPACE_ACCESS_DENIED : ASPACE_OK;
+}
+
+static void a_snapshot_does_not_hold_what_is_leaving_in_it(void **state)
+{
+	struct aspace_options options = {.size = sizeof(options), .mode = ASPACE_GRACE_UNMAP};
+	struct aspace_snapshot snapshot, older;
+	struct aspace_view section;
+
+	(void)state;
+	for (unsigned before = 0; before < 2; before++) {
+		open_space(true, false);
+		assert_ok(aspace_destroy(space, 0));
+		assert_ok(aspace_create(&options, &space));
+		ops.unmap = refuse_or_accept;
+		put(10, 20, 1, &object_shown, 0);
+		if (before)
+			assert_ok(aspace_snapshot_take(space, &older));
+		aspace_read_begin(space, &section); /* keeps the backend's unmap off */
+		refusals_left = 1;
+		take(10, 20);
+		assert_ok(aspace_snapshot_take(space, &snapshot));
+		aspace_read_end(&section);
+		assert_status(ASPACE_BAD_STATE, aspace_quiesce(space, 0));
+		take(10, 20);
+		assert_ok(aspace_quiesce(space, 0));
+		assert_int_equal(releases, !before);
+		if (before)
+			aspace_snapshot_release(&older);
+		assert_ok(aspace_quiesce(space, 0));
+		assert_int_equal(releases, 1);
+		aspace_snapshot_release(&snapshot);
+		assert_ok(aspace_destroy(space, 0));
+	}
+}
+
 /* ---- Whose object stays ------------------------------------------------------- */
 
 /* Each with two areas, [0, 10) flags 1 and [10, 20) flags 2, outside a transaction and in one. */
@@ -441,6 +485,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_snapshot_holds_its_own_reference),
 		cmocka_unit_test(a_snapshot_of_the_version_before_does_not_hold_it),
+		cmocka_unit_test(a_snapshot_does_not_hold_what_is_leaving_in_it),
 		cmocka_unit_test(a_transaction_leaves_what_single_calls_leave),
 		cmocka_unit_test(in_a_transaction_merged_areas_are_one),
 		cmocka_unit_test(what_merged_in_a_transaction_leaves_in_parts),
