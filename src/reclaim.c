@@ -43,20 +43,6 @@ static bool batch_is_full(const struct aspace *space)
 
 /* ---- Snapshots' claims ---------------------------------------------------- */
 
-/* The newest snapshot older than version `before`, at or after `from`; NULL if
- * there is none. Under snap_lock. */
-static struct aspace_snapshot *newest_before(struct aspace *space, struct aspace_snapshot *from,
-					     uint64_t before)
-{
-	if (!from || from->version >= before)
-		from = space->oldest;
-	if (!from || from->version >= before)
-		return NULL;
-	while (from->newer && from->newer->version < before)
-		from = from->newer;
-	return from;
-}
-
 /* Is the area of a reference that the snapshot shows leaving there? In a grace-unmap space an
  * area keeps its start. */
 static bool is_leaving_in(const struct aspace_snapshot *snapshot,
@@ -145,7 +131,7 @@ static void recycle(struct aspace *space)
 	}
 	while ((record = asp_list_pop_nodes(&space->waiting)) != NULL) {
 		space->retired_out += record->nodes;
-		holder = newest_before(space, holder, record->retired);
+		holder = asp_snapshot_before(space, holder, record->retired);
 		free_unless_held(space, record, holder);
 		if (record->nodes) {
 			asp_list_push_nodes(&holder->nodes, record);
@@ -373,7 +359,7 @@ static uint32_t collect(struct aspace *space, struct call *calls, unsigned *call
 	asp_births_forget(space, space->oldest ? space->oldest->version : UINT64_MAX,
 			  CALLS_AT_ONCE);
 	while ((record = asp_list_pop(&ready)) != NULL) {
-		holder = newest_before(space, holder, record->retired);
+		holder = asp_snapshot_before(space, holder, record->retired);
 		keeper = holder_of_object(space, holder, record);
 		if (keeper) {
 			asp_list_push(&keeper->objects, record);

@@ -5,8 +5,119 @@
  * A snapshot is a note on a list, ordered by version (S6); reclamation looks at
  * the list before it frees anything (reclaim.c). Taking and releasing one need a
  * short lock of their own and neither wait for writers nor make them wait.
+ *
+ * There may be very many, and reclamation asks for the newest one before some version. So
+ * the notes are a search tree as well, a treap (Seidel and Aragon, "Randomized search trees",
+ * 1996), which needs no more memory than the notes. New ones come at its right end.
+ *
+ * Invariants:
+ *  C1  read from left to right, the tree is the list from oldest to newest
+ *  C2  nobody ranks below what is below it; ranks are as good as random, so the tree is flat
  */
 #include "space.h"
+
+/* The mixing of splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number
+ * generators", 2014): no two addresses have the same rank. */
+static uint64_t rank_of(const struct aspace_snapshot *snapshot)
+{
+	uint64_t z = (uintptr_t)snapshot;
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return z ^ (z >> 31);
+}
+
+/* To the right of `newest`, which has nothing there yet: up to where the rank fits, and what
+ * was there goes below. On average two steps. */
+static void plant(struct aspace *space, struct aspace_snapshot *snapshot)
+{
+	struct aspace_snapshot *above = space->newest, *below = NULL;
+
+	while (above && rank_of(above) < rank_of(snapshot)) {
+		below = above;
+		above = above->above;
+	}
+	snapshot->above = above;
+	if (above)
+		above->below[1] = snapshot;
+	else
+		space->snapshot_tree = snapshot;
+	snapshot->below[0] = below;
+	if (below)
+		below->above = snapshot;
+}
+
+/* What is below it on both sides is joined, and takes its place. On average two steps. */
+static void uproot(struct aspace *space, const struct aspace_snapshot *snapshot)
+{
+	struct aspace_snapshot *left = snapshot->below[0], *right = snapshot->below[1];
+	struct aspace_snapshot *above = snapshot->above, **place = &space->snapshot_tree;
+
+	if (above)
+		place = &above->below[above->below[1] == snapshot];
+	while (left && right) {
+		bool goes_right = rank_of(left) > rank_of(right);
+		struct aspace_snapshot *top = goes_right ? left : right;
+
+		*place = top;
+		top->above = above;
+		above = top;
+		place = &top->below[goes_right];
+		if (goes_right)
+			left = *place;
+		else
+			right = *place;
+	}
+	*place = left ? left : right;
+	if (*place)
+		(*place)->above = above;
+}
+
+struct aspace_snapshot *asp_snapshot_before(const struct aspace *space,
+					    struct aspace_snapshot *guess, uint64_t before)
+{
+	struct aspace_snapshot *snapshot = space->snapshot_tree, *found = NULL;
+
+	if (guess && guess->version < before && (!guess->newer || guess->newer->version >= before))
+		return guess;
+	while (snapshot) {
+		bool is_before = snapshot->version < before;
+
+		if (is_before)
+			found = snapshot;
+		snapshot = snapshot->below[is_before];
+	}
+	return found;
+}
+
+/* The next one to the right in the tree. */
+static const struct aspace_snapshot *next_in_tree(const struct aspace_snapshot *snapshot)
+{
+	const struct aspace_snapshot *next = snapshot->below[1];
+
+	if (next) {
+		while (next->below[0])
+			next = next->below[0];
+		return next;
+	}
+	while (snapshot->above && snapshot->above->below[1] == snapshot)
+		snapshot = snapshot->above;
+	return snapshot->above;
+}
+
+bool asp_snapshots_in_order(const struct aspace *space)
+{
+	const struct aspace_snapshot *snapshot = space->snapshot_tree, *listed = space->oldest;
+
+	while (snapshot && snapshot->below[0])
+		snapshot = snapshot->below[0];
+	for (; snapshot && snapshot == listed; listed = listed->newer) {
+		if (snapshot->above && rank_of(snapshot->above) < rank_of(snapshot))
+			return false;
+		snapshot = next_in_tree(snapshot);
+	}
+	return snapshot == listed;
+}
 
 enum aspace_status aspace_snapshot_take(struct aspace *space, struct aspace_snapshot *snapshot)
 {
@@ -30,6 +141,7 @@ enum aspace_status aspace_snapshot_take(struct aspace *space, struct aspace_snap
 		snapshot->root = root;
 		snapshot->version = root->birth;
 		snapshot->older = space->newest;
+		plant(space, snapshot);
 		if (space->newest)
 			space->newest->newer = snapshot;
 		else
@@ -57,6 +169,7 @@ void aspace_snapshot_release(struct aspace_snapshot *snapshot)
 	if (!snapshot->root) /* not taken, or released already */
 		return;
 	asp_lock_acquire(&space->snap_lock);
+	uproot(space, snapshot);
 	if (snapshot->older)
 		snapshot->older->newer = snapshot->newer;
 	else

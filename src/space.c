@@ -451,6 +451,8 @@ static unsigned check_counts(struct aspace *space, struct asp_tree_census *censu
 	uint64_t held = 0, records = 0, version = 0;
 
 	census->what = "snapshots are not in order";
+	if (!asp_snapshots_in_order(space))
+		return SPACE + 6;
 	for (snapshot = space->oldest; snapshot; snapshot = snapshot->newer) {
 		if (snapshot->version < version)
 			return SPACE + 6;

@@ -28,7 +28,8 @@
  *  S4  every area lies in the limits, on the granule of the space and of its backend,
  *      with flags that its backend declares
  *  S5  without ASPACE_NEVER_MERGE, no two neighbours are equal
- *  S6  snapshots are listed from oldest to newest, none newer than the newest version
+ *  S6  snapshots are listed from oldest to newest, none newer than the newest version, and
+ *      their search tree has them in the same order (C1 and C2 of snapshot.c)
  *  S7  backends hold what areas say, leaving ones too: as far as they can be asked
  *  S8  births of references are noted as births.c says (B1, B2)
  */
@@ -175,7 +176,7 @@ struct aspace {
 
 	/* Snapshots, under snap_lock (taken inside `lock`, never the other way round). */
 	struct asp_lock snap_lock __attribute__((aligned(64)));
-	struct aspace_snapshot *oldest, *newest;
+	struct aspace_snapshot *oldest, *newest, *snapshot_tree;
 	uint64_t snapshot_count;
 	/* What released snapshots held: on its way to `retired` and `deferred`. */
 	struct aspace_record_list freed_nodes, freed_objects;
@@ -277,6 +278,15 @@ void asp_births_move(struct aspace *space, uint64_t from, uint64_t to);
 void asp_births_forget(struct aspace *space, uint64_t version, size_t most);
 /* S8, under snap_lock too; the first place where it does not hold. */
 bool asp_births_valid(struct aspace *space, uint64_t *where);
+
+/* ---- snapshot.c, under snap_lock ------------------------------------------ */
+
+/* The newest snapshot older than version `before`, or NULL. `guess`: one that may be it, and
+ * is then found at once; it may be NULL. Else O(log snapshots) on average. */
+struct aspace_snapshot *asp_snapshot_before(const struct aspace *space,
+					    struct aspace_snapshot *guess, uint64_t before);
+/* Do C1 and C2 hold? */
+bool asp_snapshots_in_order(const struct aspace *space);
 
 /* ---- plan.c --------------------------------------------------------------- */
 

@@ -24,39 +24,8 @@ static bool is_sorted(const struct asp_action *a, const struct asp_action *b)
 	return a->change.range.start.value <= b->change.range.start.value;
 }
 
-static struct asp_action *merge_sorted(struct asp_action *a, struct asp_action *b)
-{
-	struct asp_action *head = NULL, **tail = &head;
-
-	while (a && b) {
-		struct asp_action **least = is_sorted(a, b) ? &a : &b;
-
-		*tail = *least;
-		tail = &(*tail)->next;
-		*least = (*least)->next;
-	}
-	*tail = a ? a : b;
-	return head;
-}
-
-/* Merge sort, bottom up: bin i holds a sorted run of 2^i. */
-static struct asp_action *sort(struct asp_action *list)
-{
-	struct asp_action *bins[40] = {0}, *run, *sorted = NULL;
-
-	while ((run = list) != NULL) {
-		unsigned i = 0;
-
-		list = list->next;
-		run->next = NULL;
-		for (; bins[i]; bins[i++] = NULL)
-			run = merge_sorted(bins[i], run);
-		bins[i] = run;
-	}
-	for (unsigned i = 0; i < 40; i++)
-		sorted = merge_sorted(bins[i], sorted);
-	return sorted;
-}
+#define SORT_TYPE struct asp_action
+#include "memory/sort_body.h"
 
 /* Touched ranges in ascending order of their starts. */
 static void sort_touched(struct aspace_txn *txn)

@@ -318,6 +318,8 @@ struct aspace_record_list {
 struct aspace_snapshot {
 	/** @private */ struct aspace *space;
 	/** @private */ struct aspace_snapshot *older, *newer;
+	/** @private In the tree by which snapshots are searched. */
+	struct aspace_snapshot *above, *below[2];
 	/** @private */ const void *root;
 	/** The number of the version. */
 	uint64_t version;

@@ -17,6 +17,7 @@ struct asp_block {
 	size_t total; /* objects that fit */
 	size_t used;  /* objects handed out at least once: the rest is untouched memory */
 	size_t idle;  /* trim: how many of its objects are free */
+	struct asp_block *below[2]; /* index_blocks(): those at lower and at higher addresses */
 };
 
 #define BLOCK_HEAD 64
@@ -153,26 +154,73 @@ static void *next_free(const struct asp_pool *pool, void *object)
 	return next;
 }
 
-static struct asp_block *block_of(const struct asp_pool *pool, const void *object)
-{
-	struct asp_block *block = pool->blocks;
+/* ---- Which block an object is in ------------------------------------------ */
 
-	while (block && ((uintptr_t)object < (uintptr_t)block ||
-			 (uintptr_t)object >= (uintptr_t)block + block->size))
-		block = block->next;
-	return block;
+static bool is_sorted(const struct asp_block *a, const struct asp_block *b)
+{
+	return (uintptr_t)a < (uintptr_t)b;
 }
+
+#define SORT_TYPE struct asp_block
+#include "memory/sort_body.h"
+
+/* The first `count` blocks of the list as a balanced tree; *list moves on. */
+static struct asp_block *plant_blocks(struct asp_block **list, size_t count)
+{
+	struct asp_block *lower, *top;
+
+	if (!count)
+		return NULL;
+	lower = plant_blocks(list, count / 2);
+	top = *list;
+	*list = top->next;
+	top->below[0] = lower;
+	top->below[1] = plant_blocks(list, count - count / 2 - 1);
+	return top;
+}
+
+/* The blocks as a tree for block_of(), until one comes or goes. */
+static struct asp_block *index_blocks(struct asp_pool *pool)
+{
+	struct asp_block *rest;
+	size_t count = 0;
+
+	rest = pool->blocks = sort(pool->blocks);
+	for (struct asp_block *block = rest; block; block = block->next)
+		count++;
+	return plant_blocks(&rest, count);
+}
+
+static bool is_in(const struct asp_block *block, const void *object)
+{
+	return (uintptr_t)object - (uintptr_t)block < block->size;
+}
+
+/* `guess`: mostly an object is in the same block as the one before it. */
+static struct asp_block *block_of(struct asp_block *index, struct asp_block *guess,
+				  const void *object)
+{
+	if (guess && is_in(guess, object))
+		return guess;
+	while (index && !is_in(index, object))
+		index = index->below[(uintptr_t)object > (uintptr_t)index];
+	return index;
+}
+
+/* ---- Trimming ------------------------------------------------------------- */
 
 void asp_pool_trim(struct asp_pool *pool)
 {
-	struct asp_block *block, **link;
+	struct asp_block *index = index_blocks(pool), *block, **link;
 	void *object, *kept = NULL, *next;
 	size_t spare = pool->available > pool->held ? pool->available - pool->held : 0;
 
 	for (block = pool->blocks; block; block = block->next)
 		block->idle = block->total - block->used;
-	for (object = pool->free; object; object = next_free(pool, object))
-		block_of(pool, object)->idle++;
+	for (object = pool->free; object; object = next_free(pool, object)) {
+		block = block_of(index, block, object);
+		block->idle++;
+	}
 
 	/* A block goes if nothing in it is in use and what is held stays covered;
 	 * idle becomes SIZE_MAX for those that go. */
@@ -187,7 +235,8 @@ void asp_pool_trim(struct asp_pool *pool)
 
 	for (object = pool->free; object; object = next) {
 		next = next_free(pool, object);
-		if (block_of(pool, object)->idle == SIZE_MAX)
+		block = block_of(index, block, object);
+		if (block->idle == SIZE_MAX)
 			continue;
 		asp_unpoison(object, pool->object_size);
 		*(void **)object = kept;
@@ -207,9 +256,9 @@ void asp_pool_trim(struct asp_pool *pool)
 	}
 }
 
-unsigned asp_pool_validate(const struct asp_pool *pool)
+unsigned asp_pool_validate(struct asp_pool *pool)
 {
-	struct asp_block *block;
+	struct asp_block *index = index_blocks(pool), *block;
 	size_t count = 0;
 	void *object;
 
@@ -218,7 +267,7 @@ unsigned asp_pool_validate(const struct asp_pool *pool)
 	for (const struct aspace_record *record = pool->ready; record; record = record->next)
 		count += record->nodes;
 	for (object = pool->free; object; object = next_free(pool, object)) {
-		block = block_of(pool, object);
+		block = block_of(index, block, object);
 		if (!block || (uintptr_t)object < (uintptr_t)block + BLOCK_HEAD ||
 		    ((uintptr_t)object - (uintptr_t)block - BLOCK_HEAD) % pool->object_size != 0)
 			return 2;

@@ -114,10 +114,11 @@ static inline size_t asp_pool_in_use(const struct asp_pool *pool)
 	return pool->total - pool->available;
 }
 
-/* Gives blocks without an object in use back. O(objects free). */
+/* Gives blocks without an object in use back; not those that `held` needs. O(objects free): each
+ * is looked up among the blocks, whose number's logarithm is what a few steps take. */
 void asp_pool_trim(struct asp_pool *pool);
 
 /* The number of the first invariant that does not hold, or 0. */
-unsigned asp_pool_validate(const struct asp_pool *pool);
+unsigned asp_pool_validate(struct asp_pool *pool);
 
 #endif
