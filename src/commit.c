@@ -82,68 +82,6 @@ static unsigned count_borders(struct aspace_txn *txn, struct aspace_range range)
 	return borders + (more && asp_cursor_start(&cursor) <= range.end.value);
 }
 
-static enum aspace_status prepare(struct aspace_txn *txn)
-{
-	struct asp_action *action;
-	unsigned phase;
-
-	for_each_action(txn, action, phase)
-	{
-		enum aspace_status status;
-
-		if (!asp_op(action->backend, prepare))
-			continue;
-		if (action->change.kind == ASPACE_CHANGE_UNMAP)
-			action->change.borders = count_borders(txn, action->change.range);
-		status = action->backend->ops->prepare(action->backend, &action->change);
-		if (status != ASPACE_OK)
-			return status;
-	}
-	return ASPACE_OK;
-}
-
-static enum aspace_status make_changes(struct aspace_txn *txn)
-{
-	struct asp_action *action;
-	unsigned phase;
-
-	for_each_action(txn, action, phase)
-	{
-		enum aspace_status status = call(action, &action->change);
-
-		if (status != ASPACE_OK)
-			return status;
-		action->done = true;
-	}
-	return ASPACE_OK;
-}
-
-/* Every backend of the operation once; one that comes up again after eight others
- * may be told again. */
-static void flush(struct aspace_txn *txn)
-{
-	struct aspace_backend *told[8];
-	struct asp_action *action;
-	unsigned phase, count = 0;
-
-	for_each_action(txn, action, phase)
-	{
-		unsigned i = 0;
-
-		if (!asp_op(action->backend, flush))
-			continue;
-		while (i < count && told[i] != action->backend)
-			i++;
-		if (i < count)
-			continue;
-		action->backend->ops->flush(action->backend);
-		if (count < sizeof(told) / sizeof(told[0]))
-			told[count++] = action->backend;
-		else
-			told[0] = action->backend;
-	}
-}
-
 /* The change that takes this one back; false if none does. */
 static bool inverse(const struct asp_action *action, struct aspace_change *change)
 {
@@ -171,6 +109,152 @@ static bool inverse(const struct asp_action *action, struct aspace_change *chang
 		return true;
 	}
 	return false;
+}
+
+/* ---- The sweep ------------------------------------------------------------ */
+
+/* What is to be unmapped of the area at the cursor; false: none of it. */
+static bool sweep_at(const struct aspace_txn *txn, const struct asp_cursor *cursor,
+		     struct asp_action *action)
+{
+	uint64_t lo = txn->sweep.start.value, hi = txn->sweep.end.value;
+	struct aspace_area area = asp_cursor_area(cursor);
+
+	if (area.start.value >= hi || area.end.value <= lo)
+		return false;
+	*action = (struct asp_action){
+		.backend = area.backend,
+		.change =
+			{
+				.kind = ASPACE_CHANGE_UNMAP,
+				.range = aspace_range_of(
+					area.start.value > lo ? area.start.value : lo,
+					area.end.value < hi ? area.end.value : hi),
+				.old_flags = area.flags,
+				.user = area.user,
+			},
+	};
+	return true;
+}
+
+#define for_each_swept(txn, cursor, action)                                                        \
+	for (bool more_ = txn->sweep.end.value &&                                                  \
+			  asp_cursor_seek(&cursor, txn->base, txn->sweep.start.value);             \
+	     more_ && sweep_at(txn, &cursor, &action); more_ = asp_cursor_next(&cursor))
+
+/* Maps again what has been swept, downward, as far as that can be done. Is anything left? */
+static bool unsweep(struct aspace_txn *txn)
+{
+	uint64_t lo = txn->sweep.start.value;
+	struct asp_action action;
+	struct aspace_change change;
+	struct asp_cursor cursor;
+	bool more = txn->sweep.end.value && txn->swept > lo &&
+		    asp_cursor_seek_below(&cursor, txn->base, txn->swept);
+
+	for (; more && sweep_at(txn, &cursor, &action); more = asp_cursor_prev(&cursor)) {
+		if (!inverse(&action, &change) || call(&action, &change) != ASPACE_OK)
+			return true;
+		txn->swept = action.change.range.start.value;
+	}
+	txn->swept = lo;
+	return false;
+}
+
+/* ---- All changes ---------------------------------------------------------- */
+
+static enum aspace_status prepare_change(struct aspace_txn *txn, struct asp_action *action)
+{
+	const struct aspace_backend_ops *ops = action->backend->ops;
+
+	if (!asp_op(action->backend, prepare))
+		return ASPACE_OK;
+	if (action->change.kind == ASPACE_CHANGE_UNMAP)
+		action->change.borders = count_borders(txn, action->change.range);
+	return ops->prepare(action->backend, &action->change);
+}
+
+static enum aspace_status prepare(struct aspace_txn *txn)
+{
+	struct asp_action *action, swept;
+	enum aspace_status status;
+	struct asp_cursor cursor;
+	unsigned phase;
+
+	for_each_swept(txn, cursor, swept)
+	{
+		status = prepare_change(txn, &swept);
+		if (status != ASPACE_OK)
+			return status;
+	}
+	for_each_action(txn, action, phase)
+	{
+		status = prepare_change(txn, action);
+		if (status != ASPACE_OK)
+			return status;
+	}
+	return ASPACE_OK;
+}
+
+static enum aspace_status make_changes(struct aspace_txn *txn)
+{
+	struct asp_action *action, swept;
+	enum aspace_status status;
+	struct asp_cursor cursor;
+	unsigned phase;
+
+	for_each_swept(txn, cursor, swept)
+	{
+		status = call(&swept, &swept.change);
+		if (status != ASPACE_OK)
+			return status;
+		txn->swept = swept.change.range.end.value;
+	}
+	for_each_action(txn, action, phase)
+	{
+		status = call(action, &action->change);
+		if (status != ASPACE_OK)
+			return status;
+		action->done = true;
+	}
+	return ASPACE_OK;
+}
+
+/* Every backend of the operation once; one that comes up again after eight others
+ * may be told again. */
+struct flushed {
+	struct aspace_backend *told[8];
+	unsigned count;
+};
+
+static void flush_backend(struct flushed *flushed, struct aspace_backend *backend)
+{
+	unsigned i = 0;
+
+	if (!asp_op(backend, flush))
+		return;
+	while (i < flushed->count && flushed->told[i] != backend)
+		i++;
+	if (i < flushed->count)
+		return;
+	backend->ops->flush(backend);
+	if (flushed->count < sizeof(flushed->told) / sizeof(flushed->told[0]))
+		flushed->told[flushed->count++] = backend;
+	else
+		flushed->told[0] = backend;
+}
+
+static void flush(struct aspace_txn *txn)
+{
+	struct flushed flushed = {.count = 0};
+	struct asp_action *action, swept;
+	struct asp_cursor cursor;
+	unsigned phase;
+
+	for_each_swept(txn, cursor, swept)
+		flush_backend(&flushed, swept.backend);
+	for_each_action(txn, action, phase)
+		flush_backend(&flushed, action->backend);
 }
 
 /* Is something mapped, for good, where the action has unmapped? Were that mapped again,
@@ -208,7 +292,7 @@ static size_t undo(struct aspace_txn *txn)
 				standing++;
 		}
 	}
-	return standing;
+	return standing + unsweep(txn);
 }
 
 static void tell_change(struct aspace_txn *txn, const struct asp_action *action)
@@ -267,6 +351,9 @@ static void tell_truth(struct aspace_txn *txn)
 	asp_list_splice(&txn->clones_spare, &txn->clones_used);
 	asp_edit_begin(&txn->edit, &space->lookup->edit, &space->nodes, &space->records, txn->base,
 		       txn->base->birth + 1);
+	txn->edit.even = true; /* as reserve_truth() counts */
+	if (txn->sweep.end.value && txn->swept > txn->sweep.start.value)
+		asp_plan_cut(txn, txn->sweep.start.value, txn->swept);
 	for (unsigned i = 0; i < ASP_PHASES; i++) {
 		action = txn->actions[order_of_truth[i]].head;
 		for (; action; action = action->next) {
@@ -282,20 +369,37 @@ static void tell_truth(struct aspace_txn *txn)
 	asp_publish(txn);
 }
 
+/* How many more than `back`, which come back when the plan is dropped. */
+static size_t beyond(size_t need, size_t back)
+{
+	return need > back ? need - back : 0;
+}
+
 /* What tell_truth() may take: the changes that stand are some of the plan's, so it owns
- * no nodes but those that the plan has lost, each with a neighbour; and of a
- * single operation it inserts what that inserts, and cuts two areas at most. A single
- * change leaves nothing standing when it is refused. */
+ * no nodes but those that the plan has lost, each with a neighbour; and it inserts what the
+ * plan inserts, and the rest of what it cuts. Each full node that it owns may be split. A
+ * single change leaves nothing standing when it is refused; what stands of a sweep is the
+ * beginning of the same removal, and takes no more than that. */
 static bool reserve_truth(struct aspace_txn *txn)
 {
-	size_t pieces = txn->open ? 2 * txn->action_count : txn->insertions + 2;
-	const struct asp_edit_need need = {
-		.changed = 3 * pieces + 6,
-		.nodes = 2 * txn->edit.retired.count,
-		.records = txn->references.count + 6 * txn->action_count + 2 * pieces + 8,
-	};
+	struct aspace *space = txn->space;
+	size_t height = asp_tree_height(txn->base), lost = txn->edit.retired.count;
+	size_t inserted = txn->insertions + (txn->open ? txn->borders : 2);
+	size_t owned = 2 * lost < space->node_count ? 2 * lost : space->node_count;
+	size_t split = 2 * (lost < height * inserted ? lost : height * inserted);
+	size_t references = txn->references.count + 6 * txn->action_count + 2 * inserted;
+	size_t nodes = owned + split + asp_nodes_for_areas(inserted) + asp_nodes_for_place(height);
+	struct asp_edit_need need;
 
-	return txn->action_count < 2 || asp_edit_reserve(&txn->edit, &need);
+	if (txn->action_count < 2)
+		return true;
+	need = (struct asp_edit_need){
+		.nodes = beyond(nodes, lost + (size_t)txn->edit.node_count),
+		.dropped = owned,
+		.records = beyond(nodes / ASP_RECORD_NODES + (space->counts ? references : 0) + 8,
+				  txn->references.count + txn->leaving.count),
+	};
+	return asp_plan_reserve(txn, &need);
 }
 
 /* Prepares all, then makes them; `standing`: how many could not be taken back. */
@@ -343,7 +447,7 @@ enum aspace_status asp_commit(struct aspace_txn *txn)
 		return ASPACE_OK;
 	}
 
-	if (txn->action_count == 1)
+	if (txn->action_count == 1 && !txn->sweep.end.value)
 		status = make_only_change(txn->actions[__builtin_ctz(txn->phases)].head);
 	else
 		status = make_all_changes(txn, &standing);

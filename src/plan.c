@@ -25,22 +25,11 @@ void asp_txn_begin(struct aspace *space)
 	/* Relaxed: the writer reads back what a writer before it stored, under the lock. */
 	txn->space = space;
 	txn->base = base;
-	txn->busy = txn->leaving_in_way = false;
-	txn->action_count = txn->insertions = 0;
+	txn->busy = txn->leaving_in_way = txn->all_spent = false;
+	txn->action_count = txn->insertions = txn->borders = 0;
+	txn->sweep.end.value = 0;
 	asp_edit_begin(&txn->edit, &space->lookup->edit, &space->nodes, &space->records, base,
 		       base->birth + 1);
-	asp_hold_back(space);
-}
-
-void asp_hold_back(struct aspace *space)
-{
-	struct asp_node *base = atomic_load_explicit(&space->root, memory_order_relaxed);
-
-	/* A deferred unmap publishes a version of its own, long after its caller has
-	 * gone: what it takes is kept back from everybody else. One area's worth is
-	 * enough, because each such version gives back as much as it took. */
-	if (space->mode & ASPACE_GRACE_UNMAP)
-		space->nodes.held = space->records.held = 16 * (asp_tree_height(base) + 2) + 16 + 6;
 }
 
 void asp_put_records(struct aspace *space, struct aspace_record_list *list)
@@ -576,35 +565,122 @@ static void plan_unmap_action(struct aspace_txn *txn, const struct pieces *piece
 	action->change.user = pieces->area.user;
 }
 
-/* All that an operation may take that removes and changes so many areas, and cuts two;
- * merging included. Each area gives up at most one reference. */
-static inline bool reserve(struct aspace_txn *txn, size_t removed, size_t changed, size_t actions)
+/* Everything in the range is unmapped. */
+static void plan_sweep(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
 {
-	/* The first is at hand; an open transaction notes one, from the pool. */
-	size_t pooled = txn->open ? 1 : actions - (actions > 0);
-	const struct asp_edit_need need = {
-		.removed = removed,
-		.changed = 3 * changed + 6,
-		.records = removed + 4 * changed + 8,
-	};
-
-	return asp_edit_reserve(&txn->edit, &need) &&
-	       (!pooled || asp_pool_reserve(&txn->space->actions, pooled));
+	txn->sweep = aspace_range_of(lo, hi);
+	txn->swept = lo;
 }
 
-/* The same where the areas need not be neighbours: each may have a path of its own, but
- * there are no more nodes to own than the tree has. */
-static bool reserve_scattered(struct aspace_txn *txn, size_t areas)
+/* ---- Reserving ------------------------------------------------------------ */
+
+static size_t height_of(const struct aspace_txn *txn)
 {
-	size_t paths = areas * asp_tree_height(txn->edit.root);
-	size_t nodes = txn->space->node_count + (size_t)txn->edit.node_count;
+	return asp_tree_height(txn->edit.root);
+}
+
+/* Nodes of the base that the private tree has still; no edit can copy or drop more. */
+static size_t shared_nodes(const struct aspace_txn *txn)
+{
+	return txn->space->node_count - txn->edit.retired.count;
+}
+
+static size_t least(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+bool asp_plan_reserve(struct aspace_txn *txn, const struct asp_edit_need *need)
+{
+	struct aspace *space = txn->space;
+	uint64_t areas = atomic_load_explicit(&space->areas, memory_order_relaxed);
+
+	/* The root may rise, and a place has few more areas than before. */
+	asp_hold_back(space, height_of(txn) + 1,
+		      space->node_count + (size_t)txn->edit.node_count + need->nodes,
+		      areas + (size_t)txn->edit.areas + 4);
+	return asp_edit_reserve(&txn->edit, need);
+}
+
+/* So many references, given up or cloned: where no area has any, none. */
+static size_t references(const struct aspace_txn *txn, size_t count)
+{
+	return txn->space->counts ? count : 0;
+}
+
+/* All that an operation may take that removes so many areas, neighbours of each other, and
+ * changes one place; merging included. */
+static bool reserve_place(struct aspace_txn *txn, size_t removed)
+{
 	const struct asp_edit_need need = {
-		.changed = 3 * areas + 6,
-		.nodes = paths < nodes ? paths : nodes,
-		.records = 3 * areas + 8,
+		.nodes = asp_nodes_for_place(height_of(txn)),
+		.dropped = removed ? least(asp_nodes_of_areas(removed), shared_nodes(txn)) : 0,
+		.records = references(txn, removed) + 8,
 	};
 
-	return asp_edit_reserve(&txn->edit, &need);
+	/* An open transaction notes what it touches. */
+	return asp_plan_reserve(txn, &need) &&
+	       (!txn->open || asp_pool_reserve(&txn->space->actions, 1));
+}
+
+/* Unmaps `count` whole areas. Leaving ones stay in the tree, changed, and have records. */
+static bool reserve_giving_back(struct aspace_txn *txn, size_t count, bool leaving)
+{
+	size_t some = asp_nodes_for_removal(height_of(txn));
+	size_t many = least(asp_nodes_of_areas(count), shared_nodes(txn));
+	const struct asp_edit_need need = {
+		.nodes = leaving ? least(some + many, shared_nodes(txn)) : some,
+		.dropped = leaving ? 0 : many,
+		.records = leaving ? count : references(txn, count),
+	};
+
+	asp_spend(txn->space);
+	txn->all_spent = !asp_edit_reserve(&txn->edit, &need);
+	return !txn->all_spent;
+}
+
+/* The same where two areas are cut, or in an open transaction; what leaves does so in `parts`,
+ * each of which may be cut off from others. */
+static bool reserve_cut(struct aspace_txn *txn, size_t count, size_t parts)
+{
+	size_t many = least(asp_nodes_of_areas(count), shared_nodes(txn));
+	const struct asp_edit_need need = {
+		.nodes = asp_nodes_for_place(height_of(txn)) +
+			 (parts ? 2 * many + asp_nodes_for_areas(parts) : 0),
+		.dropped = many,
+		.records = parts + references(txn, count + 3 * parts) + 8,
+	};
+
+	return asp_plan_reserve(txn, &need) &&
+	       (!txn->open || asp_pool_reserve(&txn->space->actions, 1));
+}
+
+/* `count` areas go elsewhere, and get references of their own. */
+static bool reserve_move(struct aspace_txn *txn, size_t count)
+{
+	const struct asp_edit_need need = {
+		.nodes = asp_nodes_for_removal(height_of(txn)) +
+			 asp_nodes_for_place(height_of(txn)) + asp_nodes_for_areas(count),
+		.dropped = least(asp_nodes_of_areas(count), shared_nodes(txn)),
+		.records = references(txn, 4 * count) + 8,
+	};
+
+	return asp_plan_reserve(txn, &need) &&
+	       (count < 2 || asp_pool_reserve(&txn->space->actions, count - 1));
+}
+
+/* For each area a path, and what its removal takes, if it merges. */
+static bool reserve_scattered(struct aspace_txn *txn, size_t areas)
+{
+	size_t height = height_of(txn);
+	size_t nodes = least(6 * height * areas, shared_nodes(txn));
+	const struct asp_edit_need need = {
+		.nodes = nodes + asp_nodes_for_place(height),
+		.dropped = nodes,
+		.records = references(txn, 3 * areas) + 8,
+	};
+
+	return asp_plan_reserve(txn, &need);
 }
 
 /* ---- Map ------------------------------------------------------------------ */
@@ -657,11 +733,7 @@ static void plan_map_actions(struct aspace_txn *txn, const struct aspace_area *a
 		phase = ASP_PHASE_REPLACE;
 		kind = ASPACE_CHANGE_REPLACE;
 	} else if (obstacles->count) {
-		struct pieces pieces;
-
-		begin_pieces(&pieces, aspace_range_of(lo, hi));
-		while (next_piece(txn, &pieces))
-			plan_unmap_action(txn, &pieces);
+		plan_sweep(txn, lo, hi);
 		phase = ASP_PHASE_REMAP;
 	}
 	action = asp_plan_action(txn, phase, area->backend, kind, lo, hi);
@@ -700,7 +772,8 @@ enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range rang
 		}
 	}
 
-	if (!reserve(txn, obstacles.count, 0, obstacles.count + 1))
+	space->counts |= user && (asp_op(backend, clone) || asp_op(backend, release));
+	if (!reserve_place(txn, obstacles.count))
 		return ASPACE_NO_MEMORY;
 	if (obstacles.cut && obstacles.cut_area.start.value < lo) {
 		status = clone_ahead(txn, obstacles.cut_area.backend, obstacles.cut_area.user);
@@ -823,6 +896,7 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 	size_t count = 0, parts = 0;
 	size_t clones;
 	enum aspace_status status;
+	unsigned cuts = 0;
 	bool whole;
 
 	if (!asp_range_usable(space, range, space->granule))
@@ -832,14 +906,15 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 			return ASPACE_INVALID_PARAM;
 		if (grace)
 			parts += count_parts(txn, &pieces, &clones);
+		cuts += extra_pieces(&pieces);
 	}
 	if (pieces.hole && asp_is_strict(space, how))
 		return ASPACE_NOT_MAPPED;
 	if (!count)
 		return ASPACE_OK;
 
-	/* Leaving areas stay in the tree, changed. */
-	if (!reserve(txn, grace ? 0 : count, parts, grace ? 0 : count))
+	if (!(cuts || txn->open ? reserve_cut(txn, count, parts)
+				: reserve_giving_back(txn, count, grace)))
 		return ASPACE_NO_MEMORY;
 	/* Mostly there is one, which need not be looked for again, and all of it goes. */
 	whole = !grace && pieces.area.start.value == range.start.value &&
@@ -859,9 +934,13 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 			if (status != ASPACE_OK)
 				return status;
 		}
-		if (!txn->open && !grace)
-			plan_unmap_action(txn, &pieces);
 	} while (count > 1 && next_piece(txn, &pieces));
+	if (!txn->open && !grace) {
+		if (count == 1)
+			plan_unmap_action(txn, &pieces);
+		else
+			plan_sweep(txn, range.start.value, range.end.value);
+	}
 
 	if (grace) {
 		begin_pieces(&pieces, range);
@@ -1019,7 +1098,7 @@ enum aspace_status asp_plan_move(struct aspace_txn *txn, struct aspace_range fro
 		return ASPACE_ALREADY_EXISTS;
 
 	/* The moved area gets a reference of its own. */
-	if (!reserve(txn, count, count, count))
+	if (!reserve_move(txn, count))
 		return ASPACE_NO_MEMORY;
 	begin_pieces(&pieces, from);
 	while (next_piece(txn, &pieces)) {
@@ -1074,7 +1153,7 @@ enum aspace_status asp_plan_resize(struct aspace_txn *txn, struct aspace_vaddr s
 		return ASPACE_BUSY;
 	}
 
-	if (!reserve(txn, 0, 1, 1))
+	if (!reserve_place(txn, 0))
 		return ASPACE_NO_MEMORY;
 	action = asp_plan_action(txn, ASP_PHASE_MAP, area.backend, ASPACE_CHANGE_MAP,
 				 area.end.value, end);

@@ -162,10 +162,9 @@ uint64_t asp_reclaim_request(struct aspace *space)
 	return space->stamp;
 }
 
-void asp_reclaim_hurry(struct aspace *space)
+uint64_t asp_reclaim_hurry(struct aspace *space)
 {
-	if (space->waiting.head || space->retired.head)
-		asp_reclaim_request(space);
+	return space->waiting.head || space->retired.head ? asp_reclaim_request(space) : 0;
 }
 
 void asp_reclaim_nodes(struct aspace *space)
@@ -296,13 +295,14 @@ static uint32_t unmap_leaving_areas(struct aspace *space, struct aspace_record_l
 		struct aspace_area area;
 		enum aspace_status status;
 	} refused[CALLS_AT_ONCE];
-	const struct asp_edit_need need = {.changed = 6, .records = 2};
+	struct asp_edit_need need = {.records = 2};
 	uint32_t count = 0, refusals = 0;
 
-	/* What asp_txn_begin() holds back for us is enough for one area; it comes back
-	 * with the next grace period. */
+	/* What is held back for us is enough for one area; it comes back with the next grace
+	 * period. */
 	asp_txn_begin(space);
-	space->nodes.held = space->records.held = 0;
+	asp_spend(space);
+	need.nodes = asp_nodes_for_place(asp_tree_height(txn->base));
 	while (count < most && due(space) && space->deferred.head->leaving &&
 	       asp_edit_reserve(&txn->edit, &need)) {
 		struct aspace_record *record = asp_list_pop(&space->deferred);
@@ -319,7 +319,6 @@ static uint32_t unmap_leaving_areas(struct aspace *space, struct aspace_record_l
 		asp_publish(txn);
 	else
 		asp_txn_drop(txn);
-	asp_hold_back(space);
 	for (uint32_t i = 0; i < refusals && space->options.refused; i++)
 		space->options.refused(space->options.ctx, space, &refused[i].area,
 				       refused[i].status);

@@ -178,9 +178,7 @@ static enum aspace_status unmap_all(struct aspace *space)
 			status = asp_commit(&space->txn);
 		else
 			asp_txn_drop(&space->txn);
-		stamp = 0;
-		if (status == ASPACE_NO_MEMORY && (space->waiting.head || space->retired.head))
-			stamp = asp_reclaim_request(space);
+		stamp = status == ASPACE_NO_MEMORY ? asp_reclaim_hurry(space) : 0;
 		asp_writer_leave(space);
 		if (status == ASPACE_OK)
 			continue;
@@ -298,6 +296,8 @@ enum aspace_status aspace_trim(struct aspace *space, unsigned how)
 	oldest = space->oldest ? space->oldest->version : UINT64_MAX;
 	asp_lock_release(&space->snap_lock);
 	asp_births_forget(space, oldest, SIZE_MAX);
+	asp_hold_back(space, asp_tree_height(asp_root(space)), space->node_count,
+		      aspace_count(space));
 	asp_nodes_unpack(&space->nodes);
 	asp_pool_trim(&space->nodes);
 	asp_pool_trim(&space->records);

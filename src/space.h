@@ -92,11 +92,18 @@ struct aspace_txn {
 	bool open;             /* between aspace_txn_begin and commit or abort */
 	bool busy;             /* an operation or the commit of the open one is under way */
 	bool leaving_in_way;   /* the last plan said BUSY because of leaving areas */
+	bool all_spent;        /* the last plan said NO_MEMORY where what is held may be spent */
 	size_t action_count;
 	size_t insertions; /* how many of the actions put an area somewhere */
+	size_t borders;    /* of an open one: how many ends of ranges may lie inside areas */
 	unsigned phases;   /* bit by bit: which phases have actions */
 	struct asp_actions actions[ASP_PHASES];
 	struct asp_action first; /* of all: mostly there is no other. The rest are from a pool */
+	/* Before all actions, everything that the base holds in [sweep.start, sweep.end) is
+	 * unmapped, upward; up to `swept` it has been. Empty: nothing. Actions would say the
+	 * same, but take memory for each area. Not in an open transaction. */
+	struct aspace_range sweep;
+	uint64_t swept;
 	/* What an open transaction has done, by its ranges: its actions are worked out at
 	 * commit, from the difference. */
 	struct asp_actions touched;
@@ -141,6 +148,7 @@ struct aspace {
 	struct asp_pool nodes, records, actions;
 	struct aspace_txn txn;
 	uint64_t node_count; /* of the newest version */
+	bool counts;         /* some area owns, or owned, a reference to its user object */
 
 	/* Nodes that wait for a grace period: `waiting` for the one of `stamp`, `retired`
 	 * for a later one that has not been asked for. */
@@ -242,8 +250,8 @@ void asp_reclaim_nodes(struct aspace *space);
 /* Under the lock: see to it that the nodes that are to be recycled next get their grace
  * period, and answer its stamp. */
 uint64_t asp_reclaim_request(struct aspace *space);
-/* The same where memory has run out, if there is anything to be had. */
-void asp_reclaim_hurry(struct aspace *space);
+/* The same where memory has run out; 0 if there is nothing to be had. */
+uint64_t asp_reclaim_hurry(struct aspace *space);
 /* Under the lock: retired nodes and deferred things of a version just published. */
 void asp_reclaim_add(struct aspace *space, struct aspace_record_list *nodes,
 		     struct aspace_record_list *references, struct aspace_record_list *leaving);
@@ -293,8 +301,35 @@ bool asp_snapshots_in_order(const struct aspace *space);
 void asp_txn_begin(struct aspace *space);
 /* Give the records of a list back to their pool. */
 void asp_put_records(struct aspace *space, struct aspace_record_list *list);
-/* Keep memory back for deferred unmaps. */
-void asp_hold_back(struct aspace *space);
+
+/*
+ * What is held back, so that giving back always works: reservations leave it alone but for
+ * those that unmap whole areas, or show that a deferred unmap was refused. It is what
+ * unmapping everything takes at most, from a version with so many nodes and areas:
+ *
+ *   nodes    those of one removal; they come back after a grace period. Marking areas as
+ *            leaving copies every node instead, and the deferred part may have to put an area
+ *            back.
+ *   records  of all nodes of the version, which are retired; of all references; or, where
+ *            areas leave, of these, which become those of the references.
+ *
+ * Whoever makes the version larger sees to it that enough for the larger one is left.
+ */
+static inline void asp_hold_back(struct aspace *space, size_t height, size_t nodes, size_t areas)
+{
+	bool leaving = space->mode & ASPACE_GRACE_UNMAP;
+	size_t step = leaving ? asp_nodes_for_place(height) : asp_nodes_for_removal(height);
+
+	space->nodes.held = step + (leaving ? nodes : 0);
+	space->records.held =
+		(nodes + step) / ASP_RECORD_NODES + 8 + (leaving || space->counts ? areas : 0);
+}
+
+/* Nothing is: for who gives back. */
+static inline void asp_spend(struct aspace *space)
+{
+	space->nodes.held = space->records.held = 0;
+}
 /* Drop the private tree and everything that belongs to it. */
 void asp_txn_drop(struct aspace_txn *txn);
 
@@ -316,6 +351,9 @@ enum aspace_status asp_plan_map_anywhere(struct aspace_txn *txn, const struct as
 					 unsigned how, struct aspace_vaddr *start);
 /* An aspace_protect_fn: the flags that ctx points to. */
 bool asp_same_flags(void *ctx, const struct aspace_area *area, uint64_t *flags);
+
+/* asp_edit_reserve(), leaving what must be held back when the private tree has grown by it. */
+bool asp_plan_reserve(struct aspace_txn *txn, const struct asp_edit_need *need);
 
 /* Building blocks for commit.c and txn.c, after a reservation. */
 void asp_plan_cut(struct aspace_txn *txn, uint64_t lo, uint64_t hi);

@@ -246,8 +246,9 @@ enum aspace_status asp_txn_settle(struct aspace_txn *txn)
 				if (!at)
 					return ASPACE_NO_MEMORY;
 			}
-			while (*link != next)
-				link = &(*link)->next;
+			/* The ends of a range that is not alone may cut areas of the base. */
+			for (; *link != next; link = &(*link)->next)
+				txn->borders += 2;
 		}
 		end_before = hi;
 	}

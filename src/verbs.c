@@ -116,6 +116,7 @@ static enum aspace_status run(struct aspace *space, const struct request *reques
 		return ASPACE_INVALID_PARAM;
 	for (;;) {
 		enum aspace_status status = asp_writer_enter(space, request->how);
+		uint64_t stamp = 0;
 		bool wait;
 
 		if (status != ASPACE_OK)
@@ -127,11 +128,21 @@ static enum aspace_status run(struct aspace *space, const struct request *reques
 			status = asp_commit(&space->txn);
 		else
 			asp_txn_drop(&space->txn);
-		if (status == ASPACE_NO_MEMORY)
-			asp_reclaim_hurry(space);
+		if (status == ASPACE_NO_MEMORY) {
+			/* What was held back is on its way back, if it was spent. */
+			stamp = asp_reclaim_hurry(space);
+			if (stamp && space->txn.all_spent) {
+				wait = true;
+				status = ASPACE_BUSY;
+			}
+		}
 		asp_writer_leave(space);
 		if (!wait || (request->how & ASPACE_NOWAIT) || asp_is_waited_for(space))
 			return status;
+		if (stamp) {
+			asp_wait_for_readers(space, stamp);
+			continue;
+		}
 		status = wait_for_leaving(space);
 		if (status != ASPACE_OK)
 			return status;

@@ -328,6 +328,7 @@ void asp_edit_begin(struct asp_edit *edit, const struct asp_edit_ops *ops, struc
 	edit->stamp = stamp;
 	edit->retired = (struct aspace_record_list){0};
 	edit->areas = edit->leaving = edit->node_count = 0;
+	edit->even = false;
 	lift_finger(edit);
 }
 
@@ -372,7 +373,8 @@ static struct asp_node *split(struct asp_edit *edit, struct asp_node *node, bool
 			      struct asp_node **into, unsigned *at)
 {
 	struct asp_node *right = make_node(edit, node->level);
-	unsigned half = spine && *at == node->count ? node->count : node->count / 2;
+	bool append = spine && *at == node->count && !edit->even;
+	unsigned half = append ? node->count : node->count / 2;
 	unsigned moved = node->count - half;
 
 	move_entries(right, 0, node, half, moved);

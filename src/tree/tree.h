@@ -156,6 +156,7 @@ struct asp_edit {
 	int64_t areas;                     /* difference to the base, leaving ones not counted */
 	int64_t leaving;                   /* the same for leaving areas */
 	int64_t node_count;                /* the same for nodes */
+	bool even;                         /* split into halves at the right end, too */
 	struct asp_finger finger;
 };
 
@@ -197,31 +198,53 @@ static inline unsigned asp_tree_height(const struct asp_node *root)
 	return root->level + 1u;
 }
 
-/* What the edits of one change may take at most: a few edits in one place, ... */
+/*
+ * What edits may take at most.
+ *
+ * A removal of neighbours owns two border paths, a neighbour of each node to rebalance with,
+ * and as much again at the seams of merged parents. What lies between is dropped without a
+ * copy.
+ */
+static inline size_t asp_nodes_for_removal(size_t height)
+{
+	return 8 * height + 8;
+}
+
+/* A change in one place: a cut through the middle of an area is one update and one insertion,
+ * a path copy and a split on each level each; with a removal, and merging with the neighbours
+ * of the change, which may touch one more leaf on either side. */
+static inline size_t asp_nodes_for_place(size_t height)
+{
+	return 16 * height + 16;
+}
+
+/* Insertions split a node into halves, each of which takes as many more before it is split in
+ * turn; so do the nodes above. (Nodes that were there may be full: one more for each of these.
+ * At the right end of the tree fewer splits do.) */
+static inline size_t asp_nodes_for_areas(size_t areas)
+{
+	return areas / (ASP_LEAF_MAX - ASP_LEAF_MAX / 2 - 1) + 1;
+}
+
+/* Nodes that are dropped hold at least MIN areas each, and MIN of them have one parent. */
+static inline size_t asp_nodes_of_areas(size_t areas)
+{
+	_Static_assert(ASP_LEAF_MIN > 1 && ASP_INNER_MIN > 1, "see above");
+	return areas / (ASP_LEAF_MIN - 1) + 1;
+}
+
 struct asp_edit_need {
-	size_t removed; /* areas that go, neighbours of each other */
-	size_t changed; /* areas that are changed or inserted, the same */
-	size_t nodes;   /* more nodes than these, where the edits are scattered */
+	size_t nodes;   /* that the edits take */
+	size_t dropped; /* nodes of the base that they drop without a copy */
 	size_t records; /* for the caller, besides what the edits need */
 };
 
-/* See to it that they cannot fail. False: out of memory.
- *
- * What a change takes at most: a cut through the middle of an area is one update
- * and one insertion: a path copy and a split on each level, each. A removal owns
- * two border paths, a neighbour of each to rebalance with, and as much again at
- * the seams of merged parents. Merging with the neighbours of the change may touch
- * one more leaf on either side. Beyond that, leaves that are owned, made by splits, or
- * dropped hold at least MIN areas each, and MIN of them have at most one parent: less
- * than one node for MIN - 1 areas. What is dropped is retired without a copy. */
+/* See to it that they cannot fail. False: out of memory. */
 static inline bool asp_edit_reserve(struct asp_edit *edit, const struct asp_edit_need *need)
 {
-	size_t height = asp_tree_height(edit->root), least = ASP_LEAF_MIN - 1;
-	size_t nodes = need->changed / least + 16 * height + 16 + need->nodes;
-	size_t retired = nodes + need->removed / least;
+	size_t retired = need->nodes + need->dropped;
 
-	_Static_assert(ASP_LEAF_MIN > 1 && ASP_INNER_MIN > 1, "see above");
-	return asp_pool_reserve(edit->nodes, nodes) &&
+	return asp_pool_reserve(edit->nodes, need->nodes) &&
 	       asp_pool_reserve(edit->records, retired / ASP_RECORD_NODES + 1 + need->records);
 }
 

@@ -46,21 +46,28 @@ static void pages_free(void *ctx, void *block, size_t size)
 
 static const struct aspace_page_ops page_ops = {pages_alloc, pages_free};
 
-/* A reservation leaves alone what is held: what is there, all of it. */
+/* What is there beyond what must be held back is not to be had. */
+static void hide(struct asp_pool *pool)
+{
+	pool->hidden = pool->available > pool->held ? pool->available - pool->held : 0;
+}
+
 void tighten_pools(struct world *world)
 {
 	struct aspace *space = world->space;
 
-	space->nodes.held = space->nodes.available;
-	space->records.held = space->records.available;
-	space->actions.held = space->actions.available;
+	asp_hold_back(space, asp_tree_height(asp_root(space)), space->node_count,
+		      aspace_count(space));
+	hide(&space->nodes);
+	hide(&space->records);
+	hide(&space->actions);
 }
 
 void loosen_pools(struct world *world)
 {
 	struct aspace *space = world->space;
 
-	space->nodes.held = space->records.held = space->actions.held = 0;
+	space->nodes.hidden = space->records.hidden = space->actions.hidden = 0;
 }
 
 /* ---- A world ----------------------------------------------------------- */

@@ -170,7 +170,7 @@ static void edit(struct aspace *space, const struct asp_lookup *set)
 /* The private copy of a node is the node, but for its birth. */
 static void compare_copy(struct aspace *space, const struct asp_lookup *set, struct asp_node *node)
 {
-	const struct asp_edit_need need = {.changed = 1};
+	const struct asp_edit_need need = {.nodes = 1};
 	struct asp_edit *edit = &space->txn.edit;
 	struct asp_node *place = node, *copy;
 

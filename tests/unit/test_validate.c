@@ -135,6 +135,9 @@ static void open_space(unsigned mode)
 	map(start_of(AREAS), start_of(AREAS) + PAGE, 1);
 	map(start_of(AREAS + 1), start_of(AREAS + 1) + PAGE, 1);
 	assert_int_equal(
+		aspace_protect(space, aspace_range_of(start_of(AREAS), start_of(AREAS + 2)), 2, 0),
+		ASPACE_OK);
+	assert_int_equal(
 		aspace_unmap(space, aspace_range_of(start_of(AREAS), start_of(AREAS + 2)), 0),
 		ASPACE_OK);
 	/* Nothing is under way any more, on the helper thread neither. */
