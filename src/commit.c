@@ -127,9 +127,9 @@ static bool sweep_at(const struct aspace_txn *txn, const struct asp_cursor *curs
 		.change =
 			{
 				.kind = ASPACE_CHANGE_UNMAP,
-				.range = aspace_range_of(
-					area.start.value > lo ? area.start.value : lo,
-					area.end.value < hi ? area.end.value : hi),
+				.range = aspace_range_of(area.start.value > lo ? area.start.value
+									       : lo,
+							 area.end.value < hi ? area.end.value : hi),
 				.old_flags = area.flags,
 				.user = area.user,
 			},
@@ -251,10 +251,8 @@ static void flush(struct aspace_txn *txn)
 	struct asp_cursor cursor;
 	unsigned phase;
 
-	for_each_swept(txn, cursor, swept)
-		flush_backend(&flushed, swept.backend);
-	for_each_action(txn, action, phase)
-		flush_backend(&flushed, action->backend);
+	for_each_swept(txn, cursor, swept) flush_backend(&flushed, swept.backend);
+	for_each_action(txn, action, phase) flush_backend(&flushed, action->backend);
 }
 
 /* Is something mapped, for good, where the action has unmapped? Were that mapped again,

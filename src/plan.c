@@ -626,7 +626,9 @@ static bool reserve_place(struct aspace_txn *txn, size_t removed)
 /* Unmaps `count` whole areas. Leaving ones stay in the tree, changed, and have records. */
 static bool reserve_giving_back(struct aspace_txn *txn, size_t count, bool leaving)
 {
-	size_t some = asp_nodes_for_removal(height_of(txn));
+	struct aspace *space = txn->space;
+	size_t height = height_of(txn), rest = aspace_count(space) - count;
+	size_t some = rest ? asp_nodes_for_removal(height) : asp_nodes_for_border(height);
 	size_t many = least(asp_nodes_of_areas(count), shared_nodes(txn));
 	const struct asp_edit_need need = {
 		.nodes = leaving ? least(some + many, shared_nodes(txn)) : some,
@@ -634,7 +636,10 @@ static bool reserve_giving_back(struct aspace_txn *txn, size_t count, bool leavi
 		.records = leaving ? count : references(txn, count),
 	};
 
-	asp_spend(txn->space);
+	if (rest && asp_has_snapshots(space))
+		asp_hold_for_all(space, height, space->node_count, rest);
+	else
+		asp_spend(space);
 	txn->all_spent = !asp_edit_reserve(&txn->edit, &need);
 	return !txn->all_spent;
 }

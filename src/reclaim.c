@@ -115,6 +115,24 @@ static void free_unless_held(struct aspace *space, struct aspace_record *record,
 	record->nodes = kept;
 }
 
+/* The snapshot holds the nodes of the record; in as few records as there can be, so that holding
+ * takes no more records than retiring did. That `retired` may be another's does no harm: no
+ * snapshot lies between the holder and either. */
+static void hold(struct aspace *space, struct aspace_snapshot *holder, struct aspace_record *record)
+{
+	struct aspace_record *tail = holder->nodes.tail;
+
+	space->snapshot_nodes += record->nodes;
+	while (tail && tail->nodes < ASP_RECORD_NODES && record->nodes) {
+		tail->node[tail->nodes++] = record->node[--record->nodes];
+		holder->nodes.count++;
+	}
+	if (record->nodes)
+		asp_list_push_nodes(&holder->nodes, record);
+	else
+		asp_pool_put(&space->records, record, sizeof(*record));
+}
+
 static void recycle(struct aspace *space)
 {
 	struct aspace_snapshot *holder = NULL;
@@ -133,12 +151,10 @@ static void recycle(struct aspace *space)
 		space->retired_out += record->nodes;
 		holder = asp_snapshot_before(space, holder, record->retired);
 		free_unless_held(space, record, holder);
-		if (record->nodes) {
-			asp_list_push_nodes(&holder->nodes, record);
-			space->snapshot_nodes += record->nodes;
-		} else {
+		if (record->nodes)
+			hold(space, holder, record);
+		else
 			asp_pool_put(&space->records, record, sizeof(*record));
-		}
 		if (!--left) {
 			/* After a great removal there are many: let others at the lock. */
 			asp_lock_release(&space->snap_lock);

@@ -119,6 +119,14 @@ bool asp_snapshots_in_order(const struct aspace *space)
 	return snapshot == listed;
 }
 
+/* Under snap_lock, so that it need not be one access. */
+static void count_snapshots(struct aspace *space, int by)
+{
+	uint64_t count = atomic_load_explicit(&space->snapshot_count, memory_order_relaxed);
+
+	atomic_store_explicit(&space->snapshot_count, count + (uint64_t)by, memory_order_relaxed);
+}
+
 enum aspace_status aspace_snapshot_take(struct aspace *space, struct aspace_snapshot *snapshot)
 {
 	enum aspace_status status = ASPACE_OK;
@@ -147,7 +155,7 @@ enum aspace_status aspace_snapshot_take(struct aspace *space, struct aspace_snap
 		else
 			space->oldest = snapshot;
 		space->newest = snapshot;
-		space->snapshot_count++;
+		count_snapshots(space, 1);
 	}
 	asp_lock_release(&space->snap_lock);
 	asp_read_unlock(space->grace);
@@ -178,7 +186,7 @@ void aspace_snapshot_release(struct aspace_snapshot *snapshot)
 		snapshot->newer->older = snapshot->older;
 	else
 		space->newest = snapshot->older;
-	space->snapshot_count--;
+	count_snapshots(space, -1);
 	space->snapshot_nodes -= snapshot->nodes.count;
 	freed = snapshot->nodes.head || snapshot->objects.head;
 	asp_list_splice(&space->freed_nodes, &snapshot->nodes);

@@ -185,7 +185,8 @@ struct aspace {
 	/* Snapshots, under snap_lock (taken inside `lock`, never the other way round). */
 	struct asp_lock snap_lock __attribute__((aligned(64)));
 	struct aspace_snapshot *oldest, *newest, *snapshot_tree;
-	uint64_t snapshot_count;
+	/* Read by writers too, relaxed: it is only a matter of when memory is held back. */
+	_Atomic uint64_t snapshot_count;
 	/* What released snapshots held: on its way to `retired` and `deferred`. */
 	struct aspace_record_list freed_nodes, freed_objects;
 	/* Nodes that snapshots hold; changed under snap_lock. */
@@ -307,22 +308,42 @@ void asp_put_records(struct aspace *space, struct aspace_record_list *list);
  * those that unmap whole areas, or show that a deferred unmap was refused. It is what
  * unmapping everything takes at most, from a version with so many nodes and areas:
  *
- *   nodes    those of one removal; they come back after a grace period. Marking areas as
- *            leaving copies every node instead, and the deferred part may have to put an area
- *            back.
- *   records  of all nodes of the version, which are retired; of all references; or, where
- *            areas leave, of these, which become those of the references.
+ *   at once  the nodes of a removal with one border (what stands, should a backend refuse), or a
+ *            copy of all where areas are marked as leaving; records of all nodes, which are
+ *            retired; of all references, or, where areas leave, of these, which become those of
+ *            the references
+ *   in part  the nodes of one removal, or of what puts an area back whose deferred unmap was
+ *            refused; they come back after a grace period. While a snapshot is open those do
+ *            not that it shows: a copy of each at most, and their records
  *
- * Whoever makes the version larger sees to it that enough for the larger one is left.
+ * Whoever makes the version larger sees to it that enough for the larger one is left. In part,
+ * what was held back before a snapshot was opened may not do; then what it takes to do it at once
+ * is left.
  */
-static inline void asp_hold_back(struct aspace *space, size_t height, size_t nodes, size_t areas)
+static inline bool asp_has_snapshots(const struct aspace *space)
+{
+	return atomic_load_explicit(&space->snapshot_count, memory_order_relaxed) != 0;
+}
+
+static inline void asp_hold_for_all(struct aspace *space, size_t height, size_t nodes, size_t areas)
 {
 	bool leaving = space->mode & ASPACE_GRACE_UNMAP;
-	size_t step = leaving ? asp_nodes_for_place(height) : asp_nodes_for_removal(height);
 
-	space->nodes.held = step + (leaving ? nodes : 0);
-	space->records.held =
-		(nodes + step) / ASP_RECORD_NODES + 8 + (leaving || space->counts ? areas : 0);
+	space->nodes.held = asp_nodes_for_border(height) + (leaving ? nodes : 0);
+	space->records.held = (nodes + asp_nodes_for_border(height)) / ASP_RECORD_NODES + 2 +
+			      (leaving || space->counts ? areas : 0);
+}
+
+static inline void asp_hold_back(struct aspace *space, size_t height, size_t nodes, size_t areas)
+{
+	size_t step = space->mode & ASPACE_GRACE_UNMAP ? asp_nodes_for_place(height)
+						       : asp_nodes_for_removal(height);
+
+	if (__builtin_expect(asp_has_snapshots(space), 0))
+		step += nodes;
+	asp_hold_for_all(space, height, nodes, areas);
+	space->nodes.held += step;
+	space->records.held += step / ASP_RECORD_NODES + 6;
 }
 
 /* Nothing is: for who gives back. */

@@ -89,8 +89,8 @@ void asp_pool_destroy(struct asp_pool *pool)
  * serve well; a large request gets one block of its own. */
 bool asp_pool_grow(struct asp_pool *pool, size_t count)
 {
-	size_t need = count + pool->held > pool->available ? count + pool->held - pool->available
-							  : 1;
+	size_t need =
+		count + pool->held > pool->available ? count + pool->held - pool->available : 1;
 	size_t size = pool->bytes_mapped < BLOCK_HUGE ? pool->bytes_mapped : 2 * BLOCK_HUGE;
 	struct asp_block *block;
 

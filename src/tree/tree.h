@@ -201,13 +201,18 @@ static inline unsigned asp_tree_height(const struct asp_node *root)
 /*
  * What edits may take at most.
  *
- * A removal of neighbours owns two border paths, a neighbour of each node to rebalance with,
- * and as much again at the seams of merged parents. What lies between is dropped without a
- * copy.
+ * A removal of neighbours owns a path at each border, a neighbour of each node to rebalance
+ * with, and as much again at the seams of merged parents. What lies between is dropped without a
+ * copy. Where everything up to the first or the last area goes there is one border.
  */
+static inline size_t asp_nodes_for_border(size_t height)
+{
+	return 4 * height + 4;
+}
+
 static inline size_t asp_nodes_for_removal(size_t height)
 {
-	return 8 * height + 8;
+	return 2 * asp_nodes_for_border(height);
 }
 
 /* A change in one place: a cut through the middle of an area is one update and one insertion,
@@ -239,13 +244,17 @@ struct asp_edit_need {
 	size_t records; /* for the caller, besides what the edits need */
 };
 
+/* Where records are lacking and there are no pages: those of the nodes that are ready for use, if
+ * these are so many. */
+bool asp_edit_unpack_records(struct asp_edit *edit, size_t count);
+
 /* See to it that they cannot fail. False: out of memory. */
 static inline bool asp_edit_reserve(struct asp_edit *edit, const struct asp_edit_need *need)
 {
-	size_t retired = need->nodes + need->dropped;
+	size_t records = (need->nodes + need->dropped) / ASP_RECORD_NODES + 1 + need->records;
 
 	return asp_pool_reserve(edit->nodes, need->nodes) &&
-	       asp_pool_reserve(edit->records, retired / ASP_RECORD_NODES + 1 + need->records);
+	       (asp_pool_reserve(edit->records, records) || asp_edit_unpack_records(edit, records));
 }
 
 #ifdef ASPACE_TESTING

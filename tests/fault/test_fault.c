@@ -9,6 +9,9 @@
  * failed; the points reached must be as many as were counted. Pairs of refusals, the
  * second at any later call, reach every undo call and make it fail as well.
  *
+ * At last, pages are refused from each point on and never come back: then everything must be
+ * given back nevertheless, in every mode, with snapshots and without.
+ *
  * After each run: the state is that before, or, with ASPACE_BAD_STATE, the tree says what
  * the backends' tables hold; aspace_validate() agrees; references are balanced; then the
  * fault is lifted, the same operation succeeds, and nothing is left after destroy.
@@ -424,6 +427,117 @@ static void test_operation(void **state)
 		assert_int_not_equal(report->tally[POOL].counted + calls_of(report), 0);
 }
 
+/* ---- Giving back ------------------------------------------------------- */
+
+/* From some point on no page is to be had, and nothing of the pools but what is held back. However
+ * the operation ends: everything can be given back. */
+enum way { CLEAR, ONE_BY_ONE, DESTROY, WAYS };
+enum pinned { NOTHING, BEFORE, LATE, PINNED };
+
+static const unsigned modes[] = {
+	0,
+	ASPACE_NEVER_MERGE,
+	ASPACE_ALWAYS_STRICT,
+	ASPACE_GRACE_UNMAP,
+	ASPACE_GRACE_UNMAP | ASPACE_NEVER_MERGE,
+};
+
+static struct {
+	unsigned long runs, refusals;
+	unsigned long unmapped, pinned_refusals; /* one by one */
+} given_back;
+
+/* Where a snapshot was taken when nothing more could be held back for it, that may end. */
+static void unmap_one_by_one(struct world *world, bool may_end)
+{
+	for (;;) {
+		struct aspace_view view;
+		struct aspace_iter iter;
+		struct aspace_area area;
+		enum aspace_status status;
+		bool any;
+
+		aspace_read_begin(world->space, &view);
+		aspace_iter_begin(&view, (struct aspace_vaddr){0}, &iter);
+		any = aspace_iter_next(&iter, &area);
+		aspace_read_end(&view);
+		if (!any)
+			return;
+		status = aspace_unmap(world->space, (struct aspace_range){area.start, area.end},
+				      ASPACE_STRICT);
+		if (may_end && status == ASPACE_NO_MEMORY) {
+			given_back.pinned_refusals++;
+			return;
+		}
+		expect(status == ASPACE_OK, "a whole area could not be unmapped");
+		given_back.unmapped++;
+	}
+}
+
+/* Answers whether a page was refused to the operation. */
+static bool give_back(const struct operation *operation, unsigned k, enum way way,
+		      enum pinned pinned)
+{
+	struct aspace_snapshot before = {0}, late = {0};
+	struct world world;
+	bool struck;
+
+	current = (struct fault){.kind = PAGES, .k = k, .forever = true};
+	given_back.runs++;
+	world_open(&world, operation);
+	if (pinned == BEFORE) {
+		assert_int_equal(aspace_snapshot_take(world.space, &before), ASPACE_OK);
+		put(&world, A, 900, 901, 1); /* from now on, what it takes is held back */
+	}
+	arm(&world, &current);
+	run_operation(&world);
+	let_go(&world);
+	if (world.in_section)
+		aspace_read_end(&world.view);
+	struck = world.pages.refusals != 0;
+	world.pages.fail_at = 0;
+	world.pages.fail_forever = true;
+	if (pinned == LATE)
+		assert_int_equal(aspace_snapshot_take(world.space, &late), ASPACE_OK);
+
+	if (way == ONE_BY_ONE)
+		unmap_one_by_one(&world, pinned == LATE || world.has_snapshot);
+	if (way != DESTROY)
+		expect(aspace_clear(world.space, 0) == ASPACE_OK, "could not be cleared");
+	if (world.has_snapshot)
+		aspace_snapshot_release(&world.snapshot);
+	aspace_snapshot_release(&before);
+	aspace_snapshot_release(&late);
+	if (way != DESTROY)
+		expect(aspace_quiesce(world.space, 0) == ASPACE_OK, "quiesce failed");
+	given_back.refusals += world.pages.refusals;
+	expect_valid(&world);
+	world_close(&world);
+	return struck;
+}
+
+static void test_giving_back(void **state)
+{
+	const struct operation *operation = *state;
+
+	current_operation = operation;
+	for (unsigned mode = 0; mode < sizeof(modes) / sizeof(modes[0]); mode++) {
+		struct operation changed = *operation;
+
+		/* The setup of some unmaps areas and holes. */
+		if ((modes[mode] & ASPACE_ALWAYS_STRICT) && (operation->properties & UNSETTLED))
+			continue;
+		changed.space_mode |= modes[mode];
+		for (unsigned i = 0; i < WAYS * PINNED; i++) {
+			unsigned k = 1;
+
+			while (give_back(&changed, k, (enum way)(i % WAYS),
+					 (enum pinned)(i / WAYS)))
+				k++;
+		}
+	}
+}
+
 /* ---- The table --------------------------------------------------------- */
 
 static const char *statuses_text(unsigned mask, char *text, size_t size)
@@ -473,6 +587,13 @@ static int print_table(void **state)
 		printf(" %s %lu,", kind_name(kind), points[kind]);
 	printf(" pairs %lu, transactions that went on %lu\n", pairs, retried);
 
+	printf("giving back: %lu runs, %lu refusals; one by one %lu areas, and %lu times no more "
+	       "beside a late snapshot\n",
+	       given_back.runs, given_back.refusals, given_back.unmapped,
+	       given_back.pinned_refusals);
+	if (!given_back.refusals || !given_back.unmapped)
+		return -1;
+
 	/* Nothing of what there is to reach has been forgotten. */
 	for (unsigned kind = 0; kind < KINDS; kind++) {
 		if (!points[kind] && kind != kind_of(B, ASPACE_MOCK_FAULT)) {
@@ -485,7 +606,7 @@ static int print_table(void **state)
 
 int main(void)
 {
-	struct CMUnitTest tests[sizeof(reports) / sizeof(reports[0])];
+	struct CMUnitTest tests[2 * sizeof(reports) / sizeof(reports[0])];
 	struct aspace *keeps_the_helper_alive;
 	int failed;
 
@@ -498,8 +619,10 @@ int main(void)
 			.test_func = test_operation,
 			.initial_state = (void *)(uintptr_t)&operations[i],
 		};
+		tests[operation_count + i] = tests[i];
+		tests[operation_count + i].test_func = test_giving_back;
 	}
 	failed = _cmocka_run_group_tests("every operation fails at every point", tests,
-					 operation_count, NULL, print_table);
+					 2 * operation_count, NULL, print_table);
 	return aspace_destroy(keeps_the_helper_alive, 0) != ASPACE_OK || failed;
 }
