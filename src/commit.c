@@ -375,17 +375,22 @@ static size_t beyond(size_t need, size_t back)
 
 /* What tell_truth() may take: the changes that stand are some of the plan's, so it owns
  * no nodes but those that the plan has lost, each with a neighbour; and it inserts what the
- * plan inserts, and the rest of what it cuts. Each full node that it owns may be split. A
- * single change leaves nothing standing when it is refused; what stands of a sweep is the
- * beginning of the same removal, and takes no more than that. */
+ * plan inserts, and the rest of what it cuts. Each full node that it owns may be split.
+ * References it gives up are at most two for each change, beside what the plan gives up, and
+ * there are no more than areas own. A single change leaves nothing standing when it is refused;
+ * what stands of a sweep is the beginning of the same removal, and takes no more than that. */
 static bool reserve_truth(struct aspace_txn *txn)
 {
 	struct aspace *space = txn->space;
 	size_t height = asp_tree_height(txn->base), lost = txn->edit.retired.count;
-	size_t inserted = txn->insertions + (txn->open ? txn->borders : 2);
+	/* An operation that inserts several carries them, with references of their own. */
+	size_t cut = txn->open ? txn->borders : 2 + txn->insertions;
+	size_t inserted = txn->open ? txn->insertions + cut : cut;
 	size_t owned = 2 * lost < space->node_count ? 2 * lost : space->node_count;
 	size_t split = 2 * (lost < height * inserted ? lost : height * inserted);
-	size_t references = txn->references.count + 6 * txn->action_count + 2 * inserted;
+	/* What becomes of references: of each that there is, and of those of pieces. */
+	size_t events = txn->references.count + 6 * txn->action_count + 2 * inserted;
+	size_t most = space->counts ? aspace_count(space) + cut + 3 * inserted : 0;
 	size_t nodes = owned + split + asp_nodes_for_areas(inserted) + asp_nodes_for_place(height);
 	struct asp_edit_need need;
 
@@ -394,7 +399,7 @@ static bool reserve_truth(struct aspace_txn *txn)
 	need = (struct asp_edit_need){
 		.nodes = beyond(nodes, lost + (size_t)txn->edit.node_count),
 		.dropped = owned,
-		.records = beyond(nodes / ASP_RECORD_NODES + (space->counts ? references : 0) + 8,
+		.records = beyond(nodes / ASP_RECORD_NODES + (events < most ? events : most) + 8,
 				  txn->references.count + txn->leaving.count),
 	};
 	return asp_plan_reserve(txn, &need);

@@ -14,6 +14,7 @@
 
 #define PEER_NAME "aspace"
 #define PEER_SNAPSHOT
+#define PEER_TRIM
 #define PEER_SECTION
 #define PEER_FIND_MANY
 #define PEER_GAPS
@@ -22,6 +23,8 @@
 struct peer {
 	struct aspace *space;
 	struct aspace_backend *backend;
+	struct aspace_snapshot *snapshot;
+	size_t snapshots;
 };
 
 static void must(enum aspace_status status)
@@ -157,6 +160,66 @@ static inline void peer_snapshot(struct peer *peer)
 
 	must(aspace_snapshot_take(peer->space, &snapshot));
 	aspace_snapshot_release(&snapshot);
+}
+
+/* Each snapshot holds what the update before it has replaced. */
+static void peer_pin(struct peer *peer, const struct area *area, size_t count)
+{
+	peer->snapshot = calloc(count, sizeof(*peer->snapshot));
+	peer->snapshots = count;
+	if (!peer->snapshot)
+		abort();
+	for (size_t i = 0; i < count; i++) {
+		peer_protect(peer, area[i].start, area[i].end, 1);
+		peer_protect(peer, area[i].start, area[i].end, area[i].flags);
+		must(aspace_snapshot_take(peer->space, &peer->snapshot[i]));
+	}
+	must(aspace_quiesce(peer->space, 0));
+}
+
+static size_t peer_unpin(struct peer *peer)
+{
+	struct aspace_stats stats = {.size = sizeof(stats)};
+
+	for (size_t i = 0; i < peer->snapshots; i += 2)
+		aspace_snapshot_release(&peer->snapshot[(peer->snapshots - 1 - i)]);
+	must(aspace_quiesce(peer->space, 0));
+	must(aspace_stats(peer->space, &stats, 0));
+	return stats.snapshots;
+}
+
+static void peer_unpin_all(struct peer *peer)
+{
+	for (size_t i = 0; i < peer->snapshots; i++)
+		aspace_snapshot_release(&peer->snapshot[i]);
+	free(peer->snapshot);
+	must(aspace_quiesce(peer->space, 0));
+}
+
+/* A transaction above all areas, and its end. */
+static void peer_fill(struct peer *peer, size_t count)
+{
+	const uint64_t base = UINT64_C(1) << 60;
+	struct aspace_txn *txn;
+
+	must(aspace_txn_begin(peer->space, 0, &txn));
+	for (size_t i = 0; i < count; i++)
+		must(aspace_txn_map(txn,
+				    aspace_range_of(base + 2 * i * 4096, base + (2 * i + 1) * 4096),
+				    3, peer->backend, NULL, 0));
+	must(aspace_txn_commit(txn));
+	must(aspace_unmap(peer->space, aspace_range_of(base, base + 2 * count * 4096), 0));
+	must(aspace_quiesce(peer->space, 0));
+}
+
+/* Less than what the areas take, and a constant, may stay. */
+static bool peer_trim(struct peer *peer)
+{
+	struct aspace_stats stats = {.size = sizeof(stats)};
+
+	must(aspace_trim(peer->space, 0));
+	must(aspace_stats(peer->space, &stats, 0));
+	return stats.bytes_mapped < 4 * stats.bytes_live + ((size_t)16 << 20);
 }
 
 static uint64_t peer_bytes(struct peer *peer)

@@ -19,6 +19,12 @@
  *   peer_iterate(p, &count)         the sum of all sizes
  *   peer_bytes(p)                   memory in use
  *   peer_snapshot(p)                PEER_SNAPSHOT: take one and release it
+ *   peer_pin(p, areas, n)           and n of them, each after an update of one area;
+ *   peer_unpin(p)                   release every second one, the newest first, and reclaim what
+ *                                   only they held; how many are left
+ *   peer_unpin_all(p)               the rest
+ *   peer_fill(p, n)                 PEER_TRIM: make free memory of n areas, beside those there;
+ *   peer_trim(p)                    give it back; how many bytes are left
  *   peer_section(p)                 PEER_SECTION: an empty read section
  *   peer_find_many(p, address, n, areas)
  *                                   PEER_FIND_MANY: n lookups at once; how many were found
@@ -675,6 +681,50 @@ static void run_snapshot(void)
 }
 #endif
 
+#ifdef PEER_SNAPSHOT
+static __attribute__((noinline)) void unpin_batch(void)
+{
+	expect(peer_unpin(bench.peer), bench.count / 2, "releases");
+}
+
+/* Of as many snapshots as there are areas. What is timed is the release alone: so once. */
+static void run_releases(void)
+{
+	double begin, spent = 0;
+
+	for (unsigned i = 0; i < 2; i++) { /* the first time is for warming up */
+		peer_pin(bench.peer, bench.area, bench.count);
+		begin = now();
+		unpin_batch();
+		spent = now() - begin;
+		peer_unpin_all(bench.peer);
+	}
+	expect_all("releases");
+	result("ns", spent / (double)(bench.count - bench.count / 2));
+}
+#endif
+
+#ifdef PEER_TRIM
+static __attribute__((noinline)) void trim_batch(void)
+{
+	expect(peer_trim(bench.peer), true, "trim");
+}
+
+static void run_trim(void)
+{
+	double begin, spent = 0;
+
+	for (unsigned i = 0; i < 2; i++) {
+		peer_fill(bench.peer, bench.count);
+		begin = now();
+		trim_batch();
+		spent = now() - begin;
+	}
+	expect_all("trim");
+	result("ns", spent / (double)bench.count);
+}
+#endif
+
 static void run_bytes(void)
 {
 	result("bytes", (double)peer_bytes(bench.peer) / (double)bench.count);
@@ -712,6 +762,10 @@ static const struct workload {
 	{"iterate", run_iterate, false, "over all areas, for each of them"},
 #ifdef PEER_SNAPSHOT
 	{"snapshot", run_snapshot, false, "take one, release it"},
+	{"releases", run_releases, false, "of every second of as many snapshots as areas"},
+#endif
+#ifdef PEER_TRIM
+	{"trim", run_trim, false, "memory of as many areas given back, for each of them"},
 #endif
 	{"bytes-random", run_bytes, false, "memory an area, inserted in random order"},
 	{"bytes-ascending", run_bytes, true, "the same in ascending order"},
