@@ -142,23 +142,65 @@ static bool sweep_at(const struct aspace_txn *txn, const struct asp_cursor *curs
 			  asp_cursor_seek(&cursor, txn->base, txn->sweep.start.value);             \
 	     more_ && sweep_at(txn, &cursor, &action); more_ = asp_cursor_next(&cursor))
 
-/* Maps again what has been swept, downward, as far as that can be done. Is anything left? */
+/* The truth begins with the version before. What the plan had is there again. */
+static void begin_truth(struct aspace_txn *txn)
+{
+	struct aspace *space = txn->space;
+
+	asp_edit_discard(&txn->edit);
+	asp_put_records(space, &txn->references);
+	asp_put_records(space, &txn->leaving);
+	txn->born = 0;
+	asp_list_splice(&txn->clones_spare, &txn->clones_used);
+	asp_edit_begin(&txn->edit, &space->lookup->edit, &space->nodes, &space->records, txn->base,
+		       txn->base->birth + 1);
+	txn->edit.even = true; /* as reserve_truth() counts */
+}
+
+/* Does what is in the pools do for a truth in which any of the swept areas are gone? */
+static bool can_tell_any(const struct aspace_txn *txn, size_t areas)
+{
+	struct aspace *space = txn->space;
+	size_t nodes = space->node_count + asp_nodes_for_place(asp_tree_height(txn->base));
+
+	return asp_pool_has(&space->nodes, nodes) &&
+	       asp_pool_has(&space->records,
+			    2 * nodes / ASP_RECORD_NODES + 8 + (space->counts ? areas : 0));
+}
+
+/* Maps again what has been swept, and tells which of it could not be. Is anything left? Where
+ * there is no memory to tell that, it goes downward, and not beyond the first that cannot be
+ * mapped: then all that is left is one range. */
 static bool unsweep(struct aspace_txn *txn)
 {
 	uint64_t lo = txn->sweep.start.value;
+	bool any, more = txn->sweep.end.value && txn->swept > lo;
 	struct asp_action action;
 	struct aspace_change change;
 	struct asp_cursor cursor;
-	bool more = txn->sweep.end.value && txn->swept > lo &&
-		    asp_cursor_seek_below(&cursor, txn->base, txn->swept);
 
-	for (; more && sweep_at(txn, &cursor, &action); more = asp_cursor_prev(&cursor)) {
-		if (!inverse(&action, &change) || call(&action, &change) != ASPACE_OK)
-			return true;
-		txn->swept = action.change.range.start.value;
+	if (!more)
+		return false;
+	begin_truth(txn);
+	any = can_tell_any(txn, aspace_count(txn->space));
+#ifdef ASPACE_TESTING
+	if (any)
+		txn->space->nodes.promised = txn->space->records.promised = SIZE_MAX / 2;
+#endif
+	more = any ? asp_cursor_seek(&cursor, txn->base, lo)
+		   : asp_cursor_seek_below(&cursor, txn->base, txn->swept);
+	while (more && sweep_at(txn, &cursor, &action) &&
+	       action.change.range.start.value < txn->swept) {
+		if (!inverse(&action, &change) || call(&action, &change) != ASPACE_OK) {
+			uint64_t from = any ? action.change.range.start.value : lo;
+
+			asp_plan_cut(txn, from, action.change.range.end.value);
+			if (!any)
+				break;
+		}
+		more = any ? asp_cursor_next(&cursor) : asp_cursor_prev(&cursor);
 	}
-	txn->swept = lo;
-	return false;
+	return txn->edit.root != txn->base;
 }
 
 /* ---- All changes ---------------------------------------------------------- */
@@ -338,20 +380,11 @@ static void merge_around(struct aspace_txn *txn, const struct asp_action *action
 /* Publishes the version before plus the changes that stand. */
 static void tell_truth(struct aspace_txn *txn)
 {
-	struct aspace *space = txn->space;
 	struct asp_action *action;
 	unsigned phase;
 
-	asp_edit_discard(&txn->edit);
-	asp_put_records(space, &txn->references);
-	asp_put_records(space, &txn->leaving);
-	txn->born = 0;
-	asp_list_splice(&txn->clones_spare, &txn->clones_used);
-	asp_edit_begin(&txn->edit, &space->lookup->edit, &space->nodes, &space->records, txn->base,
-		       txn->base->birth + 1);
-	txn->edit.even = true; /* as reserve_truth() counts */
-	if (txn->sweep.end.value && txn->swept > txn->sweep.start.value)
-		asp_plan_cut(txn, txn->sweep.start.value, txn->swept);
+	if (!txn->sweep.end.value) /* else unsweep() has begun */
+		begin_truth(txn);
 	for (unsigned i = 0; i < ASP_PHASES; i++) {
 		action = txn->actions[order_of_truth[i]].head;
 		for (; action; action = action->next) {

@@ -590,7 +590,9 @@ static size_t least(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
-bool asp_plan_reserve(struct aspace_txn *txn, const struct asp_edit_need *need)
+/* Inlined where most of the need is constant. */
+static inline __attribute__((always_inline)) bool plan_reserve(struct aspace_txn *txn,
+							       const struct asp_edit_need *need)
 {
 	struct aspace *space = txn->space;
 	uint64_t areas = atomic_load_explicit(&space->areas, memory_order_relaxed);
@@ -602,6 +604,11 @@ bool asp_plan_reserve(struct aspace_txn *txn, const struct asp_edit_need *need)
 	return asp_edit_reserve(&txn->edit, need);
 }
 
+bool asp_plan_reserve(struct aspace_txn *txn, const struct asp_edit_need *need)
+{
+	return plan_reserve(txn, need);
+}
+
 /* So many references, given up or cloned: where no area has any, none. */
 static size_t references(const struct aspace_txn *txn, size_t count)
 {
@@ -610,7 +617,7 @@ static size_t references(const struct aspace_txn *txn, size_t count)
 
 /* All that an operation may take that removes so many areas, neighbours of each other, and
  * changes one place; merging included. */
-static bool reserve_place(struct aspace_txn *txn, size_t removed)
+static inline bool reserve_place(struct aspace_txn *txn, size_t removed)
 {
 	const struct asp_edit_need need = {
 		.nodes = asp_nodes_for_place(height_of(txn)),
@@ -619,7 +626,7 @@ static bool reserve_place(struct aspace_txn *txn, size_t removed)
 	};
 
 	/* An open transaction notes what it touches. */
-	return asp_plan_reserve(txn, &need) &&
+	return plan_reserve(txn, &need) &&
 	       (!txn->open || asp_pool_reserve(&txn->space->actions, 1));
 }
 
@@ -656,7 +663,7 @@ static bool reserve_cut(struct aspace_txn *txn, size_t count, size_t parts)
 		.records = parts + references(txn, count + 3 * parts) + 8,
 	};
 
-	return asp_plan_reserve(txn, &need) &&
+	return plan_reserve(txn, &need) &&
 	       (!txn->open || asp_pool_reserve(&txn->space->actions, 1));
 }
 
