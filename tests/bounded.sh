@@ -33,7 +33,8 @@ watch_sleep() {
 	while sleep 1; do
 		looks=$((looks + 1))
 		# What is behind the name, which may be anything: state, parent, group, session.
-		if cat /proc/[0-9]*/task/*/stat 2>/dev/null | awk -v session="$1" '
+		# Some are gone before they are read.
+		if { cat /proc/[0-9]*/task/*/stat 2>/dev/null || true; } | awk -v session="$1" '
 			{ sub(/^.*\) /, "") }
 			$4 == session && $1 ~ /[RD]/ { awake = 1 }
 			END { exit !awake }'
