@@ -132,6 +132,7 @@ static bool sweep_at(const struct aspace_txn *txn, const struct asp_cursor *curs
 							 area.end.value < hi ? area.end.value : hi),
 				.old_flags = area.flags,
 				.user = area.user,
+				.cuts = (area.start.value < lo) + (area.end.value > hi),
 			},
 	};
 	return true;
@@ -453,13 +454,11 @@ static enum aspace_status make_all_changes(struct aspace_txn *txn, size_t *stand
 }
 
 /* Where there is no other. If it is refused, nothing stands. */
-static enum aspace_status make_only_change(struct asp_action *action)
+static enum aspace_status make_only_change(struct aspace_txn *txn, struct asp_action *action)
 {
 	const struct aspace_backend_ops *ops = action->backend->ops;
-	enum aspace_status status = ASPACE_OK;
+	enum aspace_status status = prepare_change(txn, action);
 
-	if (asp_op(action->backend, prepare))
-		status = ops->prepare(action->backend, &action->change);
 	if (status == ASPACE_OK)
 		status = call(action, &action->change);
 	if (asp_op(action->backend, flush))
@@ -484,7 +483,7 @@ enum aspace_status asp_commit(struct aspace_txn *txn)
 	}
 
 	if (txn->action_count == 1 && !txn->sweep.end.value)
-		status = make_only_change(txn->actions[__builtin_ctz(txn->phases)].head);
+		status = make_only_change(txn, txn->actions[__builtin_ctz(txn->phases)].head);
 	else
 		status = make_all_changes(txn, &standing);
 	if (standing) {

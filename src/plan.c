@@ -518,7 +518,7 @@ static inline void fill_action(struct asp_action *action, struct aspace_backend 
 	action->change.range = aspace_range_of(lo, hi);
 	action->change.destination.value = action->change.old_flags = action->change.new_flags = 0;
 	action->change.user = NULL;
-	action->change.borders = 0;
+	action->change.borders = action->change.cuts = 0;
 }
 
 void asp_plan_add(struct aspace_txn *txn, enum asp_phase phase, struct asp_action *action)
@@ -563,6 +563,7 @@ static void plan_unmap_action(struct aspace_txn *txn, const struct pieces *piece
 
 	action->change.old_flags = pieces->area.flags & ~ASPACE_FLAGS_RESERVED;
 	action->change.user = pieces->area.user;
+	action->change.cuts = extra_pieces(pieces);
 }
 
 /* Everything in the range is unmapped. */

@@ -21,7 +21,7 @@ static enum aspace_status check_options(struct aspace_options *options)
 	uint64_t granule = options->granule ? options->granule : 1;
 	uint64_t lo = options->limits.start.value, hi = options->limits.end.value;
 
-	if (granule & (granule - 1) || granule >> 62)
+	if (granule & (granule - 1))
 		return ASPACE_INVALID_PARAM;
 	if (!lo && !hi)
 		hi = UINT64_MAX & ~(granule - 1);

@@ -125,6 +125,12 @@ static bool add_action(struct aspace_txn *txn, enum asp_phase phase, enum aspace
 	return true;
 }
 
+static void count_cuts(struct aspace_change *unmap, const struct aspace_area *old)
+{
+	unmap->cuts = (unmap->range.start.value > old->start.value) +
+		      (unmap->range.end.value < old->end.value);
+}
+
 /* Is this the rest of what the last unmap began with: the same area of the base? Then it
  * is the same change. (A border in between is one of the private tree's, and may be
  * off the granule of the backend that unmaps.) */
@@ -136,6 +142,7 @@ static bool extends_last_unmap(struct aspace_txn *txn, const struct aspace_area 
 	if (!last || last->change.range.end.value != from || old->start.value == from)
 		return false;
 	last->change.range.end.value = to;
+	count_cuts(&last->change, old);
 	return true;
 }
 
@@ -150,10 +157,12 @@ static bool add_unmaps(struct aspace_txn *txn, struct look *old, uint64_t lo, ui
 			return true;
 		from = old->area.start.value > lo ? old->area.start.value : lo;
 		to = old->area.end.value < hi ? old->area.end.value : hi;
-		if (!extends_last_unmap(txn, &old->area, from, to) &&
-		    !add_action(txn, ASP_PHASE_UNMAP, ASPACE_CHANGE_UNMAP, &old->area, NULL, from,
+		if (extends_last_unmap(txn, &old->area, from, to))
+			continue;
+		if (!add_action(txn, ASP_PHASE_UNMAP, ASPACE_CHANGE_UNMAP, &old->area, NULL, from,
 				to))
 			return false;
+		count_cuts(&txn->actions[ASP_PHASE_UNMAP].tail->change, &old->area);
 	}
 	return true;
 }

@@ -95,7 +95,7 @@ struct aspace_options {
 	size_t size;
 	/** All areas lie within; {0, 0} means [0, 2^64 - 1). */
 	struct aspace_range limits;
-	/** Addresses are multiples of it, a power of two; 0 means 1. */
+	/** Addresses are multiples of it, a power of two up to 2^63; 0 means 1. */
 	uint64_t granule;
 	/** A mask of enum aspace_mode. */
 	unsigned mode;

@@ -67,10 +67,14 @@ struct aspace_change {
 	/** The user object of the area; not a reference of the backend's own. Where a
 	 * transaction maps, that of the area which lies there when it commits. */
 	void *user;
-	/** UNMAP as one of several changes of an operation (else 0): at how many ends of
-	 * @c range, 0 to 2, there will be an area afterwards. For backends that must count
-	 * how often something is cut in two. */
+	/** UNMAP, as `prepare` sees it (an undo: 0): at how many ends of @c range, 0 to 2, there
+	 * will be an area after the operation. For backends that must count how often something
+	 * is cut in two. */
 	unsigned borders;
+	/** UNMAP (an undo: 0): at how many ends of @c range, 0 to 2, the area that it is in goes
+	 * on. 0: a whole area goes, which no backend should refuse for want of something that it
+	 * could have kept back since the area was mapped. */
+	unsigned cuts;
 };
 
 /** Kinds of access that a fault reports; a bit mask. */

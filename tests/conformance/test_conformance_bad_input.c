@@ -366,7 +366,7 @@ static void bad_options_are_refused(void **state)
 		{.size = 1},
 		{.size = SIZE_MAX},
 		{.size = size, .granule = 3},
-		{.size = size, .granule = UINT64_C(1) << 63},
+		{.size = size, .granule = (UINT64_C(1) << 63) + 1},
 		{.size = size, .limits = range(10, 10)},
 		{.size = size, .limits = range(20, 10)},
 		{.size = size, .limits = range(10, 0x10000), .granule = 0x1000},

@@ -97,6 +97,55 @@ static void odd_gaps(void **state)
 	world_close(&w);
 }
 
+/* Up to half of the address space; what cannot be there wraps around nowhere. */
+static void the_greatest_granules(void **state)
+{
+	(void)state;
+	for (unsigned bits = 59; bits < 64; bits++) {
+		const uint64_t g = UINT64_C(1) << bits, top = UINT64_MAX & ~(g - 1);
+		struct aspace_options o = {.size = sizeof(o), .granule = g};
+		struct aspace_backend *backend = aspace_null_backend();
+		struct aspace_gap gap = {.size = g}, twice = {.size = g, .align = g, .guard = g};
+		struct aspace_violation violation;
+		struct aspace_vaddr start;
+		struct aspace *space;
+		uint64_t count = 0;
+
+		assert_ok(aspace_create(&o, &space));
+		assert_true(aspace_limits(space).end.value == top);
+		assert_true(aspace_granule(space) == g);
+		/* Never a start that a whole area does not fit behind. */
+		while (aspace_map_anywhere(space, &gap, count, backend, NULL, 0, &start) ==
+		       ASPACE_OK) {
+			assert_true(start.value == count * g);
+			assert_int_equal(aspace_validate(space, &violation, 0), ASPACE_OK);
+			count++;
+		}
+		assert_true(count == top / g);
+		assert_status(ASPACE_NO_SPACE, aspace_find_free(space, &gap, &start));
+		gap.downward = twice.downward = true;
+		assert_status(ASPACE_NO_SPACE, aspace_find_free(space, &gap, &start));
+		assert_status(ASPACE_INVALID_PARAM,
+			      aspace_map(space, range(top, UINT64_MAX), 0, backend, NULL, 0));
+		assert_status(ASPACE_INVALID_PARAM,
+			      aspace_map(space, range(g / 2, g), 0, backend, NULL, 0));
+		assert_ok(aspace_unmap(space, range(top - g, top), 0));
+		assert_status(count > 1 ? ASPACE_NO_SPACE : ASPACE_OK,
+			      aspace_find_free(space, &twice, &start));
+		assert_ok(aspace_find_free(space, &gap, &start));
+		assert_true(start.value == top - g);
+		if (count > 1) {
+			assert_ok(aspace_move(space, range(0, g), at(top - g), 0));
+			assert_ok(aspace_find_free(space, &gap, &start));
+			assert_true(start.value == 0);
+			assert_ok(aspace_protect(space, range(top - g, top), 3, 0));
+		}
+		assert_int_equal(aspace_validate(space, &violation, 0), ASPACE_OK);
+		assert_ok(aspace_clear(space, 0));
+		assert_ok(aspace_destroy(space, 0));
+	}
+}
+
 static void a_coarse_backend_decides_the_granule(void **state)
 {
 	struct world_options options = {.granule = 16};
@@ -164,42 +213,105 @@ static void every_backend_is_flushed(void **state)
 	world_close(&w);
 }
 
-/* At how many ends there will be an area, by the start of what is unmapped. */
-static unsigned borders[41];
+/* What the unmaps said last, by the tens of their start: at how many ends there will be an area,
+ * and at how many the area goes on. */
+static struct {
+	unsigned borders, cuts;
+} told[41];
 
-static enum aspace_status note_borders(struct aspace_backend *backend,
-				       const struct aspace_change *change)
+static enum aspace_status note_ends(struct aspace_backend *backend,
+				    const struct aspace_change *change)
 {
 	(void)backend;
-	if (change->kind == ASPACE_CHANGE_UNMAP)
-		borders[change->range.start.value / 10] = change->borders;
+	if (change->kind == ASPACE_CHANGE_UNMAP) {
+		told[change->range.start.value / 10].borders = change->borders;
+		told[change->range.start.value / 10].cuts = change->cuts;
+	}
 	return ASPACE_OK;
 }
 
-/* Wherever in a leaf, or in two, they lie. */
-static void an_unmap_of_several_areas_counts_borders(void **state)
+#define expect_told(ten, wanted_borders, wanted_cuts)                                              \
+	do {                                                                                       \
+		assert_int_equal(told[ten].borders, wanted_borders);                               \
+		assert_int_equal(told[ten].cuts, wanted_cuts);                                     \
+	} while (0)
+
+static void open_noting(struct world *w, struct aspace_backend_ops *ops,
+			struct aspace_backend *backend, unsigned mode)
 {
-	struct aspace_backend_ops ops = *aspace_null_backend()->ops;
-	struct aspace_backend backend = *aspace_null_backend();
+	*ops = *aspace_null_backend()->ops;
+	*backend = *aspace_null_backend();
+	world_open(w, &(struct world_options){.granule = 1, .space = {.mode = mode}});
+	ops->prepare = note_ends;
+	backend->ops = ops;
+	for (uint64_t i = 0; i < 40; i++)
+		assert_ok(
+			aspace_map(w->space, range(10 * i, 10 * i + 10), i & 1, backend, NULL, 0));
+}
+
+/* Wherever in a leaf, or in two, they lie. */
+static void an_unmap_counts_borders_and_cuts(void **state)
+{
+	struct aspace_backend_ops ops;
+	struct aspace_backend backend;
 	const unsigned n = 40;
+	struct aspace_txn *txn;
 	struct world w;
 
 	(void)state;
-	world_open(&w, &(struct world_options){.granule = 1});
-	ops.prepare = note_borders;
-	backend.ops = &ops;
-	for (uint64_t i = 0; i < n; i++)
-		assert_ok(
-			aspace_map(w.space, range(10 * i, 10 * i + 10), i & 1, &backend, NULL, 0));
+	open_noting(&w, &ops, &backend, 0);
 	for (uint64_t i = 0; i + 1 < n; i++) {
 		assert_ok(aspace_unmap(w.space, range(10 * i, 10 * i + 20), 0));
-		assert_int_equal(borders[i], i > 0);
-		assert_int_equal(borders[i + 1], i + 2 < n);
+		expect_told(i, i > 0, 0);
+		expect_told(i + 1, i + 2 < n, 0);
 		for (uint64_t j = i; j < i + 2; j++)
 			assert_ok(aspace_map(w.space, range(10 * j, 10 * j + 10), j & 1, &backend,
 					     NULL, 0));
 	}
+	/* One alone: all of an area, its start, its end, its midst. */
+	assert_ok(aspace_unmap(w.space, range(50, 60), 0));
+	expect_told(5, 2, 0);
+	assert_ok(aspace_unmap(w.space, range(60, 63), 0));
+	expect_told(6, 1, 1);
+	assert_ok(aspace_unmap(w.space, range(107, 110), 0));
+	expect_told(10, 2, 1);
+	assert_ok(aspace_unmap(w.space, range(153, 156), 0));
+	expect_told(15, 2, 2);
+	/* Of several, in a transaction, where one area is unmapped by two operations. */
+	assert_ok(aspace_unmap(w.space, range(205, 228), 0));
+	expect_told(20, 1, 1);
+	expect_told(21, 0, 0);
+	expect_told(22, 1, 1);
+	assert_ok(aspace_txn_begin(w.space, 0, &txn));
+	assert_ok(aspace_txn_unmap(txn, range(300, 304), 0));
+	assert_ok(aspace_txn_unmap(txn, range(304, 310), 0));
+	assert_ok(aspace_txn_unmap(txn, range(330, 340), 0));
+	assert_ok(aspace_txn_unmap(txn, range(362, 368), 0));
+	assert_ok(aspace_txn_commit(txn));
+	expect_told(30, 2, 0);
+	expect_told(33, 2, 0);
+	expect_told(36, 2, 2);
 	assert_ok(aspace_clear(w.space, 0));
+	expect_told(1, 0, 0);
+	world_close(&w);
+}
+
+/* After a grace period, what is left is not what was there when the call came. */
+static void a_deferred_unmap_counts_borders_and_cuts(void **state)
+{
+	struct aspace_backend_ops ops;
+	struct aspace_backend backend;
+	struct world w;
+
+	(void)state;
+	open_noting(&w, &ops, &backend, ASPACE_GRACE_UNMAP);
+	assert_ok(aspace_unmap(w.space, range(0, 10), 0));
+	assert_ok(aspace_unmap(w.space, range(50, 60), 0));
+	assert_ok(aspace_unmap(w.space, range(103, 106), 0));
+	assert_ok(aspace_quiesce(w.space, 0));
+	expect_told(0, 1, 0);
+	expect_told(5, 2, 0);
+	expect_told(10, 2, 0); /* by now an area of its own */
 	world_close(&w);
 }
 
@@ -246,9 +358,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_dump_stops_at_any_call),
 		cmocka_unit_test(odd_gaps),
+		cmocka_unit_test(the_greatest_granules),
 		cmocka_unit_test(a_coarse_backend_decides_the_granule),
 		cmocka_unit_test(every_backend_is_flushed),
-		cmocka_unit_test(an_unmap_of_several_areas_counts_borders),
+		cmocka_unit_test(an_unmap_counts_borders_and_cuts),
+		cmocka_unit_test(a_deferred_unmap_counts_borders_and_cuts),
 		cmocka_unit_test(incomplete_backends),
 		cmocka_unit_test(nothing_to_put_the_answer_in),
 	};

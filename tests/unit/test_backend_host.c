@@ -17,9 +17,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "child.h"
+#include "host_maps.h"
+
+#ifndef __NR_mseal
+#define __NR_mseal 462 /* everywhere but on Alpha */
+#endif
 
 #define R        ASPACE_HOST_READ
 #define W        ASPACE_HOST_WRITE
@@ -45,82 +56,79 @@ static char *maps; /* MAPS_MAX bytes, mapped once, before anything is compared *
 
 static void read_maps(void)
 {
-	int fd = open("/proc/self/maps", O_RDONLY);
-	size_t used = 0;
-	ssize_t got;
-
-	assert_true(fd >= 0);
-	while ((got = read(fd, maps + used, MAPS_MAX - 1 - used)) > 0)
-		used += (size_t)got;
-	assert_int_equal(got, 0);
-	assert_true(used < MAPS_MAX - 1);
-	maps[used] = '\0';
-	close(fd);
+	assert_true(host_maps_read("/proc/self/maps", maps, MAPS_MAX));
 }
 
-struct line {
-	uint64_t start, end;
-	char what[4]; /* "rwx", or "fre" where it is free */
-};
-
-/* The next line of maps that meets @window, cut to it; false at the end. */
-static bool next_line(char **at, struct aspace_range window, struct line *line)
-{
-	while (**at) {
-		char *text = *at, *end = strchr(text, '\n');
-		char *rest;
-
-		*end = '\0';
-		*at = end + 1;
-		line->start = strtoull(text, &rest, 16);
-		line->end = strtoull(rest + 1, &rest, 16);
-		if (line->end <= window.start.value || line->start >= window.end.value)
-			continue;
-		if (line->start < window.start.value)
-			line->start = window.start.value;
-		if (line->end > window.end.value)
-			line->end = window.end.value;
-		memcpy(line->what, strstr(rest, ASPACE_HOST_RESERVATION_NAME) ? "fre" : rest + 1,
-		       3);
-		assert_int_equal(rest[4], 'p');
-		return true;
-	}
-	return false;
-}
-
-/* The window as the kernel has it, one letter-triple a run: "fre 16 rw- 2 ...", in pages. */
-static void view(struct aspace_host *host, char *text, size_t size)
+/* The window as the kernel has it, one letter-triple a run: "fre 16 rw- 2 ...", in pages;
+ * answers how many mappings that is. */
+static unsigned view(struct aspace_host *host, char *text, size_t size)
 {
 	struct aspace_range window = aspace_host_window(host);
 	uint64_t at = window.start.value, run = 0;
-	char what[4] = "", *cursor = maps;
-	struct line line = {0};
+	struct host_mapping mapping;
+	const char *cursor = maps;
+	char what[4] = "";
+	unsigned mappings = 0;
 	size_t used = 0;
 
-	read_maps();
+	assert_true(host_maps_read("/proc/self/smaps", maps, MAPS_MAX));
 	text[0] = '\0';
-	while (next_line(&cursor, window, &line)) {
-		assert_int_equal(line.start, at); /* no hole, ever */
-		at = line.end;
-		if (run && memcmp(what, line.what, 3)) {
+	while (host_maps_next(&cursor, window.start.value, window.end.value, &mapping)) {
+		mappings++;
+		assert_int_equal(mapping.start, at); /* no hole, ever */
+		at = mapping.end;
+		if (run && strcmp(what, mapping.what)) {
 			used += (size_t)snprintf(text + used, size - used, "%s %llu ", what,
 						 (unsigned long long)(run / page));
 			run = 0;
 		}
-		memcpy(what, line.what, 3);
-		run += line.end - line.start;
+		strcpy(what, mapping.what);
+		run += mapping.end - mapping.start;
 		assert_true(used + 40 < size);
 	}
 	assert_int_equal(at, window.end.value);
 	snprintf(text + used, size - used, "%s %llu", what, (unsigned long long)(run / page));
+	return mappings;
 }
 
-#define assert_view(host, expected)                                                                \
-	do {                                                                                       \
-		char text_[1000];                                                                  \
-		view(host, text_, sizeof(text_));                                                  \
-		assert_string_equal(text_, expected);                                              \
-	} while (0)
+/* With free addresses shown as inaccessible areas, "---", and neighbours joined. */
+static void forget_free(const char *from, char *to, size_t size)
+{
+	char what[4], last[4] = "";
+	unsigned long long pages, run = 0;
+	size_t used = 0;
+	int length;
+
+	for (; sscanf(from, "%3s %llu %n", what, &pages, &length) == 2; from += length) {
+		if (!strcmp(what, "fre"))
+			strcpy(what, "---");
+		if (run && strcmp(what, last)) {
+			used += (size_t)snprintf(to + used, size - used, "%s %llu ", last, run);
+			run = 0;
+		}
+		strcpy(last, what);
+		run += pages;
+	}
+	snprintf(to + used, size - used, "%s %llu", last, run);
+}
+
+static void expect_view(struct aspace_host *host, const char *expected)
+{
+	char seen[1000], wanted[1000];
+
+	view(host, seen, sizeof(seen));
+	snprintf(wanted, sizeof(wanted), "%s", expected);
+	if (!host_maps_tell_free()) {
+		forget_free(expected, wanted, sizeof(wanted));
+		char all[1000];
+
+		view(host, all, sizeof(all));
+		forget_free(all, seen, sizeof(seen));
+	}
+	assert_string_equal(seen, wanted);
+}
+
+#define assert_view(host, expected) expect_view(host, expected)
 
 static uint64_t count_mappings(void)
 {
@@ -148,10 +156,9 @@ static bool readable(const void *p)
 
 /* ---- Calls ----------------------------------------------------------------------------- */
 
-static struct aspace_host *make(uint64_t pages, bool anonymous)
+static struct aspace_host *make(uint64_t pages)
 {
-	const struct aspace_host_options o = {
-		.size = sizeof(o), .window = pages * page, .anonymous = anonymous};
+	const struct aspace_host_options o = {.size = sizeof(o), .window = pages * page};
 	struct aspace_host *host = NULL;
 
 	assert_int_equal(aspace_host_create(&o, &host), ASPACE_OK);
@@ -299,8 +306,8 @@ static void test_create(void **state)
 	assert_int_equal(window.end.value - window.start.value, 16 * page);
 	assert_int_equal(aspace_host_backend(host)->granule, page);
 	assert_false(aspace_host_backend(host)->remap_restores);
-	assert_true(aspace_host_marks_free(host));
-	assert_true(aspace_host_fd(host) >= 0);
+	assert_false(aspace_host_marks_free(host));
+	assert_int_equal(aspace_host_fd(host), -1);
 	assert_view(host, "fre 16");
 
 	/* The address is taken, even by its last page. */
@@ -341,40 +348,42 @@ static void test_options_of_other_sizes(void **state)
 	aspace_host_destroy(host);
 }
 
+static int next_fd(void)
+{
+	int fd = dup(0);
+
+	assert_true(fd >= 0);
+	close(fd);
+	return fd;
+}
+
 static void test_leaves_nothing(void **state)
 {
-	uint64_t before, fd_before;
+	struct host_mapping mapping;
 	struct aspace_host *host;
 	struct aspace_range window;
-	int fd;
+	const char *cursor = maps;
+	uint64_t before;
+	int fd_before;
 
 	(void)state;
-	aspace_host_destroy(make(64, false)); /* whatever happens only once has happened */
+	aspace_host_destroy(make(64)); /* whatever happens only once has happened */
 	before = count_mappings();
-	fd = dup(0);
-	fd_before = (uint64_t)fd;
-	close(fd);
-	for (int anonymous = 0; anonymous < 2; anonymous++) {
-		struct line line;
-		char *cursor = maps;
-
-		host = make(64, anonymous);
-		window = aspace_host_window(host);
-		assert_int_equal(map(host, 0, 3, RW), ASPACE_OK);
-		assert_int_equal(map(host, 10, 3, 0), ASPACE_OK);
-		assert_int_equal(map(host, 63, 1, R), ASPACE_OK);
-		assert_true(count_mappings() > before);
-		aspace_host_destroy(host);
-		read_maps();
-		/* An emulator's own mappings come and go with what it translates. */
-		if (!SANITIZED && !getenv("ASPACE_EMULATED"))
-			assert_int_equal(count_mappings(), before);
-		assert_null(strstr(maps, "aspace-window"));
-		assert_false(next_line(&cursor, window, &line));
-		fd = dup(0);
-		assert_int_equal(fd, fd_before);
-		close(fd);
-	}
+	fd_before = next_fd();
+	host = make(64);
+	window = aspace_host_window(host);
+	assert_int_equal(map(host, 0, 3, RW), ASPACE_OK);
+	assert_int_equal(map(host, 10, 3, 0), ASPACE_OK);
+	assert_int_equal(map(host, 63, 1, R), ASPACE_OK);
+	assert_true(count_mappings() > before);
+	assert_int_equal(next_fd(), fd_before); /* none, ever */
+	aspace_host_destroy(host);
+	read_maps();
+	/* An emulator's own mappings come and go with what it translates. */
+	if (!SANITIZED && !getenv("ASPACE_EMULATED"))
+		assert_int_equal(count_mappings(), before);
+	assert_false(host_maps_next(&cursor, window.start.value, window.end.value, &mapping));
+	assert_int_equal(next_fd(), fd_before);
 }
 
 /* ---- Changes -------------------------------------------------------------------------------- */
@@ -390,7 +399,7 @@ static void skip_if_emulated(const char *why)
 
 static void test_protections(void **state)
 {
-	struct aspace_host *h = make(32, false);
+	struct aspace_host *h = make(32);
 
 	(void)state;
 	skip_if_emulated("objects to system calls that probe inaccessible memory");
@@ -420,19 +429,16 @@ static void test_protections(void **state)
 	for (uint64_t n = 0; n < 32; n += 2)
 		assert_int_equal(unmap(h, n, 1, RW), ASPACE_OK);
 	{
-		struct line line;
-		char *cursor = maps;
+		char text[1000];
 
-		read_maps();
-		assert_true(next_line(&cursor, aspace_host_window(h), &line));
-		assert_int_equal(line.end - line.start, 32 * page);
+		assert_int_equal(view(h, text, sizeof(text)), 1);
 	}
 	aspace_host_destroy(h);
 }
 
 static void test_refusals(void **state)
 {
-	struct aspace_host *h = make(16, false);
+	struct aspace_host *h = make(16);
 	struct aspace_backend *backend = aspace_host_backend(h);
 	char *neighbour =
 		mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -476,7 +482,7 @@ static void test_refusals(void **state)
 
 static void test_decommit(void **state)
 {
-	struct aspace_host *h = make(16, false);
+	struct aspace_host *h = make(16);
 	struct aspace_change c =
 		change_of(h, ASPACE_CHANGE_PROTECT, 0, 4, RW, ASPACE_HOST_DECOMMITTED);
 
@@ -522,7 +528,7 @@ static void test_decommit(void **state)
 static void test_many_decommits(void **state)
 {
 	enum { AREAS = 1000 };
-	struct aspace_host *h = make(2 * AREAS, false);
+	struct aspace_host *h = make(2 * AREAS);
 	struct aspace_change c;
 
 	(void)state;
@@ -562,7 +568,7 @@ static void test_many_decommits(void **state)
 
 static void test_move(void **state)
 {
-	struct aspace_host *h = make(64, false);
+	struct aspace_host *h = make(64);
 
 	(void)state;
 	skip_if_emulated("has no MREMAP_DONTUNMAP");
@@ -589,12 +595,12 @@ static void test_move(void **state)
 /* One area to the library, several mappings to the kernel: neighbours touched apart. */
 static void test_move_several_mappings(void **state)
 {
-	struct aspace_host *h = make(64, false);
+	struct aspace_host *h = make(64);
 	struct aspace_range area = aspace_range_of((uintptr_t)at(h, 3), (uintptr_t)at(h, 15));
 	const uint64_t sizes[] = {1, 3, 5, 2, 1};
 	uint64_t n = 3, mappings = 0;
-	struct line line;
-	char *cursor = maps;
+	struct host_mapping line;
+	const char *cursor = maps;
 
 	(void)state;
 	skip_if_emulated("has no MREMAP_DONTUNMAP");
@@ -608,7 +614,7 @@ static void test_move_several_mappings(void **state)
 	}
 	assert_view(h, "fre 3 rw- 12 fre 49");
 	read_maps();
-	while (next_line(&cursor, area, &line))
+	while (host_maps_next(&cursor, area.start.value, area.end.value, &line))
 		mappings++;
 	assert_true(mappings >= 4); /* else this tests nothing */
 
@@ -627,7 +633,7 @@ static void test_move_several_mappings(void **state)
 static void test_hugepage(void **state)
 {
 	const uint64_t size = (UINT64_C(4) << 20) / page;
-	struct aspace_host *h = make(2 * size, false);
+	struct aspace_host *h = make(2 * size);
 
 	(void)state;
 	assert_int_equal(map(h, 0, size, RW | ASPACE_HOST_HUGEPAGE), ASPACE_OK);
@@ -642,7 +648,7 @@ static void test_hugepage(void **state)
 
 static void test_fault(void **state)
 {
-	struct aspace_host *h = make(16, false);
+	struct aspace_host *h = make(16);
 	struct aspace_backend *b = aspace_host_backend(h);
 	struct aspace_area area = {
 		.start = {(uintptr_t)at(h, 0)},
@@ -672,26 +678,240 @@ static void test_fault(void **state)
 	aspace_host_destroy(h);
 }
 
-/* Without memfd all works alike; only /proc/self/maps says less. */
-static void test_anonymous(void **state)
-{
-	struct aspace_host *h = make(32, true);
+/* ---- What else a program may do to itself --------------------------------------------- */
 
+/* In a child, which ends with 0 or the line that found something wrong. */
+#define child_expects(condition)                                                                   \
+	do {                                                                                       \
+		if (!(condition)) {                                                                \
+			fprintf(stderr, "line %d: %s\n", __LINE__, #condition);                    \
+			end_child(1);                                                              \
+		}                                                                                  \
+	} while (0)
+
+static void in_child(void (*run)(void))
+{
+	pid_t child = fork();
+	int status;
+
+	assert_true(child >= 0);
+	if (!child) {
+		run();
+		end_child(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
+static bool shows_a_file(struct aspace_host *h)
+{
+	struct aspace_range window = aspace_host_window(h);
+	const char *cursor = maps, *line = maps;
+	struct host_mapping mapping;
+	bool file = false;
+
+	child_expects(host_maps_read("/proc/self/maps", maps, MAPS_MAX));
+	for (; host_maps_next(&cursor, window.start.value, window.end.value, &mapping);
+	     line = cursor) {
+		/* The last line that was passed is the mapping's. */
+		for (const char *next; (next = strchr(line, '\n') + 1) < cursor; line = next)
+			;
+		file |= memchr(line, '/', (size_t)(cursor - line)) != NULL;
+	}
+	return file;
+}
+
+/* As a daemon does; and then its first socket and file have the lowest numbers. */
+static void close_everything(void)
+{
+	struct aspace_host *h = make(16);
+	int fd;
+
+	child_expects(map(h, 0, 16, RW) == ASPACE_OK);
+	for (fd = 3; fd < 1024; fd++)
+		close(fd);
+	child_expects(unmap(h, 0, 1, RW) == ASPACE_OK);
+	fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	child_expects(fd == 3 && unmap(h, 1, 1, RW) == ASPACE_OK);
+	close(fd);
+	fd = open("/proc/self/exe", O_RDONLY);
+	child_expects(fd == 3 && unmap(h, 2, 1, RW) == ASPACE_OK);
+	child_expects(move(h, 4, 2, 0, RW) == ASPACE_OK && replace(h, 1, 5, R) == ASPACE_OK);
+	child_expects(!shows_a_file(h));
+	aspace_host_destroy(h);
+	child_expects(fcntl(fd, F_GETFD) >= 0);
+}
+
+static void test_no_descriptor(void **state)
+{
 	(void)state;
 	skip_if_emulated("has no MREMAP_DONTUNMAP");
-	assert_false(aspace_host_marks_free(h));
-	assert_int_equal(aspace_host_fd(h), -1);
-	assert_int_equal(map(h, 4, 4, RW), ASPACE_OK);
-	strcpy(at(h, 5), "five");
-	assert_view(h, "--- 4 rw- 4 --- 24");
-	assert_int_equal(move(h, 4, 4, 20, RW), ASPACE_OK);
-	assert_string_equal(at(h, 21), "five");
-	assert_view(h, "--- 20 rw- 4 --- 8");
-	assert_int_equal(unmap(h, 20, 4, RW), ASPACE_OK);
-	assert_view(h, "--- 32");
+	in_child(close_everything);
+}
+
+static void lock_future_memory(void)
+{
+	const struct rlimit limit = {page, page};
+
+	/* Root may lock what it likes. */
+	child_expects(geteuid() || !setuid(65534));
+	child_expects(!setrlimit(RLIMIT_MEMLOCK, &limit));
+	child_expects(!mlockall(MCL_FUTURE));
+}
+
+static void create_while_locked(void)
+{
+	struct aspace_host_options o = {.size = sizeof(o), .window = 1024 * page};
+	struct aspace_host *h;
+
+	lock_future_memory();
+	child_expects(aspace_host_create(&o, &h) == ASPACE_NO_MEMORY);
+	o.address = aspace_va(UINT64_C(1) << 46);
+	child_expects(aspace_host_create(&o, &h) == ASPACE_NO_MEMORY);
+}
+
+static bool is_resident(char *p)
+{
+	unsigned char resident = 0;
+
+	child_expects(!mincore(p, page, &resident));
+	return resident & 1;
+}
+
+/* Whole areas, parts, and all: nothing that gives back is refused where the kernel refuses
+ * every mmap(), even one that replaces. */
+static void give_back_without_mmap(struct aspace_host *h)
+{
+	struct aspace_change c = change_of(h, ASPACE_CHANGE_UNMAP, 30, 1, RW, 0);
+	const void *refused = mmap(NULL, 64 * page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	child_expects(refused == MAP_FAILED); /* else this tests nothing */
+	child_expects(map(h, 62, 2, RW) == ASPACE_NO_MEMORY);
+	child_expects(is_resident(at(h, 0)) && unmap(h, 0, 30, RW) == ASPACE_OK);
+	child_expects(unmap(h, 31, 1, RW) == ASPACE_OK);
+	child_expects(!readable(at(h, 0)) && !readable(at(h, 31)) && readable(at(h, 30)));
+	child_expects(operate(h, &c) == ASPACE_OK);
+	child_expects(unmap(h, 32, 8, RW) == ASPACE_OK && !readable(at(h, 39)));
+	for (uint64_t n = 0; n < 40; n++)
+		child_expects(!is_resident(at(h, n)));
+}
+
+static void heal(struct aspace_host *h)
+{
+	char text[1000];
+
+	child_expects(map(h, 5, 1, RW) == ASPACE_OK && at(h, 5)[0] == 0);
+	child_expects(unmap(h, 5, 1, RW) == ASPACE_OK);
+	/* The kernel has cut where it then refused. */
+	child_expects(map(h, 62, 2, RW) == ASPACE_OK && unmap(h, 62, 2, RW) == ASPACE_OK);
+	child_expects(view(h, text, sizeof(text)) == 1);
+}
+
+static struct aspace_host *make_and_fill(void)
+{
+	struct aspace_host *h = make(64);
+
+	child_expects(map(h, 0, 40, RW) == ASPACE_OK);
+	memset(at(h, 0), 'a', 40 * page);
+	return h;
+}
+
+static void give_back_while_locked(void)
+{
+	struct aspace_host *h = make_and_fill();
+
+	lock_future_memory();
+	give_back_without_mmap(h);
+	child_expects(!munlockall());
+	heal(h);
 	aspace_host_destroy(h);
 }
 
+/* Below what there is: RLIMIT_AS. */
+static void give_back_without_address_space(void)
+{
+	struct aspace_host *h = make_and_fill();
+	struct rlimit limit, low;
+
+	child_expects(!getrlimit(RLIMIT_AS, &limit));
+	low = limit;
+	low.rlim_cur = page;
+	child_expects(!setrlimit(RLIMIT_AS, &low));
+	give_back_without_mmap(h);
+	child_expects(!setrlimit(RLIMIT_AS, &limit));
+	heal(h);
+	aspace_host_destroy(h);
+}
+
+/* What has come to lie where a scar was is not healed away: by a move, by a map. */
+static void cover_scars(void)
+{
+	struct aspace_host *h = make_and_fill();
+	struct rlimit limit, low;
+	struct aspace_change c;
+
+	child_expects(!getrlimit(RLIMIT_AS, &limit));
+	low = limit;
+	low.rlim_cur = page;
+	child_expects(!setrlimit(RLIMIT_AS, &low));
+	child_expects(unmap(h, 0, 10, RW) == ASPACE_OK); /* the scar */
+	child_expects(!setrlimit(RLIMIT_AS, &limit));
+	c = change_of(h, ASPACE_CHANGE_MOVE, 20, 2, RW, 0);
+	c.destination.value = (uintptr_t)at(h, 4);
+	child_expects(apply(h, &c) == ASPACE_OK);
+	c = change_of(h, ASPACE_CHANGE_MAP, 8, 1, 0, RW);
+	child_expects(apply(h, &c) == ASPACE_OK);
+	*at(h, 8) = 'b';
+	flush(h);
+	child_expects(*at(h, 4) == 'a' && *at(h, 5) == 'a' && *at(h, 8) == 'b');
+	child_expects(!readable(at(h, 3)) && !readable(at(h, 6)) && !readable(at(h, 9)));
+	child_expects(unmap(h, 4, 2, RW) == ASPACE_OK && unmap(h, 8, 1, RW) == ASPACE_OK);
+	child_expects(unmap(h, 10, 10, RW) == ASPACE_OK && unmap(h, 22, 18, RW) == ASPACE_OK);
+	heal(h);
+	aspace_host_destroy(h);
+}
+
+static void test_no_mmap(void **state)
+{
+	(void)state;
+	skip_if_emulated("has limits of its own");
+	if (SANITIZED) {
+		print_message("skipped: a sanitizer needs memory\n");
+		skip();
+	}
+	in_child(create_while_locked);
+	in_child(give_back_while_locked);
+	in_child(give_back_without_address_space);
+	in_child(cover_scars);
+}
+
+/* Sealed by the program: not ours to unmap, and nothing has changed. */
+static void seal(void)
+{
+	struct aspace_host *h = make_and_fill();
+
+	if (syscall(__NR_mseal, at(h, 7), page, 0UL)) {
+		child_expects(errno == ENOSYS || errno == EPERM);
+		fputs("skipped: the kernel cannot seal\n", stderr);
+		return;
+	}
+	child_expects(unmap(h, 0, 40, RW) == ASPACE_NOT_SUPPORTED);
+	child_expects(protect(h, 0, 40, RW, R) == ASPACE_NOT_SUPPORTED);
+	child_expects(replace(h, 0, 40, R) == ASPACE_NOT_SUPPORTED);
+	for (uint64_t n = 0; n < 40; n++) {
+		child_expects(*at(h, n) == 'a');
+		if (n != 7)
+			*at(h, n) = 'a';
+	}
+	child_expects(unmap(h, 0, 7, RW) == ASPACE_OK && unmap(h, 8, 32, RW) == ASPACE_OK);
+}
+
+static void test_sealed(void **state)
+{
+	(void)state;
+	skip_if_emulated("cannot seal");
+	in_child(seal);
+}
 /* ---- The mapping limit ----------------------------------------------------------------------- */
 
 static uint64_t mapping_limit(void)
@@ -725,12 +945,13 @@ static uint64_t fill(struct aspace_host *h, uint64_t first, uint64_t pages)
 static uint64_t digest(struct aspace_host *h)
 {
 	struct aspace_range window = aspace_host_window(h);
-	char *cursor = maps, what[3] = {0};
+	const char *cursor = maps;
+	char what[3] = {0};
 	uint64_t sum = 0, last = window.start.value;
-	struct line line;
+	struct host_mapping line;
 
 	read_maps();
-	while (next_line(&cursor, window, &line)) {
+	while (host_maps_next(&cursor, window.start.value, window.end.value, &line)) {
 		assert_int_equal(line.start, last);
 		last = line.end;
 		/* Cuts between equal neighbours do not count. */
@@ -758,6 +979,39 @@ static uint64_t take_mappings(char *region, uint64_t pages)
 	return 0;
 }
 
+/* Holes in an area, at the limit: the ballast has as many as leave a third of it. Then what needs
+ * no mapping still goes. */
+static void cut_until_refused(struct aspace_host *h, uint64_t first, uint64_t pages)
+{
+	enum aspace_status status = ASPACE_OK;
+	struct aspace_host_ballast ballast;
+	struct aspace_change c;
+	uint64_t holes = 0;
+
+	for (; status == ASPACE_OK; holes++) {
+		assert_true(2 * holes + 2 < pages);
+		c = change_of(h, ASPACE_CHANGE_UNMAP, first + 2 * holes + 1, 1, RW, 0);
+		c.borders = c.cuts = 2;
+		status = operate(h, &c);
+	}
+	assert_int_equal(status, ASPACE_NO_MEMORY);
+	ballast = aspace_host_ballast(h);
+	assert_true(ballast.held >= ballast.full / 3);
+	assert_true(ballast.held <= ballast.full / 3 + 1);
+	assert_true(holes > ballast.full / 3);
+	/* The start of what is left, which goes on; and whole. */
+	c = change_of(h, ASPACE_CHANGE_UNMAP, first + 2 * holes - 2, 1, RW, 0);
+	c.borders = c.cuts = 1;
+	assert_int_equal(operate(h, &c), ASPACE_OK);
+	assert_int_equal(aspace_host_ballast(h).held, ballast.held);
+	/* Room goes to the ballast at once, before anybody else has it. */
+	assert_int_equal(unmap(h, first, 1, RW), ASPACE_OK);
+	assert_true(aspace_host_ballast(h).held > ballast.held);
+	for (uint64_t n = 2; n < 2 * holes - 2; n += 2)
+		assert_int_equal(unmap(h, first + n, 1, RW), ASPACE_OK);
+	assert_true(aspace_host_ballast(h).held > 2 * ballast.full / 3);
+}
+
 static void test_mapping_limit(void **state)
 {
 	uint64_t limit = mapping_limit(), pages = limit + 1000, full, before, taken;
@@ -775,7 +1029,7 @@ static void test_mapping_limit(void **state)
 		skip();
 	}
 	mappings = count_mappings();
-	h = make(pages, false);
+	h = make(pages);
 	others = mmap(NULL, pages * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 		      -1, 0);
 	assert_true(others != MAP_FAILED);
@@ -861,8 +1115,10 @@ static void test_mapping_limit(void **state)
 	assert_int_equal(map(h, 30, 2, R), ASPACE_OK);
 	assert_int_equal(aspace_host_ballast(h).held, ballast.full);
 
-	/* And the host goes away at the limit. */
+	/* And the host goes away at the limit, when cuts have had all that they may. */
+	assert_int_equal(map(h, pages - 400, 300, RW), ASPACE_OK);
 	fill(h, 40, pages);
+	cut_until_refused(h, pages - 400, 300);
 	aspace_host_destroy(h);
 	assert_int_equal(count_mappings(), mappings);
 }
@@ -940,7 +1196,7 @@ static void try_alternate(uint64_t changes, bool replaces, uint64_t spare,
 	uint64_t pages = 2 * changes + 1; /* each change cuts at both ends */
 	struct others others;
 	struct aspace *space;
-	struct aspace_host *h = make(pages, false);
+	struct aspace_host *h = make(pages);
 
 	options.limits = aspace_host_window(h);
 	assert_int_equal(aspace_create(&options, &space), ASPACE_OK);
@@ -1008,7 +1264,9 @@ int main(void)
 		cmocka_unit_test(test_move_several_mappings),
 		cmocka_unit_test(test_hugepage),
 		cmocka_unit_test(test_fault),
-		cmocka_unit_test(test_anonymous),
+		cmocka_unit_test(test_no_descriptor),
+		cmocka_unit_test(test_no_mmap),
+		cmocka_unit_test(test_sealed),
 		cmocka_unit_test(test_mapping_limit),
 		cmocka_unit_test(test_limit_in_transactions),
 	};

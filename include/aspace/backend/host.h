@@ -8,26 +8,31 @@
  * touches memory outside of its window: a change that reaches out is refused
  * with ::ASPACE_INVALID_PARAM.
  *
- * What the window's addresses are, as the kernel shows them in /proc/self/maps:
- *  - free: a PROT_NONE private mapping of a file called
- *    ::ASPACE_HOST_RESERVATION_NAME, so that free addresses and inaccessible areas can be
- *    told apart (but see aspace_host_marks_free());
- *  - an area: an anonymous private mapping with the protection that its flags
+ * What the window's addresses are, as the kernel shows them:
+ *  - free: anonymous private memory without access (PROT_NONE), which holds nothing;
+ *  - an area: anonymous private memory with the protection that its flags
  *    say, not charged against overcommit (MAP_NORESERVE). The kernel may show one area
  *    as several neighbouring mappings, and neighbouring areas as one.
+ * /proc/self/maps does not tell free addresses from inaccessible areas. /proc/self/smaps does: among
+ * the VmFlags of areas is "nr" (unless vm.overcommit_memory is 2).
  *
  * No address of the window is ever unmapped in between, so no other thread's
- * mmap can take one.
+ * mmap can take one. A host holds no file descriptor: a program may close all that there are.
  *
  * Each host serves one space: its calls must not run at once. Several hosts do
  * not disturb each other. After aspace_host_create() nothing calls malloc. errno
  * is preserved by every call.
  *
  * The kernel's limit on mappings (vm.max_map_count, 65,530 unless changed) is
- * the process's, and alternating areas take two each. At the limit, calls are
- * refused with ::ASPACE_NO_MEMORY and nothing has changed. So that operations can
- * always be taken back, each host holds some dozens of mappings in reserve, the
- * *ballast*: see aspace_host_ballast().
+ * the process's, and alternating areas take two each. At the limit, calls that need a mapping
+ * more are refused with ::ASPACE_NO_MEMORY and nothing has changed. Giving back is not: whole
+ * areas can be unmapped, a space cleared and destroyed, whatever was done before.
+ * (Two exceptions, both for want of MADV_GUARD_INSTALL, on Linux before 6.13 or in memory that
+ * mlock() has locked: a whole area between two that share its kernel mapping needs two mappings, which
+ * are kept back for some of them only; and what other code takes during the very call.) Until room
+ * has been made, the kernel may show such free addresses as what the area was; they are
+ * inaccessible and empty all the same. To give back, and to take operations back, each host
+ * holds some dozens of mappings in reserve, the *ballast*: see aspace_host_ballast().
  */
 #ifndef ASPACE_BACKEND_HOST_H
 #define ASPACE_BACKEND_HOST_H
@@ -58,7 +63,8 @@ enum aspace_host_flag {
 	ASPACE_HOST_HUGEPAGE = 32
 };
 
-/** What free addresses of a window are called in /proc/self/maps (followed by " (deleted)"). */
+/** What free addresses of a window were called in /proc/self/maps when they were a file's. For
+ * programs written then; see aspace_host_marks_free(). */
 #define ASPACE_HOST_RESERVATION_NAME "/memfd:aspace-window"
 
 /** Options of aspace_host_create(). Zero means the default, but @ref window is needed. A
@@ -71,8 +77,7 @@ struct aspace_host_options {
 	uint64_t window;
 	/** Where the window is to be; 0: where the kernel likes. */
 	struct aspace_vaddr address;
-	/** Reserve with anonymous memory, as where memfd_create is not to be had:
-	 * aspace_host_marks_free() will be false. For tests. */
+	/** Ignored: all windows are anonymous memory. For programs written when it was an option. */
 	bool anonymous;
 };
 
@@ -81,11 +86,10 @@ struct aspace_host_options {
  *
  * Errors: ASPACE_INVALID_PARAM (size, alignment, an address that user space
  * cannot have), ASPACE_ALREADY_EXISTS (something is mapped at the address),
- * ASPACE_NO_MEMORY (address space, mapping limit, file descriptors).
+ * ASPACE_NO_MEMORY (address space, mapping limit, the limit on locked memory under
+ * mlockall(MCL_FUTURE)).
  * Context: may block; not from a signal handler.
- * Ownership: the caller's, until aspace_host_destroy(). Holds one file descriptor
- * (close-on-exec): a program that closes all descriptors must spare it (aspace_host_fd()),
- * or no area can be unmapped any more. @p *out is not touched on failure.
+ * Ownership: the caller's, until aspace_host_destroy(). @p *out is not touched on failure.
  * O(1): some dozens of system calls, whatever the size.
  */
 ASPACE_API enum aspace_status aspace_host_create(const struct aspace_host_options *options,
@@ -94,7 +98,8 @@ ASPACE_API enum aspace_status aspace_host_create(const struct aspace_host_option
 /**
  * Unmap the window, whatever it still holds, and free all. NULL is allowed.
  *
- * Context: may block; not from a signal handler or a callback; no space may show an area
+ * Works at the mapping limit: for this the host keeps back four mappings that it uses for nothing
+ * else. Context: may block; not from a signal handler or a callback; no space may show an area
  * of the host. Afterwards /proc/self/maps is as if
  * the host had never been. O(mappings in the window).
  */
@@ -107,13 +112,12 @@ ASPACE_API struct aspace_backend *aspace_host_backend(struct aspace_host *host);
 /** The window: the limits for the space. Context: anywhere. O(1). */
 ASPACE_API struct aspace_range aspace_host_window(const struct aspace_host *host);
 
-/** The file descriptor that the host holds, -1 if none. Not to be closed. Context: anywhere.
- * O(1). */
+/** Always -1: a host holds no file descriptor. For programs written when it did. Context:
+ * anywhere. O(1). */
 ASPACE_API int aspace_host_fd(const struct aspace_host *host);
 
-/** Do free addresses show as ::ASPACE_HOST_RESERVATION_NAME? If not (no memfd_create), free
- * addresses and inaccessible areas look the same in /proc/self/maps. Context: anywhere.
- * O(1). */
+/** Do free addresses show as ::ASPACE_HOST_RESERVATION_NAME in /proc/self/maps? Always false, for
+ * programs written when they did: see /proc/self/smaps. Context: anywhere. O(1). */
 ASPACE_API bool aspace_host_marks_free(const struct aspace_host *host);
 
 /** PROT_READ and so on, as <sys/mman.h> has them, of an area with @p flags. Context: anywhere.
@@ -126,19 +130,23 @@ struct aspace_host_ballast {
 	unsigned held;
 	/** Mappings held when nothing is wrong. */
 	unsigned full;
-	/** How often it was given up, or a part of it, because such a change met the limit. */
+	/** How many changes met the limit and had of it. */
 	uint64_t given_up;
 };
 
 /**
  * How is the ballast?
  *
- * Rules: `prepare` fills it up, and where it cannot, answers ASPACE_NO_MEMORY; but an
- * unmap, which mostly makes room, is content with a third of it. Where an operation makes
- * several changes that lose contents, it holds on top of that what these may need, so that
- * none is refused after another has been made. An undo that meets the limit gives
- * the ballast up and tries again. So does an unmap, which then takes back what the limit
- * allows, and each of several such changes, which take what they need. Nothing else spends it.
+ * Rules. It is filled up when an operation begins and when it ends, as far as the limit allows;
+ * no operation is refused because it is not full. Who may have of it:
+ *  - an unmap that at the limit cuts an area in two, and would need mappings: down to a third;
+ *  - an unmap of a whole area, or next to free addresses: all, for the time of the call;
+ *  - an undo that meets the limit: all, for the time of the operation;
+ *  - an operation with several changes that lose contents: what these may need is taken on top of
+ *    what there is before the first is made (for unmaps that cut: on top of a third), or
+ *    the answer is ASPACE_NO_MEMORY, so that none is refused after another has been made.
+ * Other code of the process that takes mappings during such a call can keep the host from having it
+ * back. Then other operations than unmaps are ASPACE_NO_MEMORY while less than eight are held.
  * Context: reader-safe; not from a signal handler or a callback, and not beside a call of
  * the backend. O(1).
  */
