@@ -119,10 +119,23 @@ static bool has_memory_calls(const struct trace *trace)
 	return false;
 }
 
+/* Something of the trace was skipped that may have been about memory (--lenient). */
+static bool has_lost_memory(const struct trace *trace, const char *name)
+{
+	if (trace->skipped_memory)
+		fprintf(stderr,
+			"replay: %s:%zu: not read, and may concern memory; %zu such line%s in "
+			"all\n",
+			name, trace->skipped_first, trace->skipped_memory,
+			trace->skipped_memory == 1 ? "" : "s");
+	return trace->skipped_memory > 0;
+}
+
 /* `name` is what messages call the trace. */
 static int play_trace(const struct options *options, struct output *output, const char *path,
 		      const char *name)
 {
+	struct trace_rules rules = {.page = options->page, .lenient = options->lenient};
 	struct trace trace;
 	struct trace_error error;
 	struct stage stage;
@@ -130,7 +143,7 @@ static int play_trace(const struct options *options, struct output *output, cons
 	char reason[200];
 	int result = EXIT_BAD;
 
-	if (!trace_load(&trace, path, options->page, &error)) {
+	if (!trace_load(&trace, path, &rules, &error)) {
 		if (error.line)
 			fprintf(stderr, "replay: %s:%zu: %s\n", name, error.line, error.reason);
 		else
@@ -138,6 +151,7 @@ static int play_trace(const struct options *options, struct output *output, cons
 		return EXIT_BAD;
 	}
 	if (!has_memory_calls(&trace)) {
+		has_lost_memory(&trace, name);
 		fprintf(stderr, "replay: %s: no memory call succeeded: nothing to replay\n", name);
 		trace_free(&trace);
 		return EXIT_BAD;
@@ -150,6 +164,8 @@ static int play_trace(const struct options *options, struct output *output, cons
 	} else {
 		fprintf(stderr, "replay: %s: %s\n", name, reason);
 	}
+	if (has_lost_memory(&trace, name) && result == EXIT_FINE)
+		result = EXIT_BAD;
 	plan_free(&plan);
 	trace_free(&trace);
 	return result;
@@ -164,9 +180,12 @@ static int play_recorded(const struct options *options, struct output *output)
 	if (!path)
 		return interrupted ? EXIT_INTERRUPTED : EXIT_BAD;
 	/* ^C has ended the program; what it did until then is replayed. */
-	result = play_trace(options, output, path,
-			    options->save ? options->save : options->operands[0]);
-	record_done(path, !options->save);
+	result = play_trace(options, output, path, path);
+	/* What a message speaks of shall be there to be looked at. */
+	if (!options->save && result != EXIT_FINE && result != EXIT_INTERRUPTED)
+		fprintf(stderr, "replay: the trace of %s is kept: %s\n", options->operands[0],
+			path);
+	record_done(path, !options->save && (result == EXIT_FINE || result == EXIT_INTERRUPTED));
 	return interrupted && result == EXIT_FINE ? EXIT_INTERRUPTED : result;
 }
 

@@ -11,19 +11,28 @@ static const char unfinished[] = "<unfinished ...>";
 
 bool span_begins(struct span text, const char *word)
 {
-	size_t length = strlen(word);
+	size_t at = 0;
 
-	return text.length >= length && !memcmp(text.text, word, length);
+	/* Mostly the first character decides. */
+	while (word[at] && at < text.length && text.text[at] == word[at])
+		at++;
+	return !word[at];
 }
 
 bool span_is(struct span text, const char *word)
 {
-	return text.length == strlen(word) && span_begins(text, word);
+	return span_begins(text, word) && text.length == strlen(word);
+}
+
+bool span_equal(struct span a, struct span b)
+{
+	return a.length == b.length && (!a.length || !memcmp(a.text, b.text, a.length));
 }
 
 struct span span_after(struct span text, size_t count)
 {
-	return (struct span){text.text + count, text.length - count};
+	/* Of nothing there may be no address either. */
+	return count ? (struct span){text.text + count, text.length - count} : text;
 }
 
 static bool is_blank(char c)
@@ -57,15 +66,30 @@ struct span span_trim(struct span text)
 	return text;
 }
 
-static bool ends_with(struct span text, const char *word)
+bool span_ends(struct span text, const char *word)
 {
 	size_t length = strlen(word);
 
 	return text.length >= length && !memcmp(text.text + text.length - length, word, length);
 }
 
-/* Read a decimal number below 2^32 at the front of *text. */
-static bool take_number(struct span *text, uint32_t *out)
+size_t span_find(struct span text, const char *word)
+{
+	size_t length = strlen(word);
+
+	for (size_t at = 0; at + length <= text.length; at++) {
+		const char *found = memchr(text.text + at, *word, text.length - length - at + 1);
+
+		if (!found)
+			break;
+		at = (size_t)(found - text.text);
+		if (!memcmp(found, word, length))
+			return at;
+	}
+	return SIZE_MAX;
+}
+
+bool span_take_number(struct span *text, uint32_t *out)
 {
 	uint64_t value = 0;
 	size_t count = 0;
@@ -81,20 +105,60 @@ static bool take_number(struct span *text, uint32_t *out)
 	return count > 0;
 }
 
-/* "[pid  123] ", "[00007f12a4e3c2a7] " (-i), "[   9] " (-n). */
+/* The program's name: "<prog>", "<Web Content>", "<a>b>". What it ends with is followed by
+ * a blank, a bracket or what else may follow a pid. */
+static bool take_program(struct span *text)
+{
+	for (size_t i = 1; i < text->length; i++) {
+		if (text->text[i] == '>' &&
+		    (i + 1 == text->length || memchr(" ],)}", text->text[i + 1], 5))) {
+			*text = span_after(*text, i + 1);
+			return true;
+		}
+	}
+	return false;
+}
+
+bool span_take_pid(struct span *text, uint32_t *out)
+{
+	return span_take_number(text, out) && (!span_begins(*text, "<") || take_program(text));
+}
+
+bool line_names_pid(struct span text)
+{
+	return span_begins(span_trim(text), "[pid ");
+}
+
+/* "[pid  123] ", "[pid 123<prog>] " (-Y), "[00007f12a4e3c2a7] " (-i), "[   9] " (-n). */
 static bool take_bracket(struct span *text, struct line *out)
 {
-	const char *close = memchr(text->text, ']', text->length);
-	struct span inside;
+	const char *close;
 
+	if (span_begins(*text, "[pid ")) {
+		*text = skip_blanks(span_after(*text, 5));
+		if (!span_take_pid(text, &out->pid) || !out->pid || !span_begins(*text, "]"))
+			return false;
+		*text = skip_blanks(span_after(*text, 1));
+		return true;
+	}
+	close = memchr(text->text, ']', text->length);
 	if (!close)
 		return false;
-	inside = (struct span){text->text + 1, (size_t)(close - text->text) - 1};
-	*text = skip_blanks(span_after(*text, inside.length + 2));
-	if (!span_begins(inside, "pid "))
-		return true;
-	inside = skip_blanks(span_after(inside, 4));
-	return take_number(&inside, &out->pid) && !inside.length && out->pid;
+	*text = skip_blanks(span_after(*text, (size_t)(close - text->text) + 1));
+	return true;
+}
+
+/* "123<prog> " (-Y) */
+static bool take_named_pid(struct span *text, struct line *out)
+{
+	struct span rest = *text;
+	uint32_t pid;
+
+	if (!span_take_number(&rest, &pid) || !span_begins(rest, "<") || !take_program(&rest))
+		return false;
+	out->pid = pid;
+	*text = skip_blanks(rest);
+	return true;
 }
 
 /*
@@ -124,6 +188,8 @@ static bool take_prefix(struct span *text, struct line *out)
 		if (!word.length || !is_digit(*word.text))
 			return true;
 
+		if (take_named_pid(text, out))
+			continue;
 		word.length = 0;
 		while (word.length < text->length && !is_blank(text->text[word.length])) {
 			char c = text->text[word.length++];
@@ -134,7 +200,7 @@ static bool take_prefix(struct span *text, struct line *out)
 				return false;
 		}
 		*text = skip_blanks(span_after(*text, word.length));
-		if (!stamp && !out->pid && !take_number(&word, &out->pid))
+		if (!stamp && !out->pid && !span_take_number(&word, &out->pid))
 			return false;
 		if (out->pid > PID_MOST)
 			out->pid = 0;
@@ -145,7 +211,7 @@ static bool split_end(struct span text, struct line *out, const char **reason)
 {
 	static const char superseded[] = "+++ superseded by execve in pid ";
 
-	if (!ends_with(text, " +++")) {
+	if (!span_ends(text, " +++")) {
 		*reason = "a line that begins with +++ does not end with it";
 		return false;
 	}
@@ -157,10 +223,56 @@ static bool split_end(struct span text, struct line *out, const char **reason)
 		struct span rest = span_after(text, strlen(superseded));
 
 		out->shape = LINE_SUPERSEDED;
-		if (take_number(&rest, &out->other) && span_is(rest, " +++"))
+		if (span_take_pid(&rest, &out->other) && span_is(rest, " +++"))
 			return true;
 	}
 	*reason = "an end (+++) of an unknown kind";
+	return false;
+}
+
+/* Take `mark` off the end of the line's text. */
+static bool take_mark(struct line *out, const char *mark)
+{
+	if (!span_ends(out->text, mark))
+		return false;
+	out->text.length -= strlen(mark);
+	out->text = span_trim(out->text);
+	return true;
+}
+
+/* "<pid changed to 9 ...>": execve by a thread that is not the first. */
+static bool take_pid_change(struct line *out)
+{
+	static const char mark[] = "<pid changed to ";
+	size_t at = span_ends(out->text, " ...>") ? span_find(out->text, mark) : SIZE_MAX;
+	struct span rest;
+
+	if (at == SIZE_MAX)
+		return false;
+	rest = span_after(out->text, at + strlen(mark));
+	if (!span_take_pid(&rest, &out->other) || !span_is(rest, " ...>"))
+		return false;
+	out->text = span_trim((struct span){out->text.text, at});
+	return true;
+}
+
+/* Did strace lose the process within the call, or let it go? */
+static bool was_left(struct span text)
+{
+	static const char *const marks[] = {"<detached ...>", "<ptrace(", "<Cannot restart pid "};
+
+	if (!span_ends(text, ">"))
+		return false;
+	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {
+		size_t at = span_find(text, marks[i]), last;
+
+		if (at == SIZE_MAX)
+			continue;
+		/* Up to its end, and not in a string. */
+		last = span_find(span_after(text, at), ">");
+		if (at + last + 1 == text.length)
+			return true;
+	}
 	return false;
 }
 
@@ -178,7 +290,11 @@ static bool split_resumed(struct span text, struct line *out, const char **reaso
 		return false;
 	}
 	out->shape = LINE_RESUMED;
+	out->resumed = true;
 	out->text = span_after(text, strlen(" resumed>"));
+	out->again = take_mark(out, unfinished);
+	if (!out->again && was_left(out->text))
+		out->shape = LINE_LEFT;
 	return true;
 }
 
@@ -196,11 +312,10 @@ static bool split_call(struct span text, struct line *out, const char **reason)
 	out->name = (struct span){text.text, count};
 	out->text = span_after(text, count + 1);
 	out->shape = LINE_CALL;
-	if (ends_with(text, unfinished)) {
+	if (take_mark(out, unfinished) || take_pid_change(out))
 		out->shape = LINE_UNFINISHED;
-		out->text.length -= strlen(unfinished);
-		out->text = span_trim(out->text);
-	}
+	else if (was_left(out->text))
+		out->shape = LINE_LEFT;
 	return true;
 }
 
@@ -208,21 +323,8 @@ bool line_split(struct span text, struct line *out, const char **reason)
 {
 	struct span rest;
 
-	*out = (struct line){.shape = LINE_NOTHING};
-	for (size_t i = 0; i < text.length; i++) {
-		unsigned char c = (unsigned char)text.text[i];
-
-		/* strace escapes what it prints of strings: this is no such file. */
-		if ((c < ' ' && c != '\t') || c == 0x7f) {
-			*reason = "a control character";
-			return false;
-		}
-	}
+	*out = (struct line){.shape = LINE_CALL};
 	text = span_trim(text);
-	if (!text.length || span_begins(text, "strace: ") || span_begins(text, "> ") ||
-	    span_begins(text, "[ Process PID="))
-		return true;
-
 	rest = text;
 	if (!take_prefix(&rest, out)) {
 		*reason = "the line begins with neither a pid nor a time nor a call";
@@ -232,7 +334,7 @@ bool line_split(struct span text, struct line *out, const char **reason)
 		return split_end(rest, out, reason);
 	if (span_begins(rest, "--- ")) {
 		out->shape = LINE_SIGNAL;
-		if (rest.length > 7 && ends_with(rest, " ---"))
+		if (rest.length > 7 && span_ends(rest, " ---"))
 			return true;
 		*reason = "a line that begins with --- does not end with it";
 		return false;

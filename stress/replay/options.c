@@ -29,6 +29,9 @@ static const char help[] =
 	"                        library adds to it (host backend, no readers)\n"
 	"  -j, --json=FILE       write the summary there too (\"-\": the standard output,\n"
 	"                        instead of the text)\n"
+	"  -l, --lenient         skip what is not strace's, and say how much that was; without it\n"
+	"                        the first such line is an error\n"
+	"      --brief           print a few lines for each trace\n"
 	"  -q, --quiet           print nothing but what is wrong\n"
 	"  -R, --record          record PROGRAM with strace, then replay that\n"
 	"      --save=FILE       keep the recorded trace there\n"
@@ -38,13 +41,15 @@ static const char help[] =
 	"                        page unasked; protect one behind the library's back\n"
 	"  -h, --help            this\n"
 	"\n"
-	"Exit: 0 all answers were right, 1 some were not, 2 bad usage or input, no memory,\n"
-	"or output that could not be written, 130 ended by ^C (with the summary so far).\n";
+	"Exit: 0 all answers were right, 1 some were not, 2 bad usage or input (--lenient:\n"
+	"something skipped that may concern memory), no memory, or output that could not be\n"
+	"written, 130 ended by ^C (with the summary so far).\n";
 
 enum {
 	OPTION_PAGE = 256,
 	OPTION_OVERLAPS,
 	OPTION_SAVE,
+	OPTION_BRIEF,
 	OPTION_INJECT,
 };
 
@@ -58,6 +63,8 @@ static const struct option long_options[] = {
 	{"page-size", required_argument, NULL, OPTION_PAGE},
 	{"time", no_argument, NULL, 't'},
 	{"json", required_argument, NULL, 'j'},
+	{"lenient", no_argument, NULL, 'l'},
+	{"brief", no_argument, NULL, OPTION_BRIEF},
 	{"quiet", no_argument, NULL, 'q'},
 	{"record", no_argument, NULL, 'R'},
 	{"save", required_argument, NULL, OPTION_SAVE},
@@ -114,6 +121,12 @@ static bool take_option(struct options *options, int key)
 	case 'j':
 		options->json = optarg;
 		return true;
+	case 'l':
+		options->lenient = true;
+		return true;
+	case OPTION_BRIEF:
+		options->brief = true;
+		return true;
 	case 'q':
 		options->quiet = true;
 		return true;
@@ -164,7 +177,7 @@ enum options_result options_parse(struct options *options, int argc, char **argv
 
 	*options = (struct options){.readers = 2, .repeat = 1, .seed = 1, .page = 4096};
 	/* "+": what follows the program's name is the program's. */
-	while ((key = getopt_long(argc, argv, "+b:r:n:s:S:tj:qRh", long_options, NULL)) != -1) {
+	while ((key = getopt_long(argc, argv, "+b:r:n:s:S:tj:lqRh", long_options, NULL)) != -1) {
 		if (key == 'h') {
 			fputs(help, stdout);
 			return OPTIONS_STOP;

@@ -29,6 +29,8 @@ struct options {
 	uint64_t page;
 	const char *json; /* path, "-" for the standard output, or NULL */
 	bool time;        /* what the library costs beside the kernel, instead of answers */
+	bool lenient;     /* skip what is not strace's */
+	bool brief;       /* a few lines for each trace */
 	bool quiet;
 	bool record;
 	const char *save; /* where a recorded trace is kept, or NULL */

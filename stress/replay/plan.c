@@ -10,6 +10,9 @@
 /* What is known of ranges that nobody was seen to map. */
 #define EXISTING (TRACE_READ | TRACE_WRITE)
 
+/* Further than any allocator moves the break in one step. */
+#define BREAK_MOST (UINT64_C(1) << 30)
+
 const char *step_kind_name(enum step_kind kind)
 {
 	static const char *const names[STEP_KINDS] = {
@@ -64,6 +67,46 @@ void step_apply(const struct step *step, struct areas *areas)
 	}
 }
 
+void attached_copy(struct living *to, const struct living *from)
+{
+	for (size_t i = 0; i < from->attached_count; i++) {
+		struct attached copy = {.start = from->attached[i].start,
+					.sized = from->attached[i].sized};
+
+		areas_copy(&copy.pieces, &from->attached[i].pieces);
+		ARRAY_PUSH(to->attached, copy);
+	}
+}
+
+void attached_free(struct living *living)
+{
+	for (size_t i = 0; i < living->attached_count; i++)
+		areas_free(&living->attached[i].pieces);
+	free(living->attached);
+	living->attached = NULL;
+	living->attached_count = 0;
+	living->attached_capacity = 0;
+}
+
+/* [start, end) is something else now. */
+static void attached_lose(struct living *living, uint64_t start, uint64_t end)
+{
+	for (size_t i = 0; i < living->attached_count; i++)
+		areas_unmap(&living->attached[i].pieces, start, end);
+}
+
+/* The segment of unknown length of which `at` is the end, as far as it is known. */
+static struct attached *attached_before(struct living *living, uint64_t at)
+{
+	for (size_t i = 0; i < living->attached_count; i++) {
+		struct attached *attached = &living->attached[i];
+
+		if (!attached->sized && at && areas_find(&attached->pieces, at - 1))
+			return attached;
+	}
+	return NULL;
+}
+
 /* Append a step, and do to the model what it will do to the space. */
 static void add_step(struct planner *planner, struct step step)
 {
@@ -74,6 +117,10 @@ static void add_step(struct planner *planner, struct step step)
 
 	step_apply(&step, &living->now);
 	areas_map(&living->touched, start, end, 0);
+	if (step.kind == STEP_RESIZE && step.to < end)
+		attached_lose(living, step.to, end);
+	else if (step.kind != STEP_PROTECT && step.kind != STEP_RESIZE)
+		attached_lose(living, start, end);
 	if (step.kind == STEP_MOVE) {
 		start = step.to;
 		end = step.to + (step.end - step.start);
@@ -81,6 +128,8 @@ static void add_step(struct planner *planner, struct step step)
 		end = step.to;
 	}
 	if (step.kind == STEP_MAP || step.kind == STEP_MOVE || step.kind == STEP_RESIZE) {
+		if (step.kind == STEP_MOVE)
+			attached_lose(living, start, end);
 		areas_map(&living->touched, start, end, 0);
 		areas_map(&image->ever, start, end, 0);
 	}
@@ -134,7 +183,16 @@ static void assume_mapped(struct planner *planner, const struct trace_call *call
 
 	while (areas_hole(&living->now, start, end, &hole, &hole_end)) {
 		struct image *at = &plan->images[image];
+		struct attached *segment = attached_before(living, hole);
 
+		if (segment) {
+			/* It turns out to be longer. */
+			add_map(planner, call, image, hole, hole_end,
+				areas_find(&living->now, hole - 1)->protection, false);
+			areas_map(&segment->pieces, hole, hole_end, 0);
+			start = hole_end;
+			continue;
+		}
 		if (!areas_hole(&living->touched, hole, hole_end, &from, &to)) {
 			from = hole_end;
 			to = hole_end;
@@ -166,6 +224,43 @@ static void plan_munmap(struct planner *planner, const struct trace_call *call, 
 	    !areas_overlap(&living->touched, call->address, end))
 		assume_mapped(planner, call, image, call->address, end);
 	add_unmap(planner, call, image, call->address, end);
+}
+
+static void plan_shmat(struct planner *planner, const struct trace_call *call, uint32_t image)
+{
+	struct living *living = &planner->living[image];
+	struct attached attached = {.start = call->address, .sized = call->length > 0};
+	uint64_t end = call->address + (attached.sized ? call->length : planner->page);
+
+	planner->plan->unsized += !attached.sized;
+	add_map(planner, call, image, call->address, end, call->protection,
+		(call->flags & TRACE_FIXED) || way_is_blocked(planner, image, call->address, end));
+	areas_map(&attached.pieces, call->address, end, 0);
+	ARRAY_PUSH(living->attached, attached);
+}
+
+static void plan_shmdt(struct planner *planner, const struct trace_call *call, uint32_t image)
+{
+	struct living *living = &planner->living[image];
+	struct areas pieces = {.at = NULL};
+
+	for (size_t i = 0; i < living->attached_count; i++) {
+		struct attached *attached = &living->attached[i];
+
+		if (attached->start == call->address && attached->pieces.at_count) {
+			areas_copy(&pieces, &attached->pieces);
+			break;
+		}
+	}
+	if (!pieces.at_count) {
+		/* Attached before the trace begins. */
+		planner->plan->unsized++;
+		areas_map(&pieces, call->address, call->address + planner->page, 0);
+		assume_mapped(planner, call, image, call->address, call->address + planner->page);
+	}
+	for (size_t i = 0; i < pieces.at_count; i++)
+		add_unmap(planner, call, image, pieces.at[i].start, pieces.at[i].end);
+	areas_free(&pieces);
 }
 
 static void plan_mprotect(struct planner *planner, const struct trace_call *call, uint32_t image)
@@ -244,6 +339,12 @@ static void plan_brk(struct planner *planner, const struct trace_call *call, str
 		people_exec(planner, person, IMAGE_GUESSED, call->line);
 		living = &planner->living[person->image];
 	}
+	if (person->guessed && living->has_brk && call->result == call->address &&
+	    (new > old ? new - old : old - new) > BREAK_MOST) {
+		/* Nor does a break go so far in one step: it is not this image's. */
+		people_exec(planner, person, IMAGE_GUESSED, call->line);
+		living = &planner->living[person->image];
+	}
 	if (!living->has_brk || call->result != call->address) {
 		/* The first to be seen, an enquiry, or a refusal. */
 		living->has_brk = true;
@@ -281,6 +382,12 @@ static void plan_call(struct planner *planner, const struct trace_call *call, st
 		break;
 	case TRACE_BRK:
 		plan_brk(planner, call, person);
+		break;
+	case TRACE_SHMAT:
+		plan_shmat(planner, call, image);
+		break;
+	case TRACE_SHMDT:
+		plan_shmdt(planner, call, image);
 		break;
 	case TRACE_MADVISE:
 		assume_mapped(planner, call, image, call->address, end);
@@ -348,6 +455,10 @@ static void plan_in_order(struct planner *planner, const struct trace *trace)
 		planner->now = i;
 		if (call->kind == TRACE_SUPERSEDED) {
 			people_supersede(planner, call);
+			continue;
+		}
+		if (call->kind == TRACE_ATTACHED) {
+			people_attach(planner, call->pid);
 			continue;
 		}
 		person = people_of(planner, call);
@@ -445,6 +556,7 @@ void plan_make(struct plan *plan, const struct trace *trace, uint64_t page)
 	people_finish(&planner, trace->lines);
 	free(planner.living);
 	free(planner.people);
+	free(planner.strangers);
 	drop_empty(plan);
 	settle_resizes(plan);
 }

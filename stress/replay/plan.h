@@ -77,6 +77,7 @@ struct plan {
 	size_t existing;        /* ranges taken to have existed from their image's beginning */
 	size_t assumed_maps;    /* ranges used after their unmap: a map was missed */
 	size_t assumed_unmaps;  /* mapped where something still was: an unmap was missed */
+	size_t unsized;         /* attached segments (shmat) of a length that is not shown */
 	size_t guessed_threads; /* pids whose image was found by what they did */
 };
 

@@ -22,8 +22,9 @@
 
 /* The command; not const, because exec's arguments are not. "?": a call that this
  * machine does not have is no error. */
-static char calls[] = "trace=?mmap,?mmap2,munmap,mprotect,?pkey_mprotect,mremap,brk,madvise,"
-		      "execve,?execveat,clone,?clone3,?fork,?vfork";
+static char calls[] = "trace=?mmap,?mmap2,?old_mmap,munmap,mprotect,?pkey_mprotect,mremap,brk,"
+		      "?shmget,?shmctl,?shmat,?shmdt,?map_shadow_stack,?remap_file_pages,?mseal,"
+		      "madvise,execve,?execveat,clone,?clone3,?fork,?vfork";
 static char beginning[][16] = {"strace", "-f", "-s", "0", "-e", "signal=none"};
 static char option[] = "-e", output[] = "-o";
 static char separator[] = "--";
@@ -179,9 +180,9 @@ char *record_run(char **program, const char *save)
 	return NULL;
 }
 
-void record_done(char *path, bool temporary)
+void record_done(char *path, bool remove)
 {
-	if (temporary)
+	if (remove)
 		unlink(path);
 	free(path);
 }

@@ -15,7 +15,7 @@
 char *record_run(char **program, const char *save);
 /* Interrupt the program that is being recorded, if one is. Async-signal-safe. */
 void record_interrupt(void);
-/* Free the path, and remove the file if it was temporary. */
-void record_done(char *path, bool temporary);
+/* Free the path, and remove the file or leave it there. */
+void record_done(char *path, bool remove);
 
 #endif

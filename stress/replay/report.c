@@ -7,8 +7,8 @@
 
 /* Those of a trace's kinds that are calls. */
 static const enum trace_kind calls[] = {
-	TRACE_MMAP,    TRACE_MUNMAP, TRACE_MPROTECT, TRACE_MREMAP, TRACE_BRK,
-	TRACE_MADVISE, TRACE_EXECVE, TRACE_CLONE,    TRACE_OTHER,
+	TRACE_MMAP,  TRACE_MUNMAP,  TRACE_MPROTECT, TRACE_MREMAP, TRACE_BRK,   TRACE_SHMAT,
+	TRACE_SHMDT, TRACE_MADVISE, TRACE_EXECVE,   TRACE_CLONE,  TRACE_OTHER,
 };
 
 enum {
@@ -35,6 +35,35 @@ static uint64_t largest_window(const struct stage *stage)
 	return size;
 }
 
+static void text_unplayed(FILE *out, const struct trace *trace)
+{
+	fprintf(out, "  not played  madvise %zu, ", trace->advice);
+	for (size_t i = 0; i < trace->unplayed_count; i++) {
+		const struct trace_unplayed *unplayed = &trace->unplayed[i];
+
+		fprintf(out, "%s %zu (%s), ", unplayed->name, unplayed->count,
+			trace_why_name(unplayed->why));
+	}
+	fprintf(out, "other calls %zu; followed: execve %zu, clone and fork %zu\n",
+		trace->done[TRACE_OTHER] - trace->memory, trace->done[TRACE_EXECVE],
+		trace->done[TRACE_CLONE]);
+}
+
+static void text_skipped(FILE *out, const struct trace *trace)
+{
+	if (!trace->skipped_lines)
+		return;
+	fprintf(out,
+		"  skipped     %zu lines that are not strace's, of which %zu may concern memory\n",
+		trace->skipped_lines, trace->skipped_memory);
+	for (size_t i = 0; i < trace->skipped_count; i++) {
+		const struct trace_skipped *skipped = &trace->skipped[i];
+
+		fprintf(out, "    %zu: %s; first in line %zu: %s\n", skipped->count,
+			skipped->reason, skipped->line, skipped->text);
+	}
+}
+
 static void text_trace(FILE *out, const struct trace *trace)
 {
 	fprintf(out,
@@ -46,15 +75,14 @@ static void text_trace(FILE *out, const struct trace *trace)
 		trace->signals);
 	fputs("  played     ", out);
 	for (int i = 0; i < CALLS; i++) {
-		if (calls[i] <= TRACE_BRK)
+		if (calls[i] <= TRACE_SHMDT)
 			fprintf(out, " %s %zu", trace_kind_name(calls[i]), trace->done[calls[i]]);
 	}
+	if (trace->shadows)
+		fprintf(out, " (map_shadow_stack %zu)", trace->shadows);
 	fprintf(out, " (%zu of files, as anonymous)\n", trace->files);
-	fprintf(out,
-		"  not played  madvise %zu, other calls %zu; followed: execve %zu, clone and "
-		"fork %zu\n",
-		trace->advice, trace->done[TRACE_OTHER], trace->done[TRACE_EXECVE],
-		trace->done[TRACE_CLONE]);
+	text_unplayed(out, trace);
+	text_skipped(out, trace);
 }
 
 static void text_plan(FILE *out, const struct stage *stage)
@@ -70,18 +98,45 @@ static void text_plan(FILE *out, const struct stage *stage)
 		figure_bytes(largest_window(stage), size));
 	fprintf(out,
 		"  assumed     %zu ranges there from the start, %zu missed maps, %zu missed "
-		"unmaps, %zu threads placed by what they do\n",
+		"unmaps, %zu threads placed by what they do",
 		plan->existing, plan->assumed_maps, plan->assumed_unmaps, plan->guessed_threads);
+	if (plan->unsized)
+		fprintf(out, ", %zu segments of unknown length", plan->unsized);
+	fputs("\n", out);
 }
 
 static void text_latency(FILE *out, const char *name, const struct histogram *histogram)
 {
 	if (!histogram->count)
 		return;
-	fprintf(out, "    %-10s%11" PRIu64 "%9" PRIu64 "%9" PRIu64 "%9" PRIu64 "%12" PRIu64 "\n",
+	/* A blank before each number, however large. */
+	fprintf(out,
+		"    %-10s %10" PRIu64 " %8" PRIu64 " %8" PRIu64 " %8" PRIu64 " %11" PRIu64 "\n",
 		name, histogram->count, histogram_percentile(histogram, 0.5),
 		histogram_percentile(histogram, 0.99), histogram_percentile(histogram, 0.999),
 		histogram->greatest);
+}
+
+/* What was asked for, and whether it went well. */
+static void text_brief(FILE *out, const struct options *options, const char *name,
+		       const struct trace *trace, const struct results *results)
+{
+	uint64_t steps = 0;
+
+	for (int i = STEP_BEGIN + 1; i < STEP_END; i++)
+		steps += results->steps[i];
+	fprintf(out, "%s on the %s backend: %zu calls, %" PRIu64 " passes%s\n", name,
+		backend_name(options->backend), trace->calls_count, results->passes,
+		results->interrupted ? ", interrupted"
+		: results->no_memory ? ", out of memory"
+				     : "");
+	fprintf(out,
+		"  %" PRIu64 " operations, p50 %" PRIu64 " ns; %" PRIu64 " lookups, p50 %" PRIu64
+		" ns; %" PRIu64 " mismatches\n",
+		steps, histogram_percentile(&results->operations, 0.5), results->readers.lookups,
+		histogram_percentile(&results->lookups, 0.5), results->mismatches);
+	text_unplayed(out, trace);
+	text_skipped(out, trace);
 }
 
 void report_text(FILE *out, const struct options *options, const char *name,
@@ -93,6 +148,10 @@ void report_text(FILE *out, const struct options *options, const char *name,
 	const struct aspace_stats *stats = &results->stats;
 	char size[3][32];
 
+	if (options->brief) {
+		text_brief(out, options, name, trace, results);
+		return;
+	}
 	fprintf(out, "%s on the %s backend, %u readers, %" PRIu64 " passes, seed %" PRIu64 "%s\n",
 		name, backend_name(options->backend), options->readers, results->passes,
 		options->seed,
@@ -150,7 +209,7 @@ static void text_way(FILE *out, const struct timing *timing, enum way way, const
 {
 	double each = timing_each(timing, way);
 
-	fprintf(out, "  %-40s%9.3f ms, %6.0f ns and %.2f page faults each\n", what,
+	fprintf(out, "  %-39s %9.3f ms, %6.0f ns and %.2f page faults each\n", what,
 		each * (double)timing->operations / 1e6, each,
 		timing->operations ? timing->faults[way] / (double)timing->operations : 0);
 }
@@ -196,6 +255,32 @@ static void json_calls(FILE *out, const char *name, const size_t *counts)
 	fputs("}", out);
 }
 
+static void json_left_out(FILE *out, const struct trace *trace)
+{
+	fputs("\"not_played\": [", out);
+	for (size_t i = 0; i < trace->unplayed_count; i++) {
+		const struct trace_unplayed *unplayed = &trace->unplayed[i];
+
+		fprintf(out, "%s{\"call\": ", i ? ", " : "");
+		figure_string(out, unplayed->name);
+		fprintf(out, ", \"count\": %zu, \"why\": \"%s\", \"line\": %zu}", unplayed->count,
+			trace_why_name(unplayed->why), unplayed->line);
+	}
+	fprintf(out, "],\n    \"skipped_lines\": %zu, \"skipped_memory\": %zu, \"skipped\": [",
+		trace->skipped_lines, trace->skipped_memory);
+	for (size_t i = 0; i < trace->skipped_count; i++) {
+		const struct trace_skipped *skipped = &trace->skipped[i];
+
+		fprintf(out, "%s{\"reason\": ", i ? ", " : "");
+		figure_string(out, skipped->reason);
+		fprintf(out, ", \"count\": %zu, \"line\": %zu, \"first\": ", skipped->count,
+			skipped->line);
+		figure_string(out, skipped->text);
+		fputs("}", out);
+	}
+	fputs("],\n", out);
+}
+
 static void json_trace(FILE *out, const struct trace *trace, const struct stage *stage)
 {
 	const struct plan *plan = stage->plan;
@@ -208,8 +293,12 @@ static void json_trace(FILE *out, const struct trace *trace, const struct stage 
 	json_calls(out, "without_result", trace->unknown);
 	fprintf(out,
 		",\n    \"signals\": %zu, \"cut\": %zu, \"never_resumed\": %zu, "
-		"\"files_as_anonymous\": %zu, \"madvise_ignored\": %zu,\n",
-		trace->signals, trace->cut, trace->unresumed, trace->files, trace->advice);
+		"\"files_as_anonymous\": %zu, \"madvise_ignored\": %zu, \"map_shadow_stack\": "
+		"%zu,\n"
+		"    \"remarks\": %zu, ",
+		trace->signals, trace->cut, trace->unresumed, trace->files, trace->advice,
+		trace->shadows, trace->remarks);
+	json_left_out(out, trace);
 	fprintf(out,
 		"    \"spaces\": %zu, \"spaces_execve\": %zu, \"spaces_fork\": %zu, "
 		"\"spaces_found\": %zu, \"spaces_at_once\": %zu, \"window_bytes\": %" PRIu64 ",\n",
@@ -218,8 +307,9 @@ static void json_trace(FILE *out, const struct trace *trace, const struct stage 
 		largest_window(stage));
 	fprintf(out,
 		"    \"assumed_existing\": %zu, \"assumed_maps\": %zu, \"assumed_unmaps\": %zu, "
-		"\"threads_placed\": %zu,\n",
-		plan->existing, plan->assumed_maps, plan->assumed_unmaps, plan->guessed_threads);
+		"\"threads_placed\": %zu, \"segments_unsized\": %zu,\n",
+		plan->existing, plan->assumed_maps, plan->assumed_unmaps, plan->guessed_threads,
+		plan->unsized);
 }
 
 void report_json(FILE *out, const struct options *options, const char *name,

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fuzzing what reads traces: the fuzzer's bytes are strace's output. Whatever the
- * parser accepts must have a plan, a layout that keeps its promises and a
- * history that says what the plan's steps do.
+ * Fuzzing what reads traces: the fuzzer's bytes are strace's output. The lenient parser
+ * accepts anything, and what it makes of it must have a plan, a layout that keeps its
+ * promises and a history that says what the plan's steps do. What the strict one
+ * accepts the lenient one reads alike, and it skips nothing.
  *
  * With libFuzzer: LLVMFuzzerTestOneInput. With -DFUZZ_REPLAY, a program that runs the
  * files that it is given.
@@ -94,18 +95,59 @@ static void check_scene(const struct scene *scene, const struct image *image)
 	areas_free(&areas);
 }
 
+static bool same_calls(const struct trace *a, const struct trace *b)
+{
+	for (size_t i = 0; i < a->calls_count && i < b->calls_count; i++) {
+		const struct trace_call *x = &a->calls[i], *y = &b->calls[i];
+
+		if (x->kind != y->kind || x->pid != y->pid || x->address != y->address ||
+		    x->length != y->length || x->result != y->result || x->line != y->line)
+			return false;
+	}
+	return a->calls_count == b->calls_count;
+}
+
+/* Every line is read, or is skipped for a reason that is said. */
+static void check_counts(const struct trace *trace)
+{
+	size_t skipped = 0;
+
+	for (size_t i = 0; i < trace->skipped_count; i++) {
+		skipped += trace->skipped[i].count;
+		CHECK(*trace->skipped[i].reason && trace->skipped[i].line);
+	}
+	CHECK(skipped == trace->skipped_lines && trace->skipped_memory <= skipped);
+	CHECK(!trace->skipped_memory == !trace->skipped_first);
+	for (size_t i = 0; i < trace->unplayed_count; i++)
+		CHECK(trace->unplayed[i].count && trace->unplayed[i].why != WHY_NONE);
+}
+
+static void check_strict(const uint8_t *data, size_t size, const struct trace *lenient)
+{
+	struct trace_rules rules = {.page = PAGE};
+	struct trace_error error;
+	struct trace trace;
+
+	if (trace_parse(&trace, (const char *)data, size, &rules, &error)) {
+		CHECK(same_calls(&trace, lenient) && !lenient->skipped_lines);
+		trace_free(&trace);
+	} else {
+		CHECK(error.line && *error.reason && lenient->skipped_lines);
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	struct trace_rules rules = {.page = PAGE, .lenient = true};
 	struct trace trace;
 	struct trace_error error;
 	struct stage stage;
 	struct plan plan;
 	char reason[200];
 
-	if (!trace_parse(&trace, (const char *)data, size, PAGE, &error)) {
-		CHECK(error.line && *error.reason);
-		return 0;
-	}
+	CHECK(trace_parse(&trace, (const char *)data, size, &rules, &error));
+	check_counts(&trace);
+	check_strict(data, size, &trace);
 	plan_make(&plan, &trace, PAGE);
 	if (stage_make(&stage, &plan, reason)) {
 		for (size_t i = 0; i < plan.images_count; i++)

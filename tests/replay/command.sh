@@ -3,11 +3,12 @@
 #
 # The replay command from outside: what it exits with and what it says.
 #
-#     command.sh REPLAY TRACES
+#     command.sh REPLAY TRACES RECORDED
 set -u
 
 command=$1
 traces=$2
+recorded=$3
 # shellcheck source=tests/command.sh
 . "$(dirname "$0")/../command.sh"
 
@@ -42,6 +43,25 @@ expect 2 'nothing to replay' "$work/idle.strace"
 }
 # One bad trace of two: the other is played, and the exit says the worse.
 expect 2 'mismatches  0' --backend=null "$work/bad.strace" "$traces/clang.strace"
+
+echo "lenient"
+printf '1 mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, 3, 0) = 0x1000\nhello\nhello again\n' \
+	>"$work/talk.strace"
+expect 2 "$work/talk.strace:2: neither a call" --backend=null "$work/talk.strace"
+expect 0 'skipped  *2 lines .* 0 may concern memory' --backend=null --lenient "$work/talk.strace"
+expect 0 '2: neither a call.*first in line 2: hello' --backend=null -l --brief "$work/talk.strace"
+printf '1 munmap(0x1000, 40hello\n96) = 0\n' >>"$work/talk.strace"
+expect 2 'mismatches  0' --backend=null --lenient "$work/talk.strace"
+expect 2 "$work/talk.strace:4: not read, and may concern memory; 1 such line in all" \
+	--backend=null --lenient --quiet "$work/talk.strace"
+# One that has nothing else.
+printf 'hello\n1 munmap(0x1000, 40hello\n' >"$work/lost.strace"
+expect 2 "$work/lost.strace:2: not read" --backend=null --lenient "$work/lost.strace"
+expect 2 'nothing to replay' --backend=null --lenient "$work/lost.strace"
+
+echo "brief"
+expect 0 '0 mismatches' --backend=null --brief "$traces/clang.strace"
+[ "$(wc -l <"$work/out")" -eq 3 ] || complain "--brief is not brief"
 
 echo "answers"
 expect 0 'mismatches  0' --backend=mock --readers=3 --seed=7 "$traces/clang.strace"
@@ -108,10 +128,23 @@ if [ $? -ne 2 ] || ! grep -q 'apt-get install strace' "$work/out"; then
 	sed 's/^/    /' "$work/out"
 	failures=$((failures + 1))
 fi
+# A strace that writes what cannot be read: messages name the trace, which is kept.
+mkdir "$work/bin" "$work/tmp"
+# shellcheck disable=SC2016 # for the inner shell
+printf '#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\necho nonsense >"$2"\n' >"$work/bin/strace"
+chmod +x "$work/bin/strace"
+env PATH="$work/bin:$PATH" TMPDIR="$work/tmp" "$command" --record -- /bin/true >"$work/out" 2>&1
+if [ $? -ne 2 ] || ! grep -q "^replay: $work/tmp/replay-.*strace:1: neither a call" "$work/out" ||
+	! grep -q "the trace of /bin/true is kept: $work/tmp/replay-" "$work/out" ||
+	[ "$(cat "$work/tmp"/replay-*.strace)" != nonsense ]; then
+	complain "a recording that cannot be read is not named, or not kept"
+fi
 if command -v strace >/dev/null && strace -o /dev/null true 2>/dev/null; then
 	expect 2 'recorded nothing' --record -- /nonexistent/program
 	expect 0 'mismatches  0' --backend=null --record --save="$work/saved" -- sh -c 'true | true'
 	expect 0 'mismatches  0' --backend=null "$work/saved"
+	# Its execve is by a thread that is not the first.
+	expect 0 'mismatches  0' --backend=null --record -- "$recorded" thread-exec
 	# ^C, to replay alone, from a program that would not end by itself.
 	# shellcheck disable=SC2016 # for the inner shells
 	if grep -q __tsan_init "$command"; then

@@ -27,7 +27,7 @@ static void make(struct plan *plan, const char *text)
 	struct trace_error error;
 	struct trace trace;
 
-	if (!trace_parse(&trace, text, strlen(text), 4096, &error))
+	if (!trace_parse(&trace, text, strlen(text), &(struct trace_rules){.page = 4096}, &error))
 		fail_msg("line %zu: %s", error.line, error.reason);
 	plan_make(plan, &trace, 4096);
 	trace_free(&trace);
@@ -338,7 +338,7 @@ static void real_traces_are_whole(void **state)
 		char path[500];
 
 		snprintf(path, sizeof(path), "%s/%s", TRACES, cases[i].file);
-		if (!trace_load(&trace, path, 4096, &error))
+		if (!trace_load(&trace, path, &(struct trace_rules){.page = 4096}, &error))
 			fail_msg("%s:%zu: %s", path, error.line, error.reason);
 		plan_make(&plan, &trace, 4096);
 		/* Who is where has been found out: nothing contradicts it. */
@@ -351,9 +351,170 @@ static void real_traces_are_whole(void **state)
 	}
 }
 
+/* Two children of one parent, of which no line says that they are: the second has at the same address
+ * what the first has there, and is taken for a thread of another program. Its break tells. */
+static void a_break_tells_a_wrong_guess(void **state)
+{
+	struct plan plan;
+
+	(void)state;
+	make(&plan,
+	     "1 brk(NULL) = 0x10000000000\n1 brk(0x10000021000) = 0x10000021000\n"
+	     "2 brk(NULL) = 0x20000000000\n2 brk(0x20000021000) = 0x20000021000\n" MMAP(
+		     3, 0x10000,
+		     4096) "3 brk(0x20000042000) = 0x20000042000\n" MMAP(4, 0x10000,
+									 4096) "4 "
+									       "brk(0x20000042000) "
+									       "= 0x20000042000\n");
+	for (size_t i = 0; i < plan.steps_count; i++)
+		assert_true(plan.steps[i].end - plan.steps[i].start <= 0x21000);
+	plan_free(&plan);
+}
+
+static void segments_are_attached_and_detached(void **state)
+{
+	struct plan plan;
+
+	(void)state;
+#define SEGMENT "1 shmget(IPC_PRIVATE, 8192, IPC_CREAT|0600) = 5\n"
+	/* Detached as a whole, and then free. */
+	ends(SEGMENT "1 shmat(5, NULL, 0) = 0x10000\n", "10000-12000:3");
+	ends(SEGMENT "1 shmat(5, NULL, SHM_RDONLY) = 0x10000\n1 shmdt(0x10000) = 0\n" MMAP(
+		     1, 0x11000, 4096),
+	     "11000-12000:1");
+	/* Only what is left of it. */
+	ends(SEGMENT "1 shmat(5, NULL, 0) = 0x10000\n1 munmap(0x10000, 4096) = 0\n" MMAP(
+		     1, 0x10000, 4096) "1 shmdt(0x10000) = 0\n",
+	     "10000-11000:1");
+	ends(SEGMENT "1 shmat(5, NULL, 0) = 0x10000\n1 mprotect(0x10000, 4096, PROT_READ) = 0\n"
+		     "1 shmdt(0x10000) = 0\n" MMAP(1, 0x20000, 4096),
+	     "20000-21000:1");
+	/* One that takes the place of another mapping, and is attached there again. */
+	ends(MMAP(1, 0x10000, 8192) SEGMENT "1 shmat(5, 0x10000, SHM_REMAP) = 0x10000\n"
+					    "1 shmdt(0x10000) = 0\n"
+					    "1 shmat(5, 0x10000, 0) = 0x10000\n"
+					    "1 shmdt(0x10000) = 0\n" MMAP(1, 0x10000, 4096),
+	     "10000-11000:1");
+
+	/* A forked child has it too, and detaches its own. */
+	make(&plan, SEGMENT "1 shmat(5, NULL, 0) = 0x10000\n1 fork() = 2\n"
+			    "2 shmdt(0x10000) = 0\n" MMAP(2, 0x10000, 4096));
+	assert_int_equal(plan.assumed_unmaps, 0);
+	assert_string_equal(end_of(&plan, 0), "10000-12000:3");
+	assert_string_equal(end_of(&plan, 1), "10000-11000:1");
+	plan_free(&plan);
+
+	/* Of a length that is not shown: as long as it turns out to be. */
+	make(&plan, "1 shmat(5, NULL, 0) = 0x10000\n"
+		    "1 mprotect(0x10000, 8192, PROT_READ) = 0\n"
+		    "1 shmdt(0x10000) = 0\n" MMAP(1, 0x10000, 8192));
+	assert_int_equal(plan.unsized, 1);
+	assert_int_equal(plan.existing + plan.assumed_maps + plan.assumed_unmaps, 0);
+	assert_string_equal(end_of(&plan, 0), "10000-12000:1");
+	plan_free(&plan);
+
+	/* Attached before the trace begins. */
+	make(&plan, MMAP(1, 0x20000, 4096) "1 shmdt(0x10000) = 0\n" MMAP(1, 0x10000, 4096));
+	assert_int_equal(plan.unsized, 1);
+	assert_int_equal(plan.existing, 1);
+	assert_int_equal(plan.assumed_unmaps, 0);
+	plan_free(&plan);
+#undef SEGMENT
+}
+
+/* What strace answered in the kernel's place, nothing has happened of. */
+static void injected_calls_have_no_effect(void **state)
+{
+	(void)state;
+	ends(MMAP(1, 0x10000, 4096) "1 munmap(0x10000, 4096) = 0 (INJECTED)\n"
+				    "1 mprotect(0x10000, 4096, PROT_NONE) = 0\n",
+	     "10000-11000:0");
+	ends(MMAP(1, 0x10000, 4096) "1 brk(NULL) = 0x20000 (INJECTED)\n"
+				    "1 execve(\"x\", [], 0x0) = 0 (INJECTED)\n"
+				    "1 fork() = 2 (INJECTED)\n" MMAP(1, 0x20000, 4096),
+	     "10000-11000:1 20000-21000:1");
+}
+
+/* Flags as numbers; or not shown, so that what the child does must tell. */
+static void clones_are_told_apart(void **state)
+{
+	struct plan plan;
+
+	(void)state;
+	ends(MMAP(1, 0x10000, 4096) "1 clone3({flags=0x3d0f00}, 88) = 2\n" MMAP(
+		     2, 0x20000, 4096) "1 munmap(0x20000, 4096) = 0\n",
+	     "10000-11000:1");
+	ends(MMAP(1, 0x10000, 4096) "1 clone3(0x7ffc, 88) = 2\n" MMAP(
+		     2, 0x20000, 4096) "1 munmap(0x20000, 4096) = 0\n",
+	     "10000-11000:1");
+	make(&plan,
+	     MMAP(1, 0x10000, 4096) "1 clone(0x1200011, 0, 0, 0, 0) = 2\n" MMAP(2, 0x20000, 4096));
+	assert_int_equal(plan.origins[IMAGE_FORK], 1);
+	plan_free(&plan);
+}
+
+/* On a terminal a pid stands in front only while there are several. */
+static void the_one_without_a_pid_is_known(void **state)
+{
+	struct plan plan;
+
+	(void)state;
+#define LONE "mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, 3, 0) = 0x10000\n"
+#define ALSO "munmap(0x10000, 4096) = 0\n" /* by a process that has it */
+	/* Whoever does nothing but end is not it. */
+	make(&plan, LONE "[pid 9] +++ exited with 0 +++\n" ALSO);
+	assert_int_equal(plan.images_count, 1);
+	assert_int_equal(plan.existing, 0);
+	assert_string_equal(end_of(&plan, 0), "");
+	plan_free(&plan);
+	/* Nor is one that strace says is new. */
+	make(&plan, LONE "strace: Process 9 attached\n"
+			 "[pid 9] brk(NULL) = 0x99000\n"
+			 "[pid 8] " ALSO);
+	assert_string_equal(end_of(&plan, 0), "");
+	plan_free(&plan);
+	/* If one is left, it is that one: here the child, whose copy is its own. */
+	make(&plan, LONE "fork() = 9\n[pid 8] brk(NULL) = 0x50000\n"
+			 "[pid 8] +++ exited with 0 +++\n" ALSO);
+	assert_int_equal(plan.images_count, 2);
+	assert_string_equal(end_of(&plan, 0), "10000-11000:1");
+	assert_string_equal(end_of(&plan, 1), "");
+	plan_free(&plan);
+	/* An old strace says of an end only that it has let go. */
+	make(&plan, LONE "fork() = 9\n[pid 9] brk(NULL) = 0x50000\nProcess 9 detached\n" ALSO);
+	assert_string_equal(end_of(&plan, 0), "");
+	assert_string_equal(end_of(&plan, 1), "10000-11000:1");
+	plan_free(&plan);
+	/* execve by a thread that is not the first, which had no number yet, or has none now. */
+	make(&plan, LONE "clone3({flags=CLONE_VM|CLONE_THREAD}, 88) = 9\n"
+			 "[pid 9] execve(\"x\", [], 0x0 <pid changed to 8 ...>\n"
+			 "+++ superseded by execve in pid 9 +++\n"
+			 "<... execve resumed>) = 0\n" LONE);
+	assert_int_equal(plan.most_images, 1);
+	assert_int_equal(plan.origins[IMAGE_EXEC], 1);
+	assert_string_equal(end_of(&plan, 1), "10000-11000:1");
+	plan_free(&plan);
+	make(&plan, LONE "clone3({flags=CLONE_VM|CLONE_THREAD}, 88) = 9\n"
+			 "[pid 8] brk(NULL) = 0x50000\n"
+			 "[pid 9] execve(\"x\", [], 0x0 <unfinished ...>\n"
+			 "+++ superseded by execve in pid 9 +++\n"
+			 "<... execve resumed>) = 0\n" LONE);
+	assert_int_equal(plan.most_images, 1);
+	assert_int_equal(plan.origins[IMAGE_EXEC], 1);
+	assert_string_equal(end_of(&plan, 1), "10000-11000:1");
+	plan_free(&plan);
+#undef LONE
+#undef ALSO
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_break_tells_a_wrong_guess),
+		cmocka_unit_test(segments_are_attached_and_detached),
+		cmocka_unit_test(injected_calls_have_no_effect),
+		cmocka_unit_test(clones_are_told_apart),
+		cmocka_unit_test(the_one_without_a_pid_is_known),
 		cmocka_unit_test(calls_change_the_model),
 		cmocka_unit_test(brk_grows_and_shrinks),
 		cmocka_unit_test(mremap_moves_and_resizes),

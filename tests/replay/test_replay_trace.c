@@ -22,7 +22,7 @@ static void parse(struct trace *trace, const char *text)
 {
 	struct trace_error error;
 
-	if (!trace_parse(trace, text, strlen(text), 4096, &error))
+	if (!trace_parse(trace, text, strlen(text), &(struct trace_rules){.page = 4096}, &error))
 		fail_msg("line %zu: %s", error.line, error.reason);
 }
 
@@ -44,7 +44,7 @@ static void refuse(const char *text, size_t line, const char *reason)
 	struct trace_error error;
 	struct trace trace;
 
-	if (trace_parse(&trace, text, strlen(text), 4096, &error))
+	if (trace_parse(&trace, text, strlen(text), &(struct trace_rules){.page = 4096}, &error))
 		fail_msg("accepted: %s", text);
 	if (error.line != line || !strstr(error.reason, reason))
 		fail_msg("'%s': line %zu: %s (wanted line %zu: %s)", text, error.line, error.reason,
@@ -92,7 +92,7 @@ static void mmap_is_read(void **state)
 			 "0x22 /* MAP_PRIVATE|MAP_ANONYMOUS */, 3</lib/a,(b>, 0) = 0x1000");
 	assert_int_equal(call.protection, TRACE_READ | TRACE_WRITE);
 	call = parse_one("mmap(NULL, 1, PROT_READ|0x40, MAP_PRIVATE|MAP_HUGETLB|21<<MAP_HUGE_SHIFT"
-			 "|0x2000000, -1, 0) = 0x1000 (INJECTED)");
+			 "|0x2000000, -1, 0) = 0x1000 (DELAYED)");
 	assert_int_equal(call.protection, TRACE_READ);
 }
 
@@ -212,10 +212,12 @@ static void everything_is_counted(void **state)
 	assert_int_equal(trace.failed[TRACE_MUNMAP], 1);
 	assert_int_equal(trace.unknown[TRACE_MUNMAP], 1);
 	assert_int_equal(trace.advice, 1);
-	assert_int_equal(trace.done[TRACE_OTHER], 3);
+	assert_int_equal(trace.done[TRACE_OTHER], 1);
+	assert_int_equal(trace.unknown[TRACE_OTHER], 2);
+	assert_int_equal(trace.remarks, 3);
 	assert_int_equal(trace.signals, 1);
-	assert_int_equal(trace.calls_count, 3); /* mmap, madvise, exit */
-	assert_int_equal(trace.calls[2].kind, TRACE_EXIT);
+	assert_int_equal(trace.calls_count, 4); /* attached, mmap, madvise, exit */
+	assert_int_equal(trace.calls[3].kind, TRACE_EXIT);
 	trace_free(&trace);
 }
 
@@ -400,10 +402,11 @@ static void files_are_read(void **state)
 	struct trace trace;
 
 	(void)state;
-	assert_false(trace_load(&trace, "/nonexistent/trace", 4096, &error));
+	assert_false(trace_load(&trace, "/nonexistent/trace", &(struct trace_rules){.page = 4096},
+				&error));
 	assert_int_equal(error.line, 0);
 	assert_non_null(strstr(error.reason, "No such file"));
-	assert_false(trace_load(&trace, "/", 4096, &error));
+	assert_false(trace_load(&trace, "/", &(struct trace_rules){.page = 4096}, &error));
 	assert_int_equal(error.line, 0);
 
 	parse(&trace, "");
