@@ -263,7 +263,8 @@ enum aspace_aarch64_barrier {
 	ASPACE_AARCH64_BARRIER_ALL,
 	/** Everything, in the whole system (DSB SY): what clean has begun has completed as well. In
 	 * place of BARRIER_STORES where there is a clean, for a barrier of stores alone does
-	 * not wait for cache maintenance (B2.7.3, D7.5.9). */
+	 * not wait for cache maintenance (D7.5, "Ordering and completion of data and
+	 * instruction cache instructions"). */
 	ASPACE_AARCH64_BARRIER_SYSTEM,
 };
 
