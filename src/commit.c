@@ -206,7 +206,7 @@ static bool unsweep(struct aspace_txn *txn)
 
 /* ---- All changes ---------------------------------------------------------- */
 
-static enum aspace_status prepare_change(struct aspace_txn *txn, struct asp_action *action)
+static inline enum aspace_status prepare_change(struct aspace_txn *txn, struct asp_action *action)
 {
 	const struct aspace_backend_ops *ops = action->backend->ops;
 
@@ -270,7 +270,7 @@ struct flushed {
 	unsigned count;
 };
 
-static void flush_backend(struct flushed *flushed, struct aspace_backend *backend)
+static inline void flush_backend(struct flushed *flushed, struct aspace_backend *backend)
 {
 	unsigned i = 0;
 

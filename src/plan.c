@@ -28,6 +28,7 @@ void asp_txn_begin(struct aspace *space)
 	txn->busy = txn->leaving_in_way = txn->all_spent = false;
 	txn->action_count = txn->insertions = txn->borders = 0;
 	txn->sweep.end.value = 0;
+	txn->held_for = 0;
 	asp_edit_begin(&txn->edit, &space->lookup->edit, &space->nodes, &space->records, base,
 		       base->birth + 1);
 }
@@ -575,6 +576,9 @@ static void plan_sweep(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
 
 /* ---- Reserving ------------------------------------------------------------ */
 
+/* How many operations of a transaction are reckoned with at once. */
+#define HELD_FOR 16
+
 static size_t height_of(const struct aspace_txn *txn)
 {
 	return asp_tree_height(txn->edit.root);
@@ -591,17 +595,45 @@ static size_t least(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
-/* Inlined where most of the need is constant. */
-static inline __attribute__((always_inline)) bool plan_reserve(struct aspace_txn *txn,
-							       const struct asp_edit_need *need)
+/* For the private tree with so many nodes more; in an open transaction mostly for the operations
+ * to come as well, because these are many and small. */
+static inline __attribute__((always_inline)) void hold_back_for(struct aspace_txn *txn,
+								size_t nodes, unsigned ops)
 {
 	struct aspace *space = txn->space;
 	uint64_t areas = atomic_load_explicit(&space->areas, memory_order_relaxed);
 
 	/* The root may rise, and a place has few more areas than before. */
-	asp_hold_back(space, height_of(txn) + 1,
-		      space->node_count + (size_t)txn->edit.node_count + need->nodes,
-		      areas + (size_t)txn->edit.areas + 4);
+	asp_hold_back(space, height_of(txn) + (ops > 1 ? 2 : 1),
+		      space->node_count + (size_t)txn->edit.node_count + ops * nodes,
+		      areas + (size_t)txn->edit.areas + 4 * ops);
+}
+
+static __attribute__((noinline)) void hold_back_in_open(struct aspace_txn *txn, size_t nodes)
+{
+	size_t place = asp_nodes_for_place(height_of(txn));
+
+	/* A large one stands for itself; and where the tree is copied, each node more is one
+	 * more to be held. */
+	if (nodes > place || txn->space->mode & ASPACE_GRACE_UNMAP ||
+	    asp_has_snapshots(txn->space)) {
+		hold_back_for(txn, nodes, 1);
+		return;
+	}
+	hold_back_for(txn, place, HELD_FOR);
+	txn->held_for = HELD_FOR - 1;
+}
+
+/* Inlined where most of the need is constant. */
+static inline __attribute__((always_inline)) bool plan_reserve(struct aspace_txn *txn,
+							       const struct asp_edit_need *need)
+{
+	if (txn->held_for)
+		txn->held_for--;
+	else if (txn->open)
+		hold_back_in_open(txn, need->nodes);
+	else
+		hold_back_for(txn, need->nodes, 1);
 	return asp_edit_reserve(&txn->edit, need);
 }
 
@@ -635,7 +667,8 @@ static inline bool reserve_place(struct aspace_txn *txn, size_t removed)
 static bool reserve_giving_back(struct aspace_txn *txn, size_t count, bool leaving)
 {
 	struct aspace *space = txn->space;
-	size_t height = height_of(txn), rest = aspace_count(space) - count;
+	uint64_t areas = atomic_load_explicit(&space->areas, memory_order_relaxed);
+	size_t height = height_of(txn), rest = areas - count;
 	size_t some = rest ? asp_nodes_for_removal(height) : asp_nodes_for_border(height);
 	size_t many = least(asp_nodes_of_areas(count), shared_nodes(txn));
 	const struct asp_edit_need need = {
@@ -785,7 +818,10 @@ enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range rang
 		}
 	}
 
-	space->counts |= user && (asp_op(backend, clone) || asp_op(backend, release));
+	if (user && !space->counts && (asp_op(backend, clone) || asp_op(backend, release))) {
+		space->counts = true;
+		txn->held_for = 0;
+	}
 	if (!reserve_place(txn, obstacles.count))
 		return ASPACE_NO_MEMORY;
 	if (obstacles.cut && obstacles.cut_area.start.value < lo) {

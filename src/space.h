@@ -92,6 +92,7 @@ struct aspace_txn {
 	bool open;             /* between aspace_txn_begin and commit or abort */
 	bool busy;             /* an operation or the commit of the open one is under way */
 	bool leaving_in_way;   /* the last plan said BUSY because of leaving areas */
+	unsigned held_for;     /* so many more reservations what is held back will do for */
 	bool all_spent;        /* the last plan said NO_MEMORY where what is held may be spent */
 	size_t action_count;
 	size_t insertions; /* how many of the actions put an area somewhere */

@@ -147,6 +147,7 @@ ASPACE_API enum aspace_status aspace_create(const struct aspace_options *options
  *
  * With ::ASPACE_NOWAIT only a space that is empty, with nothing on its way, is
  * destroyed, as after aspace_clear() and aspace_quiesce(); else ASPACE_BUSY.
+ * Needs no memory that is not kept back since the areas exist.
  * Errors: on any status but ASPACE_OK the space is alive. ASPACE_BUSY with a snapshot or a
  * transaction open, inside a read section or with the writer lock of another space held (also
  * where it was a callback, run meanwhile, that took the snapshot or left the rest open: then
@@ -345,7 +346,7 @@ ASPACE_API void aspace_snapshot_view(const struct aspace_snapshot *snapshot,
 
 /** Let go. What only this snapshot held is reclaimed after a grace period, and until then
  * counts towards garbage_max. Does nothing where the take failed, or was released before.
- * Context: as aspace_snapshot_take(). O(1). */
+ * Context: as aspace_snapshot_take(). O(1) on average, however many snapshots are open. */
 ASPACE_API void aspace_snapshot_release(struct aspace_snapshot *snapshot);
 
 /* ---- Writing -------------------------------------------------------------- */
@@ -392,6 +393,15 @@ ASPACE_API enum aspace_status aspace_map_anywhere(struct aspace *space,
  * areas are marked leaving, and the backend is called after a grace period.
  * Errors and context: as aspace_map(), and ASPACE_NOT_MAPPED (strict). An empty
  * range is ASPACE_INVALID_PARAM.
+ * Memory: where no area is cut, none is needed that is not kept back since the areas exist;
+ * what the unmap before has used of it may have to be waited for, as at the garbage bound
+ * (ASPACE_BUSY where it must not be). What snapshots keep of it is kept back as well, from the
+ * first operation on that makes the space larger after they were taken; beside one that was
+ * taken when no memory was left, unmapping areas one by one may answer ASPACE_NO_MEMORY, but
+ * not aspace_clear().
+ * If a backend refuses one of several, those before it are mapped again where backends restore
+ * them (`remap_restores`). With no memory to tell which, that begins at the last and ends at
+ * the first that cannot be.
  * Ownership: the references of what goes are released after a grace period, when no
  * snapshot shows them either. O(log n + k).
  */
@@ -420,8 +430,9 @@ ASPACE_API enum aspace_status aspace_protect_with(struct aspace *space, struct a
 						  aspace_protect_fn *decide, void *ctx,
 						  unsigned how);
 
-/** Unmap everything; holes are fine, whatever the mode. Errors, context and ownership:
- * as aspace_unmap(). O(n). */
+/** Unmap everything; holes are fine, whatever the mode. Needs no memory that is not kept back
+ * since the areas exist, snapshots or not. Errors, context and ownership: as aspace_unmap().
+ * O(n). */
 ASPACE_API enum aspace_status aspace_clear(struct aspace *space, unsigned how);
 
 /**
@@ -472,7 +483,8 @@ ASPACE_API enum aspace_status aspace_fault(struct aspace *space, struct aspace_v
  */
 ASPACE_API enum aspace_status aspace_quiesce(struct aspace *space, unsigned how);
 
-/** Give unused pool memory back to where it came from.
+/** Give unused pool memory back to where it came from; not what aspace_clear(), unmapping whole
+ * areas and aspace_destroy() need.
  * Errors: ASPACE_DEADLOCK, ASPACE_BUSY (nowait). Context: reader-safe; takes the writer
  * lock; does not wait for readers. O(bytes pooled). */
 ASPACE_API enum aspace_status aspace_trim(struct aspace *space, unsigned how);
