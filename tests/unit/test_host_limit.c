@@ -630,17 +630,22 @@ static void destroy_without_ballast(void **state)
 	struct aspace_change change = {
 		.kind = ASPACE_CHANGE_PROTECT, .undo = true, .old_flags = RW, .new_flags = R};
 	struct aspace_backend *backend;
-	char *around, *arena;
+	char *fence, *around, *arena;
 
 	(void)state;
 	host_kernel_begin(true, true, SIM_LIMIT);
 	program_open();
-	around = mmap(NULL, 24 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	/* Three pieces of this stay, so that nothing is next to anything by chance. */
+	fence = mmap(NULL, 260 * page, PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(fence != MAP_FAILED);
+	around = mmap(fence + 10 * page, 24 * page, PROT_NONE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	assert_true(around != MAP_FAILED);
 	assert_int_equal(munmap(around + 8 * page, 8 * page), 0);
 	o.address.value = (uintptr_t)around + 8 * page;
 	/* The host's own pages, too, have equal neighbours at both ends. */
-	arena = mmap(NULL, 200 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	arena = mmap(fence + 50 * page, 200 * page, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	assert_true(arena != MAP_FAILED);
 	host_kernel.below = (uintptr_t)arena + 199 * page;
 	assert_int_equal(aspace_host_create(&o, &host), ASPACE_OK);
@@ -673,10 +678,9 @@ static void destroy_without_ballast(void **state)
 	assert_int_equal(host_kernel_mappings((uintptr_t)around, (uintptr_t)around + 24 * page), 1);
 	aspace_host_destroy(host);
 	assert_int_equal(host_kernel_mappings(window.start.value, window.end.value), 0);
-	/* The program's, the surroundings, and the two ends of the arena. */
-	assert_int_equal(host_kernel.count, program.units + 1 + 2 + 2);
-	munmap(around, 24 * page);
-	munmap(arena, 200 * page);
+	/* The program's, the fence, the surroundings, and the two ends of the arena. */
+	assert_int_equal(host_kernel.count, program.units + 1 + 3 + 2 + 2);
+	munmap(fence, 260 * page);
 	munmap(program.region, PROGRAM_PAGES * page);
 	host_kernel_begin(false, false, 0);
 }
