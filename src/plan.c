@@ -686,16 +686,20 @@ static bool reserve_giving_back(struct aspace_txn *txn, size_t count, bool leavi
 }
 
 /* The same where two areas are cut, or in an open transaction; what leaves does so in `parts`,
- * each of which may be cut off from others. */
+ * of which those that are not all of an area become one. */
 static bool reserve_cut(struct aspace_txn *txn, size_t count, size_t parts)
 {
 	size_t many = least(asp_nodes_of_areas(count), shared_nodes(txn));
-	const struct asp_edit_need need = {
-		.nodes = asp_nodes_for_place(height_of(txn)) +
-			 (parts ? 2 * many + asp_nodes_for_areas(parts) : 0),
+	size_t more = parts > count ? parts - count : 0;
+	struct asp_edit_need need = {
+		.nodes = asp_nodes_for_place(height_of(txn)) + (parts ? many : 0),
 		.dropped = many,
-		.records = parts + references(txn, count + 3 * parts) + 8,
+		.records = parts + references(txn, count + 3 * more) + 8,
 	};
+
+	/* A leaf that is full may be split for each of them. */
+	if (more)
+		need.nodes += least(many, more * height_of(txn)) + asp_nodes_for_areas(more);
 
 	return plan_reserve(txn, &need) &&
 	       (!txn->open || asp_pool_reserve(&txn->space->actions, 1));

@@ -183,9 +183,12 @@ static void expect_fit(const char *name, unsigned mode, uint64_t before, bool no
 	if (notes)
 		bound += AREAS * sizeof(struct asp_action);
 	/* A record for each reference, and for each area that may leave; what is held back stays
-	 * so until the operation has made it needless. */
+	 * so until the operation has made it needless. And what becomes of references, which is
+	 * noted until the commit. */
 	if (objects || mode)
 		bound += 2 * AREAS * sizeof(struct aspace_record);
+	if (objects)
+		bound += (mode ? 2 : 1) * AREAS * sizeof(struct aspace_record);
 	if (mode) /* a copy of the tree is held back */
 		bound += before + live();
 	printf("%s, mode %u%s: %zu KiB of at most %zu\n", name, mode,
