@@ -598,6 +598,7 @@ static size_t least(size_t a, size_t b)
 /* For the private tree with so many nodes more; in an open transaction mostly for the operations
  * to come as well, because these are many and small. */
 static inline __attribute__((always_inline)) void hold_back_for(struct aspace_txn *txn,
+								const struct asp_edit_need *need,
 								size_t nodes, unsigned ops)
 {
 	struct aspace *space = txn->space;
@@ -606,21 +607,22 @@ static inline __attribute__((always_inline)) void hold_back_for(struct aspace_tx
 	/* The root may rise, and a place has few more areas than before. */
 	asp_hold_back(space, height_of(txn) + (ops > 1 ? 2 : 1),
 		      space->node_count + (size_t)txn->edit.node_count + ops * nodes,
-		      areas + (size_t)txn->edit.areas + 4 * ops);
+		      areas + (size_t)txn->edit.areas + 4 * ops - need->removed);
 }
 
-static __attribute__((noinline)) void hold_back_in_open(struct aspace_txn *txn, size_t nodes)
+static __attribute__((noinline)) void hold_back_in_open(struct aspace_txn *txn,
+							const struct asp_edit_need *need)
 {
 	size_t place = asp_nodes_for_place(height_of(txn));
 
 	/* A large one stands for itself; and where the tree is copied, each node more is one
 	 * more to be held. */
-	if (nodes > place || txn->space->mode & ASPACE_GRACE_UNMAP ||
+	if (need->nodes > place || txn->space->mode & ASPACE_GRACE_UNMAP ||
 	    asp_has_snapshots(txn->space)) {
-		hold_back_for(txn, nodes, 1);
+		hold_back_for(txn, need, need->nodes, 1);
 		return;
 	}
-	hold_back_for(txn, place, HELD_FOR);
+	hold_back_for(txn, need, place, HELD_FOR);
 	txn->held_for = HELD_FOR - 1;
 }
 
@@ -631,9 +633,9 @@ static inline __attribute__((always_inline)) bool plan_reserve(struct aspace_txn
 	if (txn->held_for)
 		txn->held_for--;
 	else if (txn->open)
-		hold_back_in_open(txn, need->nodes);
+		hold_back_in_open(txn, need);
 	else
-		hold_back_for(txn, need->nodes, 1);
+		hold_back_for(txn, need, need->nodes, 1);
 	return asp_edit_reserve(&txn->edit, need);
 }
 
@@ -656,6 +658,7 @@ static inline bool reserve_place(struct aspace_txn *txn, size_t removed)
 		.nodes = asp_nodes_for_place(height_of(txn)),
 		.dropped = removed ? least(asp_nodes_of_areas(removed), shared_nodes(txn)) : 0,
 		.records = references(txn, removed) + 8,
+		.removed = removed,
 	};
 
 	/* An open transaction notes what it touches. */
@@ -695,6 +698,7 @@ static bool reserve_cut(struct aspace_txn *txn, size_t count, size_t parts)
 		.nodes = asp_nodes_for_place(height_of(txn)) + (parts ? many : 0),
 		.dropped = many,
 		.records = parts + references(txn, count + 3 * more) + 8,
+		.removed = parts ? 0 : count,
 	};
 
 	/* A leaf that is full may be split for each of them. */

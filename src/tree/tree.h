@@ -242,6 +242,7 @@ struct asp_edit_need {
 	size_t nodes;   /* that the edits take */
 	size_t dropped; /* nodes of the base that they drop without a copy */
 	size_t records; /* for the caller, besides what the edits need */
+	size_t removed; /* areas that go: for who holds memory back for the others */
 };
 
 /* Where records are lacking and there are no pages: those of the nodes that are ready for use, if
