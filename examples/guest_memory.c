@@ -425,8 +425,11 @@ static uint64_t draw(uint64_t n)
 /* Writes all over a part of its RAM. */
 static void guest_work(struct vm *vm, unsigned writes, uint64_t pages)
 {
-	for (unsigned i = 0; i < writes; i++)
-		guest_write(vm, RAM_BASE + draw(pages) * PAGE + draw(PAGE / 8) * 8, draw(1u << 30));
+	for (unsigned i = 0; i < writes; i++) {
+		uint64_t page = draw(pages), word = draw(PAGE / 8);
+
+		guest_write(vm, RAM_BASE + page * PAGE + word * 8, i + 1);
+	}
 }
 
 static void print(struct vm *vm, const char *what)

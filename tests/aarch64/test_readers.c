@@ -301,6 +301,9 @@ int main(int argc, char **argv)
 				.output_bits = 48,
 				.start_level = ASPACE_AARCH64_START_ANY,
 				.shareability = ASPACE_AARCH64_INNER_SHAREABLE,
+				/* So that readers look at all of a contiguous group. */
+				.hardware_access = true,
+				.hardware_dirty = true,
 			},
 		.ops = &ops,
 	};
