@@ -1212,6 +1212,37 @@ static void test_pieces(void **state)
 	}
 }
 
+/* Frames of different sizes, side by side: no block is made of them, for it could not say which. */
+static void test_unlike_pieces(void **state)
+{
+	struct aspace_aarch64_config config = config_4k();
+	struct aspace_aarch64_ops ops = *machine_ops();
+	struct aspace_aarch64_allocated source;
+	struct world w;
+
+	(void)state;
+	make(&w, &config);
+	memset(&store, 0, sizeof(store));
+	ops.frame_alloc = store_alloc;
+	ops.frame_free = ops.frame_retire = store_free;
+	ops.frame_split = store_split;
+	w.tables->ops = &ops;
+	assert_int_equal(aspace_aarch64_allocated_init(&source, w.tables, false, 0), ASPACE_OK);
+	store.largest = PAGE;
+	change_frames(&source, ASPACE_CHANGE_MAP, 0, 16 * PAGE, RW);
+	store.largest = 16 * PAGE;
+	change_frames(&source, ASPACE_CHANGE_MAP, 16 * PAGE, BLOCK, RW);
+	assert_int_equal(query(&w, BLOCK - PAGE).output.value, STORE + BLOCK - PAGE);
+	assert_int_equal(aspace_aarch64_compact(w.tables, aspace_range_of(0, BLOCK), 0), ASPACE_OK);
+	assert_true(query(&w, 0).contiguous);
+	assert_int_equal(query(&w, 0).level, 3);
+	change_frames(&source, ASPACE_CHANGE_UNMAP, 0, BLOCK, 0);
+	assert_int_equal(store.returned, 16 + 31);
+	assert_int_equal(store.in_use, 0);
+	w.tables->ops = machine_ops();
+	unmake(&w);
+}
+
 /*
  * A protect with a cap makes what is larger smaller: with nothing unmapped, for a moment or for good,
  * where that can be had, nothing of the history lost, and nothing changed where tables are short.
@@ -1465,10 +1496,13 @@ static void test_move(void **state)
 	struct world w;
 
 	(void)state;
-	for (size_t i = 0; i < 3; i++) {
-		struct aspace_change change = change_of(ASPACE_CHANGE_MAP, 0, 2 * BLOCK, RW);
-		struct aspace_change move = change_of(ASPACE_CHANGE_MOVE, BLOCK, 2 * BLOCK, RW);
-		struct aspace_change back = change_of(ASPACE_CHANGE_MOVE, to[i], to[i] + BLOCK, RW);
+	for (size_t n = 0; n < 6; n++) {
+		size_t i = n / 2;
+		uint64_t flags = n % 2 ? RW : 0; /* for nobody to access: in no TLB, but there */
+		struct aspace_change change = change_of(ASPACE_CHANGE_MAP, 0, 2 * BLOCK, flags);
+		struct aspace_change move = change_of(ASPACE_CHANGE_MOVE, BLOCK, 2 * BLOCK, flags);
+		struct aspace_change back =
+			change_of(ASPACE_CHANGE_MOVE, to[i], to[i] + BLOCK, flags);
 		enum aspace_status status;
 		uint64_t frame;
 		size_t in_use, nth = 0;
@@ -1504,7 +1538,7 @@ static void test_move(void **state)
 		backend->ops->flush(backend);
 		assert_int_equal(query(&w, BLOCK).output.value, frame);
 		machine_refuse(w.machine, 0);
-		change = change_of(ASPACE_CHANGE_UNMAP, 0, 2 * BLOCK, RW);
+		change = change_of(ASPACE_CHANGE_UNMAP, 0, 2 * BLOCK, flags);
 		assert_int_equal(backend->ops->unmap(backend, &change), ASPACE_OK);
 		backend->ops->flush(backend);
 		assert_int_equal(machine_frames_in_use(w.machine), 0);
@@ -1531,6 +1565,7 @@ int main(void)
 		cmocka_unit_test(test_history_of_a_group),
 		cmocka_unit_test(test_harvest_invalidates_the_group),
 		cmocka_unit_test(test_pieces),
+		cmocka_unit_test(test_unlike_pieces),
 		cmocka_unit_test(test_cap_by_protect),
 		cmocka_unit_test(test_frames_out_of_memory),
 		cmocka_unit_test(test_frames_in_the_middle),
