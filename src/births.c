@@ -8,8 +8,8 @@
  * while a snapshot is open, and is forgotten when none is left that is older. Areas have no
  * room for it: the notes stand beside the tree, found by the start of the area.
  *
- * They are a treap (Seidel and Aragon, "Randomized search trees", 1996) by start, and a list by
- * age, from which they are forgotten. All of it is the writer's.
+ * They are a treap (memory/treap.h) by start, and a list by age, from which they are forgotten. All
+ * of it is the writer's.
  *
  * Invariants:
  *  B1  each note is for an area of the newest version that starts there and has a reference that
@@ -17,17 +17,12 @@
  *  B2  the list has them in the order of their births; whatever is listed is in the treap, by
  *      start, and nothing ranks below what is below it
  */
+#include "memory/treap.h"
 #include "space.h"
 
-/* The mixing of splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number
- * generators", 2014): no two starts have the same rank. */
 static uint64_t rank_of(const struct aspace_record *record)
 {
-	uint64_t z = record->start + UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return z ^ (z >> 31);
+	return asp_treap_rank(record->start + UINT64_C(0x9e3779b97f4a7c15)); /* 0 is a start, too */
 }
 
 /* Where the note of the area that starts there is, or would be. */

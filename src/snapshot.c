@@ -7,24 +7,19 @@
  * short lock of their own and neither wait for writers nor make them wait.
  *
  * There may be very many, and reclamation asks for the newest one before some version. So
- * the notes are a search tree as well, a treap (Seidel and Aragon, "Randomized search trees",
- * 1996), which needs no more memory than the notes. New ones come at its right end.
+ * the notes are a search tree as well, a treap (memory/treap.h), which needs no more memory than
+ * the notes. New ones come at its right end.
  *
  * Invariants:
  *  C1  read from left to right, the tree is the list from oldest to newest
  *  C2  nobody ranks below what is below it; ranks are as good as random, so the tree is flat
  */
+#include "memory/treap.h"
 #include "space.h"
 
-/* The mixing of splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number
- * generators", 2014): no two addresses have the same rank. */
 static uint64_t rank_of(const struct aspace_snapshot *snapshot)
 {
-	uint64_t z = (uintptr_t)snapshot;
-
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return z ^ (z >> 31);
+	return asp_treap_rank((uintptr_t)snapshot);
 }
 
 /* To the right of `newest`, which has nothing there yet: up to where the rank fits, and what
