@@ -823,7 +823,7 @@ static void compact(void)
 static struct {
 	uint64_t start, end;
 	bool accessed, dirty;
-} harvest[4096];
+} harvest[1 << 16];
 static size_t harvest_count;
 static unsigned harvest_what;
 
@@ -831,7 +831,7 @@ static bool harvest_one(void *ctx, const struct aspace_aarch64_mapping *mapping)
 {
 	(void)ctx;
 	if (harvest_count == sizeof(harvest) / sizeof(harvest[0]))
-		return false;
+		fail("too many leaves are harvested");
 	harvest[harvest_count].start = mapping->range.start.value;
 	harvest[harvest_count].end = mapping->range.end.value;
 	harvest[harvest_count].accessed = mapping->accessed;
