@@ -163,10 +163,15 @@ static bool can_tell_any(const struct aspace_txn *txn, size_t areas)
 {
 	struct aspace *space = txn->space;
 	size_t nodes = space->node_count + asp_nodes_for_place(asp_tree_height(txn->base));
+	size_t records = 2 * nodes / ASP_RECORD_NODES + 8 + (space->counts ? areas : 0);
 
-	return asp_pool_has(&space->nodes, nodes) &&
-	       asp_pool_has(&space->records,
-			    2 * nodes / ASP_RECORD_NODES + 8 + (space->counts ? areas : 0));
+	if (!asp_pool_has(&space->nodes, nodes) || !asp_pool_has(&space->records, records))
+		return false;
+#ifdef ASPACE_TESTING
+	space->nodes.promised = nodes;
+	space->records.promised = records;
+#endif
+	return true;
 }
 
 /* Maps again what has been swept, and tells which of it could not be. Is anything left? Where
@@ -184,10 +189,6 @@ static bool unsweep(struct aspace_txn *txn)
 		return false;
 	begin_truth(txn);
 	any = can_tell_any(txn, aspace_count(txn->space));
-#ifdef ASPACE_TESTING
-	if (any)
-		txn->space->nodes.promised = txn->space->records.promised = SIZE_MAX / 2;
-#endif
 	more = any ? asp_cursor_seek(&cursor, txn->base, lo)
 		   : asp_cursor_seek_below(&cursor, txn->base, txn->swept);
 	while (more && sweep_at(txn, &cursor, &action) &&
@@ -422,9 +423,10 @@ static bool reserve_truth(struct aspace_txn *txn)
 	size_t inserted = txn->open ? txn->insertions + cut : cut;
 	size_t owned = 2 * lost < space->node_count ? 2 * lost : space->node_count;
 	size_t split = 2 * (lost < height * inserted ? lost : height * inserted);
-	/* What becomes of references: of each that there is, and of those of pieces. */
+	/* What becomes of references: of each that there is, and of those of pieces. (What is mapped
+	 * and stands has none.) */
 	size_t events = txn->references.count + 6 * txn->action_count + 2 * inserted;
-	size_t most = space->counts ? aspace_count(space) + cut + 3 * inserted : 0;
+	size_t most = space->counts ? aspace_count(space) + 4 * cut : 0;
 	size_t nodes = owned + split + asp_nodes_for_areas(inserted) + asp_nodes_for_place(height);
 	struct asp_edit_need need;
 

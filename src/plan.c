@@ -590,9 +590,21 @@ static size_t shared_nodes(const struct aspace_txn *txn)
 	return txn->space->node_count - txn->edit.retired.count;
 }
 
+static size_t all_nodes(const struct aspace_txn *txn)
+{
+	return txn->space->node_count + (size_t)txn->edit.node_count;
+}
+
 static size_t least(size_t a, size_t b)
 {
 	return a < b ? a : b;
+}
+
+/* So many areas are changed where they are: that a leaf holds several of them cannot be counted
+ * on, for others that are leaving already may be between them. */
+static size_t copies_for(const struct aspace_txn *txn, size_t areas)
+{
+	return least(height_of(txn) * areas, shared_nodes(txn));
 }
 
 /* For the private tree with so many nodes more; in an open transaction mostly for the operations
@@ -605,8 +617,7 @@ static inline __attribute__((always_inline)) void hold_back_for(struct aspace_tx
 	uint64_t areas = atomic_load_explicit(&space->areas, memory_order_relaxed);
 
 	/* The root may rise, and a place has few more areas than before. */
-	asp_hold_back(space, height_of(txn) + (ops > 1 ? 2 : 1),
-		      space->node_count + (size_t)txn->edit.node_count + ops * nodes,
+	asp_hold_back(space, height_of(txn) + (ops > 1 ? 2 : 1), all_nodes(txn) + ops * nodes,
 		      areas + (size_t)txn->edit.areas + 4 * ops - need->removed);
 }
 
@@ -619,7 +630,8 @@ static __attribute__((noinline)) void hold_back_in_open(struct aspace_txn *txn,
 	 * more to be held. */
 	if (need->nodes > place || txn->space->mode & ASPACE_GRACE_UNMAP ||
 	    asp_has_snapshots(txn->space)) {
-		hold_back_for(txn, need, need->nodes, 1);
+		txn->held_for = 0;
+		hold_back_for(txn, need, need->nodes - need->copies, 1);
 		return;
 	}
 	hold_back_for(txn, need, place, HELD_FOR);
@@ -630,12 +642,13 @@ static __attribute__((noinline)) void hold_back_in_open(struct aspace_txn *txn,
 static inline __attribute__((always_inline)) bool plan_reserve(struct aspace_txn *txn,
 							       const struct asp_edit_need *need)
 {
-	if (txn->held_for)
+	/* A snapshot may have been taken meanwhile. */
+	if (txn->held_for && !asp_has_snapshots(txn->space))
 		txn->held_for--;
 	else if (txn->open)
 		hold_back_in_open(txn, need);
 	else
-		hold_back_for(txn, need, need->nodes, 1);
+		hold_back_for(txn, need, need->nodes - need->copies, 1);
 	return asp_edit_reserve(&txn->edit, need);
 }
 
@@ -673,10 +686,9 @@ static bool reserve_giving_back(struct aspace_txn *txn, size_t count, bool leavi
 	uint64_t areas = atomic_load_explicit(&space->areas, memory_order_relaxed);
 	size_t height = height_of(txn), rest = areas - count;
 	size_t some = rest ? asp_nodes_for_removal(height) : asp_nodes_for_border(height);
-	size_t many = least(asp_nodes_of_areas(count), shared_nodes(txn));
 	const struct asp_edit_need need = {
-		.nodes = leaving ? least(some + many, shared_nodes(txn)) : some,
-		.dropped = leaving ? 0 : many,
+		.nodes = leaving ? copies_for(txn, count) : some,
+		.dropped = leaving ? 0 : least(asp_nodes_of_areas(count), shared_nodes(txn)),
 		.records = leaving ? count : references(txn, count),
 	};
 
@@ -692,18 +704,22 @@ static bool reserve_giving_back(struct aspace_txn *txn, size_t count, bool leavi
  * of which those that are not all of an area become one. */
 static bool reserve_cut(struct aspace_txn *txn, size_t count, size_t parts)
 {
-	size_t many = least(asp_nodes_of_areas(count), shared_nodes(txn));
 	size_t more = parts > count ? parts - count : 0;
 	struct asp_edit_need need = {
-		.nodes = asp_nodes_for_place(height_of(txn)) + (parts ? many : 0),
-		.dropped = many,
+		.nodes = asp_nodes_for_place(height_of(txn)),
+		.dropped = least(asp_nodes_of_areas(count), shared_nodes(txn)),
 		.records = parts + references(txn, count + 3 * more) + 8,
 		.removed = parts ? 0 : count,
 	};
 
-	/* A leaf that is full may be split for each of them. */
+	if (parts) {
+		need.copies = copies_for(txn, count);
+		need.nodes += need.copies;
+	}
+	/* A node that is full may be split for each of them, one that is private already, too. */
 	if (more)
-		need.nodes += least(many, more * height_of(txn)) + asp_nodes_for_areas(more);
+		need.nodes +=
+			least(more * height_of(txn), all_nodes(txn)) + asp_nodes_for_areas(more);
 
 	return plan_reserve(txn, &need) &&
 	       (!txn->open || asp_pool_reserve(&txn->space->actions, 1));
@@ -730,6 +746,7 @@ static bool reserve_scattered(struct aspace_txn *txn, size_t areas)
 	size_t nodes = least(6 * height * areas, shared_nodes(txn));
 	const struct asp_edit_need need = {
 		.nodes = nodes + asp_nodes_for_place(height),
+		.copies = nodes,
 		.dropped = nodes,
 		.records = references(txn, 3 * areas) + 8,
 	};
@@ -803,6 +820,7 @@ enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range rang
 	uint64_t lo = range.start.value, hi = range.end.value;
 	struct obstacles obstacles;
 	enum aspace_status status;
+	bool counted;
 
 	if (!backend_usable(backend) || flags & ~backend->flags_mask ||
 	    !asp_range_usable(space, range, granule_of(space, backend)))
@@ -826,12 +844,15 @@ enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range rang
 		}
 	}
 
-	if (user && !space->counts && (asp_op(backend, clone) || asp_op(backend, release))) {
+	counted = space->counts;
+	if (user && !counted && (asp_op(backend, clone) || asp_op(backend, release))) {
 		space->counts = true;
 		txn->held_for = 0;
 	}
-	if (!reserve_place(txn, obstacles.count))
+	if (!reserve_place(txn, obstacles.count)) {
+		space->counts = counted; /* nothing has been held back for references */
 		return ASPACE_NO_MEMORY;
+	}
 	if (obstacles.cut && obstacles.cut_area.start.value < lo) {
 		status = clone_ahead(txn, obstacles.cut_area.backend, obstacles.cut_area.user);
 		if (status != ASPACE_OK)

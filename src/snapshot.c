@@ -4,7 +4,7 @@
  *
  * A snapshot is a note on a list, ordered by version (S6); reclamation looks at
  * the list before it frees anything (reclaim.c). Taking and releasing one need a
- * short lock of their own and neither wait for writers nor make them wait.
+ * short lock of their own, which writers take for as long as it takes to publish.
  *
  * There may be very many, and reclamation asks for the newest one before some version. So
  * the notes are a search tree as well, a treap (memory/treap.h), which needs no more memory than

@@ -96,8 +96,8 @@ struct aspace_txn {
 	bool all_spent;        /* the last plan said NO_MEMORY where what is held may be spent */
 	size_t action_count;
 	size_t insertions; /* how many of the actions put an area somewhere */
-	size_t borders;    /* of an open one: how many ends of ranges may lie inside areas */
-	unsigned phases;   /* bit by bit: which phases have actions */
+	size_t borders;  /* of an open one: how many ends of ranges lie inside areas of the base */
+	unsigned phases; /* bit by bit: which phases have actions */
 	struct asp_actions actions[ASP_PHASES];
 	struct asp_action first; /* of all: mostly there is no other. The rest are from a pool */
 	/* Before all actions, everything that the base holds in [sweep.start, sweep.end) is

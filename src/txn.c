@@ -232,9 +232,19 @@ static void add_alone(struct aspace_txn *txn, struct look *new, struct asp_actio
 	asp_plan_add(txn, maps ? ASP_PHASE_MAP : ASP_PHASE_UNMAP, action);
 }
 
+/* Does a border lie within an area of the base? */
+static bool cuts(struct look *look, uint64_t at)
+{
+	if (at == ASP_NO_KEY)
+		return false;
+	look_at(look, at);
+	return look->found && look->area.start.value < at;
+}
+
 enum aspace_status asp_txn_settle(struct aspace_txn *txn)
 {
 	struct look old = {.root = txn->base}, new = {.root = asp_edit_root(&txn->edit)};
+	struct look starts = {.root = txn->base}, ends = {.root = txn->base};
 	struct asp_action **link = &txn->touched.head, *first, *next;
 	uint64_t end_before = ASP_NO_KEY;
 
@@ -255,9 +265,10 @@ enum aspace_status asp_txn_settle(struct aspace_txn *txn)
 				if (!at)
 					return ASPACE_NO_MEMORY;
 			}
-			/* The ends of a range that is not alone may cut areas of the base. */
-			for (; *link != next; link = &(*link)->next)
-				txn->borders += 2;
+			for (; *link != next; link = &(*link)->next) {
+				txn->borders += cuts(&starts, (*link)->change.range.start.value);
+				txn->borders += cuts(&ends, (*link)->change.range.end.value);
+			}
 		}
 		end_before = hi;
 	}

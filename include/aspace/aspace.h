@@ -431,7 +431,8 @@ ASPACE_API enum aspace_status aspace_protect_with(struct aspace *space, struct a
 						  unsigned how);
 
 /** Unmap everything; holes are fine, whatever the mode. Needs no memory that is not kept back
- * since the areas exist, snapshots or not. Errors, context and ownership: as aspace_unmap().
+ * since the areas exist, snapshots or not; but in a grace-unmap space, beside a snapshot that was
+ * taken when no memory was left, deferred unmaps may have used it. Errors, context and ownership: as aspace_unmap().
  * O(n). */
 ASPACE_API enum aspace_status aspace_clear(struct aspace *space, unsigned how);
 
@@ -510,6 +511,9 @@ struct aspace_txn;
  * Until the commit no other update of the space runs, and no backend of its areas is asked for a change:
  * the thread has *the place of a writer*, which calls that work on a backend beside the library ask
  * for (aspace_aarch64_compact(), for instance). An empty transaction does for that.
+ *
+ * Memory: an open transaction has a note of each operation, about a hundred bytes, and of what becomes
+ * of each user object; the tree itself takes what it would outside.
  *
  * Errors: ASPACE_INVALID_PARAM, ASPACE_BUSY, ASPACE_DEADLOCK (from a callback, or beside
  * this thread's own transaction).

@@ -20,8 +20,8 @@
  * `prepare` had reserved and nobody used. It comes once, or more often where an
  * operation touches more than eight backends.
  *
- * A callback may read the space (it sees the version before the operation). An
- * update of the same space from a callback answers ASPACE_DEADLOCK.
+ * A callback may read the space (it sees the version before the operation), and must end the
+ * sections that it begins. An update of the same space from a callback answers ASPACE_DEADLOCK.
  */
 #ifndef ASPACE_BACKEND_H
 #define ASPACE_BACKEND_H

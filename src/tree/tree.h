@@ -239,7 +239,8 @@ static inline size_t asp_nodes_of_areas(size_t areas)
 }
 
 struct asp_edit_need {
-	size_t nodes;   /* that the edits take */
+	size_t nodes; /* that the edits take */
+	size_t copies; /* of these, at least so many stand for others: the tree has no more for them */
 	size_t dropped; /* nodes of the base that they drop without a copy */
 	size_t records; /* for the caller, besides what the edits need */
 	size_t removed; /* areas that go: for who holds memory back for the others */

@@ -22,12 +22,16 @@
 #define CONSTANT ((size_t)12 << 20)
 
 static size_t got, peak;
+static bool refuse_pages;
 
 static void *pages_alloc(void *ctx, size_t size)
 {
-	void *block = aligned_alloc(4096, size);
+	void *block;
 
 	(void)ctx;
+	if (refuse_pages)
+		return NULL;
+	block = aligned_alloc(4096, size);
 	assert_non_null(block);
 	got += size;
 	if (peak < got)
@@ -232,9 +236,204 @@ static void many_areas(void **state)
 	}
 }
 
+/* ---- Beside what is there already -------------------------------------------- */
+
+/* In the builds for tests the pools trap where more is taken than was reserved. */
+
+enum { LEAVES = 200 };
+
+#define MUCH ((size_t)1 << 32) /* garbage */
+
+static struct aspace_range nth(uint64_t i)
+{
+	return aspace_range_of(start_of(i), start_of(i) + 0x1000);
+}
+
+static void open_space(unsigned mode, size_t garbage_max)
+{
+	struct aspace_options options = {
+		.size = sizeof(options),
+		.mode = mode,
+		.pages = &page_ops,
+		.garbage_max = garbage_max,
+	};
+
+	assert_int_equal(aspace_create(&options, &space), ASPACE_OK);
+}
+
+static void map_one(uint64_t i, uint64_t flags)
+{
+	assert_int_equal(aspace_map(space, nth(i), flags, &backends[0], NULL, 0), ASPACE_OK);
+}
+
+static void close_space(void)
+{
+	refuse_pages = false;
+	space->nodes.hidden = 0;
+	assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
+	assert_int_equal(got, 0);
+}
+
+/* Of each leaf all areas but one are leaving: a copy of the leaf for one area. */
+static void one_among_leaving(void **state)
+{
+	const struct aspace_range range = {nth(0).start, nth((uint64_t)LEAVES * ASP_LEAF_MAX).end};
+	struct aspace_view view;
+	struct aspace_txn *txn;
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		open_space(ASPACE_GRACE_UNMAP, MUCH);
+		for (unsigned n = 0; n < LEAVES * ASP_LEAF_MAX; n++)
+			map_one(n, 1);
+		aspace_read_begin(space, &view); /* nothing leaves while this lasts */
+		for (unsigned n = 0; n < LEAVES * ASP_LEAF_MAX; n++) {
+			if (n % ASP_LEAF_MAX)
+				assert_int_equal(aspace_unmap(space, nth(n), 0), ASPACE_OK);
+		}
+		assert_int_equal(aspace_count(space), LEAVES);
+		if (i == 0) {
+			refuse_pages = true;
+			assert_int_equal(aspace_clear(space, 0), ASPACE_OK);
+		} else if (i == 1) {
+			assert_int_equal(aspace_unmap(space, range, 0), ASPACE_OK);
+		} else {
+			assert_int_equal(aspace_txn_begin(space, 0, &txn), ASPACE_OK);
+			assert_int_equal(aspace_txn_unmap(txn, range, 0), ASPACE_OK);
+			assert_int_equal(aspace_txn_commit(txn), ASPACE_OK);
+		}
+		assert_int_equal(aspace_count(space), 0);
+		aspace_read_end(&view);
+		close_space();
+	}
+}
+
+/* A transaction owns all leaves, and has filled them; what leaves is then cut as the base has it, which
+ * splits every one of them. */
+static void full_private_leaves(void **state)
+{
+	enum { APART = 2 * ASP_LEAF_MAX, MERGED = 3 };
+	struct aspace_range range = {nth(0).start, nth((uint64_t)LEAVES * APART).end};
+	struct aspace_txn *txn;
+	uint64_t at;
+
+	(void)state;
+	open_space(ASPACE_GRACE_UNMAP, MUCH);
+	for (unsigned i = 0; i < LEAVES; i++) {
+		for (unsigned n = 0; n < ASP_LEAF_MAX; n++) {
+			at = n < MERGED ? start_of(i * APART) + n * 0x800 : start_of(i * APART + n);
+			assert_int_equal(aspace_map(space, aspace_range_of(at, at + 0x800),
+						    n < MERGED ? n + 1 : 1, &backends[0], NULL, 0),
+					 ASPACE_OK);
+		}
+	}
+	assert_int_equal(aspace_txn_begin(space, 0, &txn), ASPACE_OK);
+	for (unsigned i = 0; i < LEAVES; i++) {
+		at = start_of(i * APART);
+		assert_int_equal(
+			aspace_txn_protect(txn, aspace_range_of(at, at + MERGED * 0x800), 1, 0),
+			ASPACE_OK);
+		for (unsigned n = 1; n < MERGED; n++) {
+			at = start_of(i * APART + MERGED + n) + 0x1000;
+			assert_int_equal(aspace_txn_map(txn, aspace_range_of(at, at + 0x800), 1,
+							&backends[0], NULL, 0),
+					 ASPACE_OK);
+		}
+	}
+	assert_int_equal(aspace_txn_unmap(txn, range, 0), ASPACE_OK);
+	assert_int_equal(aspace_txn_commit(txn), ASPACE_OK);
+	close_space();
+}
+
+/* A transaction reckons with several operations at once; not beyond a snapshot. */
+static void snapshot_within_a_transaction(void **state)
+{
+	struct aspace_snapshot snapshot;
+	struct aspace_txn *txn;
+
+	(void)state;
+	open_space(0, MUCH);
+	for (unsigned n = 0; n < LEAVES * ASP_LEAF_MAX; n++)
+		map_one(n, 1);
+	assert_int_equal(aspace_txn_begin(space, 0, &txn), ASPACE_OK);
+	for (unsigned n = 0; n < 3; n++) {
+		if (n == 1)
+			assert_int_equal(aspace_snapshot_take(space, &snapshot), ASPACE_OK);
+		assert_int_equal(aspace_txn_map(txn, nth(LEAVES * ASP_LEAF_MAX + n), 1,
+						&backends[0], NULL, 0),
+				 ASPACE_OK);
+	}
+	assert_int_equal(aspace_txn_commit(txn), ASPACE_OK);
+	assert_in_range(space->nodes.held, space->node_count, SIZE_MAX);
+	aspace_snapshot_release(&snapshot);
+	close_space();
+}
+
+/* Beside a snapshot that was taken when there was no memory left, unmapping areas one by one uses up
+ * what is held back, but for what clear needs: whatever it is that does not suffice for one more. */
+static void clear_beside_a_late_snapshot(void **state)
+{
+	struct aspace_snapshot snapshot;
+	enum aspace_status status;
+
+	(void)state;
+	for (unsigned more = 0; more < 24; more++) {
+		open_space(0, MUCH);
+		for (unsigned i = 0; i < LEAVES * ASP_LEAF_MAX; i++)
+			map_one(i, 1);
+		assert_int_equal(aspace_trim(space, 0), ASPACE_OK);
+		refuse_pages = true;
+		assert_int_equal(aspace_quiesce(space, 0), ASPACE_OK);
+		/* Nothing is to be had but what is held back, and a few more. */
+		space->nodes.hidden = space->nodes.available - space->nodes.held - more;
+		assert_int_equal(
+			aspace_map(space, nth(LEAVES * ASP_LEAF_MAX), 1, &backends[0], NULL, 0),
+			ASPACE_NO_MEMORY);
+		assert_int_equal(aspace_snapshot_take(space, &snapshot), ASPACE_OK);
+		status = ASPACE_OK;
+		for (unsigned n = 0; n < LEAVES && status == ASPACE_OK; n++)
+			status = aspace_unmap(space, nth((uint64_t)n * ASP_LEAF_MAX), 0);
+		assert_int_equal(status, ASPACE_NO_MEMORY);
+		assert_int_equal(aspace_clear(space, 0), ASPACE_OK);
+		assert_int_equal(aspace_count(space), 0);
+		aspace_snapshot_release(&snapshot);
+		close_space();
+	}
+}
+
+/* The first user object that the space would have counted is refused for want of memory: what was
+ * held back before did not reckon with references, and need not. */
+static void first_object_is_refused(void **state)
+{
+	unsigned refusals = 0;
+	int object;
+
+	(void)state;
+	/* A block has room for about 1,000 records, and little garbage needs no second one. */
+	for (unsigned areas = 950; areas < 1050; areas++) {
+		open_space(0, 1 << 16);
+		for (unsigned n = 0; n < areas; n++)
+			assert_int_equal(aspace_map(space, nth(n), 1, &backends[1], NULL, 0),
+					 ASPACE_OK);
+		assert_int_equal(aspace_trim(space, 0), ASPACE_OK);
+		refuse_pages = true;
+		if (aspace_map(space, nth(areas), 1, &backends[1], &object, 0) != ASPACE_OK) {
+			refusals++;
+			assert_int_equal(aspace_clear(space, 0), ASPACE_OK);
+		}
+		close_space();
+	}
+	assert_in_range(refusals, 1, 100);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(one_among_leaving),
+		cmocka_unit_test(full_private_leaves),
+		cmocka_unit_test(snapshot_within_a_transaction),
+		cmocka_unit_test(clear_beside_a_late_snapshot),
+		cmocka_unit_test(first_object_is_refused),
 		cmocka_unit_test(many_areas),
 	};
 
