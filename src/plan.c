@@ -294,8 +294,9 @@ static bool backend_usable(const struct aspace_backend *backend)
 		return false;
 	ops = backend->ops;
 	return ops->size >= offsetof(struct aspace_backend_ops, prepare) &&
-	       ops->size <= ASP_STRUCT_BYTES_MAX && !(ops->size & (_Alignof(*ops) - 1)) &&
-	       ops->map && ops->unmap && ops->protect;
+	       ops->size <= ASP_STRUCT_BYTES_MAX &&
+	       !(ops->size & (_Alignof(struct aspace_backend_ops) - 1)) && ops->map && ops->unmap &&
+	       ops->protect;
 }
 
 /* The parts of areas inside a range, in order. Leaving areas are holes here. */

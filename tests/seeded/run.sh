@@ -82,7 +82,7 @@ in_parallel() {
 
 # library_of TREE: the files of the library.
 library_of() {
-	(cd "$1" && printf '%s\n' src/*.c src/{tree,memory,backend,backend/aarch64}/*.c \
+	(cd "$1" && printf '%s\n' src/*.c src/{tree,memory,backend,backend/aarch64,backend/host}/*.c \
 		src/platform/hosted*.c)
 }
 
