@@ -16,7 +16,8 @@
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
-#define GUARD_INSTALL 102
+#define DONTNEED_LOCKED 24
+#define GUARD_INSTALL   102
 
 struct mapping {
 	uint64_t start, end;
@@ -45,6 +46,8 @@ void host_kernel_begin(bool simulated, bool guards, size_t limit)
 	host_kernel.limit = limit;
 	host_kernel.count = 0;
 	host_kernel.below = 0;
+	host_kernel.no_mmap = false;
+	host_kernel.lock = NULL;
 }
 
 /* The first mapping that ends above an address. */
@@ -160,7 +163,7 @@ static uint64_t end_of(const void *address, size_t size)
 
 static bool mmap_refused(uint64_t start, uint64_t end, bool fixed)
 {
-	if (host_kernel.count > host_kernel.limit)
+	if (host_kernel.no_mmap || host_kernel.count > host_kernel.limit)
 		return refuse();
 	if (fixed && is_in_the_midst(start, end) && host_kernel.count >= host_kernel.limit)
 		return refuse();
@@ -238,6 +241,8 @@ static int protect_some(uint64_t start, uint64_t end, int prot)
 				return -1;
 			list[find(at)].prot = prot;
 			join(at, to);
+		} else if (__real_mprotect((void *)(uintptr_t)at, to - at, prot)) {
+			return -1; /* changes nothing, but sealed memory refuses it */
 		}
 		at = to;
 	}
@@ -306,9 +311,18 @@ int __wrap_madvise(void *address, size_t size, int advice)
 	int result;
 
 	host_kernel.calls++;
-	if (host_kernel.simulated && advice == GUARD_INSTALL && !host_kernel.guards) {
+	if (host_kernel.simulated && !host_kernel.guards &&
+	    (advice == GUARD_INSTALL || advice == DONTNEED_LOCKED)) {
 		errno = EINVAL;
 		return -1;
+	}
+	if (host_kernel.lock && (advice == GUARD_INSTALL || advice == MADV_DONTNEED)) {
+		/* Not mlock(): it would populate, which inaccessible memory refuses. */
+		if (mlock2(host_kernel.lock, 1, MLOCK_ONFAULT)) {
+			perror("mlock2");
+			abort();
+		}
+		host_kernel.lock = NULL;
 	}
 	result = __real_madvise(address, size, advice);
 	host_kernel.guarded += advice == GUARD_INSTALL && !result;

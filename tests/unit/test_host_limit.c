@@ -15,6 +15,8 @@
  * Against a simulated kernel (host_kernel.h) with a low limit, with guard pages and
  * without; then against the real one at its real limit.
  *
+ * Then whole areas of which the program has locked or sealed a part.
+ *
  *     test_host_limit [seed [walks]]
  */
 #ifndef _GNU_SOURCE
@@ -32,16 +34,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "child.h"
 #include "host_kernel.h"
 #include "host_maps.h"
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
+#endif
+
+#ifndef __NR_mseal
+#define __NR_mseal 462 /* everywhere but on Alpha */
 #endif
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
@@ -685,6 +694,183 @@ static void destroy_without_ballast(void **state)
 	host_kernel_begin(false, false, 0);
 }
 
+/* ---- Areas that are several mappings to the kernel ------------------------- */
+
+/*
+ * What drops contents goes from mapping to mapping, and stops at one that is locked or sealed. An
+ * unmap that is refused there has not emptied those before it.
+ *
+ * The area is pages 10 to 19, between two that share its mapping.
+ */
+enum { BUSY = 30, AREA = 10, AREA_PAGES = 10 };
+
+enum obstacle {
+	NO_BALLAST, /* at the limit: neither mmap nor mprotect can cut */
+	NO_MMAP,    /* mprotect can */
+};
+
+static void open_several(bool guards, enum obstacle obstacle, uint64_t flags)
+{
+	struct aspace_host_options o = {.size = sizeof(o), .window = 40 * page};
+	struct aspace_change change = {.kind = ASPACE_CHANGE_MAP, .new_flags = RW};
+	struct aspace_backend *backend;
+
+	host_kernel_begin(true, guards, SIM_LIMIT);
+	program_open();
+	assert_int_equal(aspace_host_create(&o, &host), ASPACE_OK);
+	window = aspace_host_window(host);
+	backend = aspace_host_backend(host);
+	change.range = pages(0, BUSY);
+	assert_int_equal(backend->ops->map(backend, &change), ASPACE_OK);
+	for (unsigned n = 0; n < BUSY; n++)
+		*address(n) = (char)(n + 1);
+	change.kind = ASPACE_CHANGE_PROTECT;
+	change.old_flags = RW;
+	change.new_flags = flags;
+	assert_int_equal(backend->ops->protect(backend, &change), ASPACE_OK);
+	if (obstacle == NO_MMAP) {
+		host_kernel.no_mmap = true;
+		return;
+	}
+	program_take(PROGRAM_PAGES, true);
+	change.undo = true;
+	change.range = pages(3, 1);
+	change.old_flags = flags;
+	change.new_flags = 0;
+	assert_int_equal(backend->ops->protect(backend, &change), ASPACE_OK);
+	program_take(PROGRAM_PAGES, false);
+	assert_int_equal(aspace_host_ballast(host).held, 0);
+	assert_int_equal(host_kernel.count, host_kernel.limit);
+}
+
+static enum aspace_status unmap_several(uint64_t flags)
+{
+	struct aspace_backend *backend = aspace_host_backend(host);
+	struct aspace_change change = {.kind = ASPACE_CHANGE_UNMAP,
+				       .range = pages(AREA, AREA_PAGES),
+				       .old_flags = flags,
+				       .borders = 2};
+
+	return backend->ops->unmap(backend, &change);
+}
+
+/* What there was is there, or the area is free; lost: it may be empty, but is an area still. */
+static void check_several(enum aspace_status status, bool writable)
+{
+	for (unsigned n = AREA; n < BUSY; n++) {
+		bool in_area = n < AREA + AREA_PAGES;
+		unsigned char value = 0;
+
+		assert_int_equal(can_read(n, &value), !in_area || status != ASPACE_OK);
+		if (!in_area || status == ASPACE_NO_MEMORY)
+			assert_int_equal(value, n + 1);
+		if (writable && (!in_area || status != ASPACE_OK))
+			*address(n) = (char)(n + 1);
+	}
+}
+
+static void close_several(void)
+{
+	aspace_host_destroy(host);
+	munmap(program.region, PROGRAM_PAGES * page);
+	host_kernel_begin(false, false, 0);
+}
+
+/* The kernel's own calls: sanitizers make nothing of the C library's. */
+static void lock(unsigned n)
+{
+	assert_int_equal(syscall(SYS_mlock, address(n), page), 0);
+}
+
+static void unlock(unsigned n)
+{
+	assert_int_equal(syscall(SYS_munlock, address(n), page), 0);
+}
+
+static void locked_in_part(void **state)
+{
+	static const struct {
+		bool guards;
+		enum obstacle obstacle;
+		enum aspace_status locked, raced;
+	} kernels[] = {
+		{true, NO_BALLAST, ASPACE_NO_MEMORY, ASPACE_BAD_STATE},
+		{false, NO_BALLAST, ASPACE_NO_MEMORY, ASPACE_OK /* not met */},
+		{true, NO_MMAP, ASPACE_OK, ASPACE_OK},
+		{false, NO_MMAP, ASPACE_NO_MEMORY, ASPACE_BAD_STATE},
+	};
+
+	(void)state;
+	for (size_t k = 0; k < sizeof(kernels) / sizeof(kernels[0]); k++) {
+		for (unsigned first = AREA + 1; first < AREA + AREA_PAGES; first += 4) {
+			bool can_free = kernels[k].guards || kernels[k].obstacle == NO_MMAP;
+			enum aspace_status status;
+
+			open_several(kernels[k].guards, kernels[k].obstacle, RW);
+			lock(first);
+			status = unmap_several(RW);
+			assert_int_equal(status, kernels[k].locked);
+			check_several(status, true);
+			unlock(first);
+			if (status != ASPACE_OK) {
+				status = unmap_several(RW);
+				assert_int_equal(status, can_free ? ASPACE_OK : ASPACE_NO_MEMORY);
+				check_several(status, true);
+			}
+			close_several();
+			if (!can_free)
+				continue;
+			/* Locked by somebody else during the call. */
+			open_several(kernels[k].guards, kernels[k].obstacle, RW);
+			host_kernel.lock = address(first);
+			status = unmap_several(RW);
+			assert_null(host_kernel.lock);
+			assert_int_equal(status, kernels[k].raced);
+			check_several(status, true);
+			close_several();
+		}
+	}
+}
+
+/* A child's: it ends with what it has sealed. 77: the kernel cannot. */
+static int sealed_in_part(enum obstacle obstacle)
+{
+	open_several(true, obstacle, R);
+	if (syscall(__NR_mseal, address(AREA + 4), 3 * page, 0UL))
+		return errno == ENOSYS || errno == EPERM ? 77 : 1;
+	if (unmap_several(R) != ASPACE_NO_MEMORY)
+		return 2;
+	for (unsigned n = AREA; n < BUSY; n++) {
+		unsigned char value = 0;
+
+		if (!can_read(n, &value) || value != n + 1)
+			return 3;
+	}
+	return 0;
+}
+
+static void sealed(void **state)
+{
+	(void)state;
+	for (enum obstacle obstacle = NO_BALLAST; obstacle <= NO_MMAP; obstacle++) {
+		pid_t child = fork();
+		int status;
+
+		assert_true(child >= 0);
+		if (!child) {
+			end_if_hung();
+			end_child(sealed_in_part(obstacle));
+		}
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_true(WIFEXITED(status));
+		if (WEXITSTATUS(status) == 77) {
+			print_message("skipped: the kernel cannot seal\n");
+			skip();
+		}
+		assert_int_equal(WEXITSTATUS(status), 0);
+	}
+}
+
 /* ---- The real kernel ------------------------------------------------------- */
 
 /* Mappings for a world and its program. */
@@ -765,6 +951,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(simulated_with_guard_pages),
 		cmocka_unit_test(simulated_without),
 		cmocka_unit_test(destroy_without_ballast),
+		cmocka_unit_test(locked_in_part),
+		cmocka_unit_test(sealed),
 		cmocka_unit_test(at_the_real_limit),
 	};
 

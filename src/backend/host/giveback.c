@@ -71,11 +71,12 @@ void asp_scars_heal(struct aspace_host *host)
 {
 	while (host->scar_count) {
 		struct aspace_range first = host->scars[0];
+		size_t count = host->scar_count;
 
-		if (asp_host_lay(host, first, ASP_HOST_FREE) == ASPACE_OK)
+		/* Laid, or lost: no scar any more. */
+		asp_host_lay(host, first, ASP_HOST_FREE);
+		if (host->scar_count < count)
 			continue;
-		if (!host->scar_count)
-			return;
 		host->scars[0] = host->scars[host->scar_count - 1];
 		host->scars[host->scar_count - 1] = first;
 		return;
@@ -94,21 +95,53 @@ bool asp_host_has_guards(void *page, size_t size)
 
 /* ---- Giving back ---- */
 
-/* False: nothing has changed, or asp_host_give_back() must put it right. */
-static bool seal_in_place(struct aspace_host *host, struct aspace_range range, bool guards)
+/* Does mlock() hold any page of @range? msync asks that of all of it, on any kernel. */
+static bool is_locked(struct aspace_range range)
+{
+	return msync(asp_host_pointer(range.start), asp_host_length(range),
+		     MS_ASYNC | MS_INVALIDATE) &&
+	       errno == EBUSY;
+}
+
+/* Has the program sealed any of it? After an mprotect() that was refused: at the first mapping,
+ * for want of cuts, so that all is as it was; then one to old_prot changes nothing, and a
+ * seal refuses it all the same. Or at the last one, or for a seal; then the first call has met
+ * the seals before that, and going back meets where it stopped or wants a mapping. */
+static bool is_sealed(struct aspace_range range, int old_prot)
+{
+	return mprotect(asp_host_pointer(range.start), asp_host_length(range), old_prot) &&
+	       asp_host_status(errno) != ASPACE_NO_MEMORY;
+}
+
+/*
+ * Both ways drop contents one kernel mapping after the other, and stop at one that they may
+ * not touch: locked, or sealed. Those before it would be empty already, so ask before. Who
+ * locks during the call is not found: ASPACE_BAD_STATE.
+ *
+ * ASPACE_NO_MEMORY: nothing has changed but protection, which asp_host_give_back() puts right.
+ */
+static enum aspace_status seal_in_place(struct aspace_host *host, struct aspace_range range,
+					int old_prot, bool guards)
 {
 	void *start = asp_host_pointer(range.start);
+	size_t size = asp_host_length(range);
+	bool locked = is_locked(range);
 
-	if (!mprotect(start, asp_host_length(range), PROT_NONE) && asp_host_drop(range)) {
+	if (!mprotect(start, size, PROT_NONE)) {
+		/* Since Linux 5.18 that takes locked mappings and others. */
+		if (locked ? madvise(start, size, MADV_DONTNEED_LOCKED) : !asp_host_drop(range))
+			return locked ? ASPACE_NO_MEMORY : ASPACE_BAD_STATE;
 		note_scar(host, range);
-		return true;
+		return ASPACE_OK;
 	}
-	if (!guards || !host->guards || !note_scar(host, range))
-		return false;
-	if (!madvise(start, asp_host_length(range), MADV_GUARD_INSTALL))
-		return true;
+	if (!guards || !host->guards || locked || is_sealed(range, old_prot) ||
+	    !note_scar(host, range))
+		return ASPACE_NO_MEMORY;
+	if (!madvise(start, size, MADV_GUARD_INSTALL))
+		return ASPACE_OK;
+	madvise(start, size, MADV_GUARD_REMOVE);
 	asp_scars_forget(host, range);
-	return false;
+	return ASPACE_BAD_STATE;
 }
 
 enum aspace_status asp_host_give_back(struct aspace_host *host, struct aspace_range range,
@@ -126,8 +159,8 @@ enum aspace_status asp_host_give_back(struct aspace_host *host, struct aspace_ra
 	}
 	if (status != ASPACE_NO_MEMORY)
 		return status;
-	if (seal_in_place(host, range, means.in_place))
-		return ASPACE_OK;
-	/* The first part of several mappings may have been sealed. */
-	return asp_host_protect_back(host, range, old_prot) ? status : ASPACE_BAD_STATE;
+	status = seal_in_place(host, range, old_prot, means.in_place);
+	if (status == ASPACE_OK || asp_host_protect_back(host, range, old_prot))
+		return status;
+	return ASPACE_BAD_STATE;
 }

@@ -64,7 +64,7 @@ void asp_late_note(struct aspace_host *host, const struct aspace_change *change)
 		add(host, change->range, advice);
 }
 
-/* Locked memory (mlockall) can be dropped since Linux 5.18. */
+/* Locked memory can be dropped since Linux 5.18. */
 bool asp_host_drop(struct aspace_range range)
 {
 	void *start = asp_host_pointer(range.start);

@@ -200,7 +200,8 @@ void asp_late_note(struct aspace_host *host, const struct aspace_change *change)
 /* Before a change of the range: what waits for it is forgotten (undo), or done now. */
 void asp_late_settle(struct aspace_host *host, struct aspace_range range, bool undo);
 void asp_late_run(struct aspace_host *host);
-/* False: the contents of a range are locked, and this kernel cannot drop such. */
+/* False: some of the range is locked, and this kernel cannot drop such; what is below may be empty
+ * all the same. */
 bool asp_host_drop(struct aspace_range range);
 
 /* ---- change.c ---- */
