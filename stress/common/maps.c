@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE /* memmem */
 #include "maps.h"
 
-#include <aspace/backend/host.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -13,12 +13,14 @@
 
 #include "array.h"
 
-/* A line of the text. */
+/* A line of the text, and what smaps has below it. */
 struct mapping {
 	uint64_t start, end;
 	char permissions[5];
 	uint64_t inode;
 	const char *path; /* up to the end of the line */
+	bool flags;       /* VmFlags were there, */
+	bool noreserve;   /* with "nr": not charged against overcommit */
 };
 
 /* Not sscanf: a text of 65,000 lines would take it minutes (it calls strlen). */
@@ -48,23 +50,51 @@ static bool parse_mapping(const char *line, struct mapping *out)
 	return !errno;
 }
 
-static bool is_free(const struct mapping *mapping)
+static const char *next_line(const char *line)
 {
-	static const char name[] = ASPACE_HOST_RESERVATION_NAME;
+	const char *newline = strchr(line, '\n');
 
-	return !strncmp(mapping->path, name, strlen(name)) && !strcmp(mapping->permissions, "---p");
+	return newline ? newline + 1 : line + strlen(line);
+}
+
+/* The lines that smaps has below a mapping's: they begin with capital letters. Answers the one
+ * behind them. */
+static const char *parse_details(const char *line, struct mapping *out)
+{
+	out->flags = out->noreserve = false;
+	while (*line >= 'A' && *line <= 'Z') {
+		const char *next = next_line(line);
+
+		if (strncmp(line, "VmFlags:", 8) == 0) {
+			out->flags = true;
+			out->noreserve = memmem(line, (size_t)(next - line), " nr", 3);
+		}
+		line = next;
+	}
+	return line;
 }
 
 /* An anonymous private mapping; the kernel may give such one a name in brackets. */
-static bool is_area(const struct mapping *mapping, unsigned *protection)
+static bool is_memory(const struct mapping *mapping, unsigned *protection)
 {
 	if (mapping->inode || mapping->permissions[3] != 'p' ||
-	    (*mapping->path && *mapping->path != '\n' && strncmp(mapping->path, "[anon", 5)))
+	    (*mapping->path && *mapping->path != '\n' && strncmp(mapping->path, "[anon", 5) != 0))
 		return false;
 	*protection = (mapping->permissions[0] == 'r' ? PROT_READ : 0) |
 		      (mapping->permissions[1] == 'w' ? PROT_WRITE : 0) |
 		      (mapping->permissions[2] == 'x' ? PROT_EXEC : 0);
 	return true;
+}
+
+/* What the host backend says of its window; where it can be told. */
+static bool is_free(const struct mapping *mapping, unsigned protection)
+{
+	return mapping->flags && !mapping->noreserve && !protection;
+}
+
+static bool is_area(const struct mapping *mapping)
+{
+	return !mapping->flags || mapping->noreserve;
 }
 
 static void show(const struct area *area, char out[60])
@@ -112,41 +142,42 @@ static void drop_inaccessible(struct areas *areas)
 }
 
 bool maps_compare(const char *text, uint64_t start, uint64_t end, const struct areas *areas,
-		  bool marks_free, char reason[200])
+		  char reason[200])
 {
 	struct areas seen = {.at = NULL}, wanted = {.at = NULL};
 	uint64_t reached = start;
-	bool fine = true;
+	bool fine = true, told = true;
 
-	for (const char *line = text; fine && line && *line && reached < end;) {
-		const char *newline = strchr(line, '\n');
+	for (const char *line = text; fine && *line && reached < end;) {
 		struct mapping mapping;
 		unsigned protection;
 
 		if (!parse_mapping(line, &mapping)) {
-			snprintf(reason, 200, "a line of /proc/self/maps cannot be read: %.80s",
+			snprintf(reason, 200, "a line of /proc/self/smaps cannot be read: %.80s",
 				 line);
 			fine = false;
 			break;
 		}
-		line = newline ? newline + 1 : NULL;
+		line = parse_details(next_line(line), &mapping);
 		if (mapping.end <= start || mapping.start >= end)
 			continue;
-		/* The kernel may show what is beyond the window and equal in one line
-		 * with it, though reservations and areas have no such neighbours. */
+		/* The kernel may show what is beyond the window and equal in one line with it. */
 		mapping.start = mapping.start < start ? start : mapping.start;
 		mapping.end = mapping.end > end ? end : mapping.end;
 		if (mapping.start != reached)
 			break;
 		reached = mapping.end;
-		if (is_free(&mapping))
-			continue;
-		if (is_area(&mapping, &protection)) {
-			areas_map(&seen, mapping.start, mapping.end, protection);
-			continue;
+		told &= mapping.flags;
+		if (is_memory(&mapping, &protection)) {
+			if (is_free(&mapping, protection))
+				continue;
+			if (is_area(&mapping)) {
+				areas_map(&seen, mapping.start, mapping.end, protection);
+				continue;
+			}
 		}
-		snprintf(reason, 200, "a mapping that is neither an area nor free: %.*s",
-			 (int)strcspn(mapping.path, "\n"), mapping.path);
+		snprintf(reason, 200, "a mapping that is neither an area nor free: %s %.*s",
+			 mapping.permissions, (int)strcspn(mapping.path, "\n"), mapping.path);
 		fine = false;
 	}
 	if (fine && reached != end) {
@@ -155,7 +186,7 @@ bool maps_compare(const char *text, uint64_t start, uint64_t end, const struct a
 	}
 	if (fine) {
 		areas_copy(&wanted, areas);
-		if (!marks_free) {
+		if (!told) {
 			drop_inaccessible(&seen);
 			drop_inaccessible(&wanted);
 		}
@@ -166,12 +197,28 @@ bool maps_compare(const char *text, uint64_t start, uint64_t end, const struct a
 	return fine;
 }
 
+/* Does smaps tell areas from free addresses? Not where the kernel ignores MAP_NORESERVE; and an
+ * emulator's may be of other addresses. */
+static bool smaps_tells(void)
+{
+	int fd = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
+	char mode = '2';
+	bool known = fd >= 0 && read(fd, &mode, 1) == 1;
+
+	if (fd >= 0)
+		close(fd);
+	return known && mode != '2' && !getenv("ASPACE_EMULATED");
+}
+
 char *maps_read(void)
 {
-	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	int fd = smaps_tells() ? open("/proc/self/smaps", O_RDONLY | O_CLOEXEC) : -1;
 	size_t length = 0, capacity = 0;
 	char *text = NULL;
 
+	/* Some kernels are built without smaps. */
+	if (fd < 0)
+		fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return NULL;
 	for (;;) {

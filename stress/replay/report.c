@@ -193,7 +193,7 @@ void report_text(FILE *out, const struct options *options, const char *name,
 		text_latency(out, step_kind_name(i), &results->latencies[i]);
 	fprintf(out, "  compared    %" PRIu64 " spaces at their ends with the model%s\n",
 		results->comparisons,
-		options->backend == BACKEND_HOST   ? " and /proc/self/maps"
+		options->backend == BACKEND_HOST   ? " and /proc/self/smaps"
 		: options->backend == BACKEND_MOCK ? " and the mock's page table"
 						   : "");
 	if (options->backend == BACKEND_AARCH64)

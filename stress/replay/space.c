@@ -288,11 +288,10 @@ static bool check_kernel(struct playing *playing, const struct areas *wanted, ch
 	bool fine;
 
 	if (!text) {
-		snprintf(reason, 200, "/proc/self/maps: %s", strerror(errno));
+		snprintf(reason, 200, "/proc/self/smaps: %s", strerror(errno));
 		return false;
 	}
-	fine = maps_compare(text, window.start.value, window.end.value, wanted,
-			    aspace_host_marks_free(playing->host), reason);
+	fine = maps_compare(text, window.start.value, window.end.value, wanted, reason);
 	free(text);
 	return fine;
 }

@@ -446,7 +446,7 @@ static bool compare_host(struct witness *witness, char reason[200])
 	bool fine;
 
 	if (!text) {
-		snprintf(reason, 200, "/proc/self/maps: %s", strerror(errno));
+		snprintf(reason, 200, "/proc/self/smaps: %s", strerror(errno));
 		return false;
 	}
 	aspace_read_begin(witness->space, &view);
@@ -454,8 +454,7 @@ static bool compare_host(struct witness *witness, char reason[200])
 	while (aspace_iter_next(&iter, &area))
 		areas_map(&wanted, area.start.value, area.end.value, (unsigned)area.flags);
 	aspace_read_end(&view);
-	fine = maps_compare(text, window.start.value, window.end.value, &wanted,
-			    aspace_host_marks_free(witness->host), reason);
+	fine = maps_compare(text, window.start.value, window.end.value, &wanted, reason);
 	areas_free(&wanted);
 	free(text);
 	return fine;
@@ -465,7 +464,7 @@ bool witness_compare(struct witness *witness, char reason[200])
 {
 	if (witness->mock)
 		return compare_mock(witness, reason);
-	/* An emulator's /proc/self/maps is not the kernel's. */
+	/* An emulator's /proc/self/smaps is not the kernel's. */
 	if (witness->host && !getenv("ASPACE_EMULATED"))
 		return compare_host(witness, reason);
 	if (witness->tables)
