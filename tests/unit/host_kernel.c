@@ -47,6 +47,7 @@ void host_kernel_begin(bool simulated, bool guards, size_t limit)
 	host_kernel.count = 0;
 	host_kernel.below = 0;
 	host_kernel.no_mmap = false;
+	host_kernel.holes = 0;
 	host_kernel.lock = NULL;
 }
 
@@ -185,6 +186,15 @@ void *__wrap_mmap(void *address, size_t size, int prot, int flags, int fd, off_t
 	}
 	if (host_kernel.simulated && mmap_refused(start, end_of(address, size), flags & MAP_FIXED))
 		return MAP_FAILED;
+	if (host_kernel.holes) {
+		host_kernel.holes--;
+		if (flags & MAP_FIXED) {
+			__real_munmap(address, size);
+			clear(start, end_of(address, size));
+		}
+		refuse();
+		return MAP_FAILED;
+	}
 	p = __real_mmap(address, size, prot, flags, fd, offset);
 	if (!host_kernel.simulated)
 		host_kernel.refused += p == MAP_FAILED;

@@ -23,7 +23,9 @@ struct host_kernel {
 	bool simulated; /* else all calls are only passed on, and refusals counted */
 	bool guards;    /* has MADV_GUARD_INSTALL, and what is older: MADV_DONTNEED_LOCKED */
 	bool no_mmap;   /* refuses all of them, as where RLIMIT_AS has been lowered */
-	void *lock;     /* not NULL: a page that somebody locks just before contents are dropped */
+	unsigned
+		holes; /* so many mmaps unmap what is there and are then refused: before Linux 6.12 */
+	void *lock;    /* not NULL: a page that somebody locks just before contents are dropped */
 	uint64_t below; /* not 0: where the kernel places mappings, downward */
 	size_t limit;
 	size_t count;     /* of mappings */

@@ -832,6 +832,36 @@ static void locked_in_part(void **state)
 	}
 }
 
+/* Three scars; the first to be healed leaves a hole, which is made free addresses.
+ * The others are healed all the same. */
+static void a_hole_in_healing(void **state)
+{
+	struct aspace_change change = {.kind = ASPACE_CHANGE_UNMAP, .old_flags = RW, .borders = 2};
+	struct aspace_backend *backend;
+
+	(void)state;
+	open_several(true, NO_MMAP, RW);
+	backend = aspace_host_backend(host);
+	for (unsigned n = 10; n <= 18; n += 4) {
+		change.range = pages(n, 2);
+		assert_int_equal(backend->ops->unmap(backend, &change), ASPACE_OK);
+	}
+	host_kernel.no_mmap = false;
+	host_kernel.holes = 2; /* and the one that is to close it */
+	backend->ops->flush(backend);
+	assert_int_equal(host_kernel.holes, 0);
+	backend->ops->flush(backend);
+	/* All between them goes, so that nothing but scars can be in the way. */
+	for (unsigned n = 0; n < BUSY; n++) {
+		change.range = pages(n, 1);
+		if (n < 10 || n >= 20 || (n - 10) % 4 >= 2)
+			assert_int_equal(backend->ops->unmap(backend, &change), ASPACE_OK);
+	}
+	backend->ops->flush(backend);
+	assert_int_equal(window_mappings(), 1);
+	close_several();
+}
+
 /* A child's: it ends with what it has sealed. 77: the kernel cannot. */
 static int sealed_in_part(enum obstacle obstacle)
 {
@@ -948,11 +978,9 @@ static void at_the_real_limit(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(simulated_with_guard_pages),
-		cmocka_unit_test(simulated_without),
-		cmocka_unit_test(destroy_without_ballast),
-		cmocka_unit_test(locked_in_part),
-		cmocka_unit_test(sealed),
+		cmocka_unit_test(simulated_with_guard_pages), cmocka_unit_test(simulated_without),
+		cmocka_unit_test(destroy_without_ballast),    cmocka_unit_test(locked_in_part),
+		cmocka_unit_test(a_hole_in_healing),          cmocka_unit_test(sealed),
 		cmocka_unit_test(at_the_real_limit),
 	};
 
