@@ -62,9 +62,9 @@ static void plant(struct asp_births *births, struct aspace_record *record)
 }
 
 /* What is below it on both sides is joined, and takes its place. */
-static void uproot(struct aspace_record **place)
+static void uproot(struct aspace_record **place, const struct aspace_record *record)
 {
-	struct aspace_record *left = (*place)->below[0], *right = (*place)->below[1];
+	struct aspace_record *left = record->below[0], *right = record->below[1];
 
 	while (left && right) {
 		if (rank_of(left) > rank_of(right)) {
@@ -80,12 +80,12 @@ static void uproot(struct aspace_record **place)
 	*place = left ? left : right;
 }
 
-static void remove_at(struct aspace *space, struct aspace_record **place)
+static void remove_at(struct aspace *space, struct aspace_record **place,
+		      struct aspace_record *record)
 {
 	struct asp_births *births = &space->births;
-	struct aspace_record *record = *place;
 
-	uproot(place);
+	uproot(place, record);
 	if (record->older)
 		record->older->next = record->next;
 	else
@@ -118,13 +118,13 @@ void asp_births_add(struct aspace *space, struct aspace_record *record, uint64_t
 
 uint64_t asp_births_take(struct aspace *space, uint64_t start)
 {
-	struct aspace_record **place = place_of(&space->births, start);
+	struct aspace_record **place = place_of(&space->births, start), *record = *place;
 	uint64_t since;
 
-	if (!*place)
+	if (!record)
 		return 0;
-	since = (*place)->since;
-	remove_at(space, place);
+	since = record->since;
+	remove_at(space, place, record);
 	return since;
 }
 
@@ -134,17 +134,17 @@ void asp_births_move(struct aspace *space, uint64_t from, uint64_t to)
 
 	if (!record)
 		return;
-	uproot(place);
+	uproot(place, record);
 	record->start = to;
 	plant(&space->births, record);
 }
 
 void asp_births_forget(struct aspace *space, uint64_t version, size_t most)
 {
-	const struct aspace_record *oldest;
+	struct aspace_record *oldest;
 
 	while (most-- && (oldest = space->births.oldest) && oldest->since <= version)
-		remove_at(space, place_of(&space->births, oldest->start));
+		remove_at(space, place_of(&space->births, oldest->start), oldest);
 }
 
 /* Is it where a search finds it, with nothing on the way that it should be above of? */

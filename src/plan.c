@@ -612,7 +612,7 @@ static size_t copies_for(const struct aspace_txn *txn, size_t areas)
  * to come as well, because these are many and small. */
 static inline __attribute__((always_inline)) void hold_back_for(struct aspace_txn *txn,
 								const struct asp_edit_need *need,
-								size_t nodes, unsigned ops)
+								size_t nodes, size_t ops)
 {
 	struct aspace *space = txn->space;
 	uint64_t areas = atomic_load_explicit(&space->areas, memory_order_relaxed);

@@ -29,8 +29,9 @@
 
 /* ---- Scars ---- */
 
-/* Another one, or more of one that it meets. False: the list is full. */
-static bool note_scar(struct aspace_host *host, struct aspace_range range)
+/* Another one, or more of one that it meets. Where the list is full it is as free as the others, but
+ * nobody heals it: it lasts until something is mapped there. */
+static void note_scar(struct aspace_host *host, struct aspace_range range)
 {
 	for (size_t i = 0; i < host->scar_count; i++) {
 		struct aspace_range *scar = &host->scars[i];
@@ -41,12 +42,10 @@ static bool note_scar(struct aspace_host *host, struct aspace_range range)
 			scar->start = range.start;
 		else
 			scar->end = range.end;
-		return true;
+		return;
 	}
-	if (host->scar_count == SCARS_MAX)
-		return false;
-	host->scars[host->scar_count++] = range;
-	return true;
+	if (host->scar_count < SCARS_MAX)
+		host->scars[host->scar_count++] = range;
 }
 
 void asp_scars_forget(struct aspace_host *host, struct aspace_range range)
@@ -134,9 +133,9 @@ static enum aspace_status seal_in_place(struct aspace_host *host, struct aspace_
 		note_scar(host, range);
 		return ASPACE_OK;
 	}
-	if (!guards || !host->guards || locked || is_sealed(range, old_prot) ||
-	    !note_scar(host, range))
+	if (!guards || !host->guards || locked || is_sealed(range, old_prot))
 		return ASPACE_NO_MEMORY;
+	note_scar(host, range);
 	if (!madvise(start, size, MADV_GUARD_INSTALL))
 		return ASPACE_OK;
 	madvise(start, size, MADV_GUARD_REMOVE);

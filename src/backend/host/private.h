@@ -38,9 +38,8 @@
  *  6. Free addresses cannot be accessed and hold no contents, whatever the kernel shows:
  *     a mapping of free addresses, or else a scar (7).
  *  7. A scar is a free range that no mapping of free addresses could be laid over: what the
- *     area had, inaccessible and empty. `scars` lists them, but for those of own mappings
- *     when the list is full; whatever is laid over a part of one takes that out; each
- *     flush tries to heal them.
+ *     area had, inaccessible and empty. `scars` lists them, as far as it has room; whatever is laid over a part of
+ *     one takes that out; each flush tries to heal those that are listed.
  *
  *     Giving back, and the ballast (units: mappings):
  *  8. An unmap of a whole area, or whose range will have no area at one end at least,
