@@ -862,6 +862,42 @@ static void a_hole_in_healing(void **state)
 	close_several();
 }
 
+/* More areas than the list of scars has room for, each between two that share its mapping. */
+static void many_scars(void **state)
+{
+	enum { PAGES_MAPPED = 1201 };
+	struct aspace_host_options o = {.size = sizeof(o), .window = 1210 * page};
+	struct aspace_change change = {.kind = ASPACE_CHANGE_MAP, .new_flags = RW};
+	struct aspace_backend *backend;
+
+	(void)state;
+	host_kernel_begin(true, true, SIM_LIMIT);
+	program_open();
+	assert_int_equal(aspace_host_create(&o, &host), ASPACE_OK);
+	window = aspace_host_window(host);
+	backend = aspace_host_backend(host);
+	change.range = pages(0, PAGES_MAPPED);
+	assert_int_equal(backend->ops->map(backend, &change), ASPACE_OK);
+	for (unsigned n = 0; n < PAGES_MAPPED; n++)
+		*address(n) = (char)n;
+	program_take(PROGRAM_PAGES, true);
+	change.kind = ASPACE_CHANGE_UNMAP;
+	change.old_flags = RW;
+	change.borders = 2;
+	for (unsigned n = 1; n < PAGES_MAPPED; n += 2) {
+		change.range = pages(n, 1);
+		assert_int_equal(backend->ops->unmap(backend, &change), ASPACE_OK);
+		backend->ops->flush(backend);
+	}
+	for (unsigned n = 0; n < PAGES_MAPPED; n++) {
+		unsigned char value = 0;
+
+		assert_int_equal(can_read(n, &value), n % 2 == 0);
+		assert_int_equal(value, n % 2 ? 0 : (unsigned char)n);
+	}
+	close_several();
+}
+
 /* A child's: it ends with what it has sealed. 77: the kernel cannot. */
 static int sealed_in_part(enum obstacle obstacle)
 {
@@ -978,9 +1014,13 @@ static void at_the_real_limit(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(simulated_with_guard_pages), cmocka_unit_test(simulated_without),
-		cmocka_unit_test(destroy_without_ballast),    cmocka_unit_test(locked_in_part),
-		cmocka_unit_test(a_hole_in_healing),          cmocka_unit_test(sealed),
+		cmocka_unit_test(simulated_with_guard_pages),
+		cmocka_unit_test(simulated_without),
+		cmocka_unit_test(destroy_without_ballast),
+		cmocka_unit_test(locked_in_part),
+		cmocka_unit_test(a_hole_in_healing),
+		cmocka_unit_test(many_scars),
+		cmocka_unit_test(sealed),
 		cmocka_unit_test(at_the_real_limit),
 	};
 
