@@ -91,6 +91,17 @@ static bool other_is_whole(struct span text, struct trace_call *call, char reaso
 	return false;
 }
 
+bool call_is_whole(struct span text)
+{
+	/* Of a kind whose results are looked at closely. */
+	struct trace_call call = {.kind = TRACE_MUNMAP};
+	struct arguments arguments;
+	struct span rest;
+	char reason[200];
+
+	return fields_split(text, &arguments, &rest, reason) && field_result(rest, &call, reason);
+}
+
 static bool want_arguments(const struct arguments *arguments, int least, int most, struct span name,
 			   char reason[200])
 {

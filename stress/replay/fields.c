@@ -44,6 +44,8 @@ static size_t path_end(struct span text, bool plain)
 	for (size_t at = 0; at < text.length; at++) {
 		char c = text.text[at];
 
+		if (span_begins(span_after(text, at), "<... "))
+			return SIZE_MAX; /* of another line */
 		if (c == '<')
 			depth++;
 		else if (c == '[' && !plain)

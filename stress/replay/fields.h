@@ -50,6 +50,8 @@ bool field_flag(struct span word, const struct flag_name *names, unsigned *out);
  * if it was injected, why. */
 bool field_result(struct span text, struct trace_call *call, char reason[200]);
 
+/* Is `text`, which follows "NAME(", all of a call, with a result and nothing behind that but what strace prints there? */
+bool call_is_whole(struct span text);
 /* Does a call about memory begin in `text`, outside of strings, comments and paths? */
 bool field_has_call(struct span text);
 

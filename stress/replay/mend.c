@@ -66,6 +66,18 @@ static bool is_printing(const struct reader_thread *thread, struct printed *out)
 	       printed_decode(thread->text, out);
 }
 
+/* A mark of strace's, whole, in which nothing is that was printed (one dot is in all of them). */
+static size_t mark_length(struct span text)
+{
+	static const char *const marks[] = {"<unfinished ...>", "<detached ...>", "<... "};
+
+	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {
+		if (span_begins(text, marks[i]))
+			return strlen(marks[i]);
+	}
+	return 0;
+}
+
 /* Does `line` contain what a call that is cut, of whatever thread, has printed? */
 static bool pass_print(struct parser *p, struct span line)
 {
@@ -76,9 +88,14 @@ static bool pass_print(struct parser *p, struct span line)
 		if (!is_printing(thread, &printed))
 			continue;
 		for (size_t at = 0; at < line.length; at++) {
-			size_t count = printed_match(&printed, all_from(p, line.text + at));
 			struct span before = {p->head, p->head_count};
+			size_t count = mark_length(span_after(line, at));
 
+			if (count) {
+				at += count - 1;
+				continue;
+			}
+			count = printed_match(&printed, all_from(p, line.text + at));
 			if (!count)
 				continue;
 			thread->printed = true;
@@ -152,17 +169,29 @@ static bool pass_print_before(struct parser *p, struct span line)
 	}
 }
 
-/* strace -f -z cuts calls that nothing comes between, and does not name them again:
- * "close(3 <unfinished ...>", ") = 0". */
+/*
+ * strace -f -z cuts calls that nothing comes between, and does not name them again: "close(3 <unfinished ...>",
+ * ") = 0". Such a rest stands in the next line, and makes the call whole to the last character. What has a
+ * line of another in it is none: other traces cut calls too, and then any line may follow.
+ */
 bool mend_rest(struct parser *p, struct span line)
 {
 	struct reader_thread *thread = thread_known(p, p->cut_pid);
 	struct line rest = {.shape = LINE_RESUMED, .pid = p->cut_pid, .text = line};
+	struct span whole;
 
-	if (p->head_count || p->cut_number + 1 != p->text.number || !thread || !thread->pending)
+	if (p->head_count || p->cut_number + 1 != p->text.number || !thread || !thread->pending ||
+	    call_may_be_in(line) || span_find(line, "<... ") != SIZE_MAX ||
+	    span_find(line, "[pid ") != SIZE_MAX)
+		return false;
+	whole = append(&p->tried, &p->tried_capacity, 0, thread->text);
+	if (!call_is_whole(append(&p->tried, &p->tried_capacity, whole.length, line)))
 		return false;
 	rest.name = thread->name;
-	return take_resumed(p, &rest);
+	if (!take_resumed(p, &rest))
+		return false;
+	thread->guessed = true;
+	return true;
 }
 
 bool mend_print(struct parser *p, struct span line)

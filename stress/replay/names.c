@@ -97,7 +97,7 @@ bool call_begins(struct span text)
 	while (name.length < text.length && field_is_word(text.text[name.length]))
 		name.length++;
 	text = span_after(text, name.length);
-	return name.length && (span_begins(text, "(") || span_begins(text, " resumed>")) &&
+	return name.length && (span_begins(text, "(") || span_begins(text, " resumed")) &&
 	       (call_kind(name) != TRACE_OTHER || call_is_memory(name) || call_runs_on(name));
 }
 

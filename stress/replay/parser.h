@@ -21,6 +21,7 @@ struct reader_thread {
 	bool ended;
 	bool pending; /* a call of it is cut; name, text and line are its beginning */
 	bool printed; /* and what it printed has been found */
+	bool guessed; /* the call that was cut last has been ended by a line that does not name it */
 	size_t line;
 	size_t first; /* its first line since it was born */
 	struct span name, text;

@@ -47,8 +47,8 @@ static void note_skipped(struct parser *p, struct span text, const struct trace_
 	ARRAY_PUSH(trace->skipped, new);
 }
 
-/* What a program printed without ending its line is followed by a line of strace's. */
-static bool recover(struct parser *p, struct span line)
+/* What a program printed without ending its line is followed by a line of strace's; *before is the first. */
+static bool recover(struct parser *p, struct span line, struct span *before)
 {
 	static const char *const beginnings[] = {"[pid ", "+++ ", "--- ", "<... "};
 	int tries = 0;
@@ -69,6 +69,7 @@ static bool recover(struct parser *p, struct span line)
 		if (!begins)
 			continue;
 		tries++;
+		*before = (struct span){line.text, at};
 		if (take_line(p, rest))
 			return true;
 	}
@@ -99,12 +100,14 @@ void skip_line(struct parser *p, struct span line, struct trace_error error)
 	struct trace_error printed = {.line = error.line,
 				      .reason = "the program's output before a line of strace's"};
 
-	if (recover(p, line)) {
-		note_skipped(p, line, &printed);
-		return;
-	}
-	note_skipped(p, line, &error);
-	if (call_may_be_in(line) && !p->trace->skipped_memory++)
+	struct span lost;
+	bool recovered = recover(p, line, &lost);
+
+	if (!recovered)
+		lost = line;
+	note_skipped(p, line, recovered ? &printed : &error);
+	if (call_may_be_in(lost) && !p->trace->skipped_memory++)
 		p->trace->skipped_first = error.line;
-	abandon(p, line);
+	if (!recovered)
+		abandon(p, line);
 }

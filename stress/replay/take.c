@@ -278,6 +278,7 @@ bool take_unfinished(struct parser *p, const struct line *line)
 	drop_pending(p, thread);
 	thread->pending = true;
 	thread->printed = false;
+	thread->guessed = false;
 	thread->name = keep_text(p, line->name);
 	thread->text = keep_text(p, line->text);
 	thread->line = p->first;
@@ -295,6 +296,8 @@ bool take_resumed(struct parser *p, const struct line *line)
 	struct span text;
 
 	if (!thread->pending || !span_equal(thread->name, line->name)) {
+		if (thread->guessed && span_equal(thread->name, line->name))
+			return parse_error(p, "resumes a call that a line before has ended");
 		/* A trace that was begun in the middle (strace -p) has such lines. */
 		if (call_kind(line->name) == TRACE_OTHER && !call_is_memory(line->name)) {
 			p->trace->done[TRACE_OTHER]++;

@@ -111,7 +111,10 @@ static bool take_text(struct parser *p, struct span line, bool lenient)
 		return true;
 	}
 	if (!p->head_count && remark_is_line(line)) {
-		p->trace->remarks += span_trim(line).length > 0;
+		if (span_trim(line).length)
+			p->trace->remarks++;
+		else if (p->cut_number + 1 == p->text.number)
+			p->cut_number++; /* nothing is between */
 		return true;
 	}
 	return take_piece(p, line, lenient);
