@@ -130,6 +130,13 @@ static bool check_aligned(uint64_t address, uint64_t page, const char *what, cha
 			  (unsigned long long)address);
 }
 
+/* Of munmap and the like. */
+static bool check_zero(const struct trace_call *call, char reason[200])
+{
+	return !call->result || field_fail(reason, "the result 0x%llx of a call that has none",
+					   (unsigned long long)call->result);
+}
+
 static bool check_length(uint64_t length, char reason[200])
 {
 	return length || field_fail(reason, "the length is 0, and yet the call succeeded");
@@ -375,10 +382,11 @@ bool call_decode(struct span name, struct span text, uint64_t page, struct trace
 		       decode_mmap(&a, page, call, reason);
 	case TRACE_MUNMAP:
 		return want_arguments(&a, 2, 2, name, reason) &&
-		       decode_range(&a, page, call, reason) && check_length(call->length, reason);
+		       decode_range(&a, page, call, reason) && check_zero(call, reason) &&
+		       check_length(call->length, reason);
 	case TRACE_MPROTECT:
 		return want_arguments(&a, 3, 4, name, reason) &&
-		       decode_range(&a, page, call, reason) &&
+		       decode_range(&a, page, call, reason) && check_zero(call, reason) &&
 		       field_flags(a.at[2], protections, "protection", &call->protection, reason);
 	case TRACE_MREMAP:
 		return want_arguments(&a, 4, 5, name, reason) &&
@@ -389,7 +397,7 @@ bool call_decode(struct span name, struct span text, uint64_t page, struct trace
 		return want_arguments(&a, 3, 3, name, reason) &&
 		       decode_shmat(&a, page, call, reason);
 	case TRACE_SHMDT:
-		return want_arguments(&a, 1, 1, name, reason) &&
+		return want_arguments(&a, 1, 1, name, reason) && check_zero(call, reason) &&
 		       decode_shmdt(&a, page, call, reason);
 	case TRACE_MADVISE:
 		if (!span_is(name, "madvise"))

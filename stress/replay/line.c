@@ -292,7 +292,7 @@ static bool split_resumed(struct span text, struct line *out, const char **reaso
 	out->shape = LINE_RESUMED;
 	out->resumed = true;
 	out->text = span_after(text, strlen(" resumed>"));
-	out->again = take_mark(out, unfinished);
+	out->again = take_mark(out, unfinished) || take_pid_change(out);
 	if (!out->again && was_left(out->text))
 		out->shape = LINE_LEFT;
 	return true;

@@ -29,8 +29,9 @@ enum line_shape {
 
 struct line {
 	enum line_shape shape;
-	uint32_t pid;     /* 0: the line names none */
-	uint32_t other;   /* SUPERSEDED: who took over; UNFINISHED: the pid that is resumed, or 0 */
+	uint32_t pid; /* 0: the line names none */
+	uint32_t
+		other; /* SUPERSEDED: who took over; UNFINISHED, again: the pid that is resumed, or 0 */
 	bool resumed;     /* LEFT: of the second kind */
 	bool again;       /* RESUMED: and cut once more */
 	struct span name; /* CALL, UNFINISHED, RESUMED, LEFT */

@@ -289,6 +289,30 @@ bool take_unfinished(struct parser *p, const struct line *line)
 	return true;
 }
 
+/*
+ * Did an execve of another thread kill this one within the call? Then strace shows as its result what happens to
+ * be in the register ("= 0xb", "= 11"), or "= ?". Nothing is mapped in the lowest page, nor has any
+ * of the others a result.
+ */
+static bool was_killed(struct parser *p, const struct reader_thread *thread, struct span text)
+{
+	enum trace_kind kind = call_kind(thread->name);
+	struct trace_call call = {.kind = kind};
+	char reason[200];
+
+	if (kind > TRACE_SHMDT || !span_begins(text, ")") ||
+	    !field_result(span_after(text, 1), &call, reason) || call.end != TRACE_DONE ||
+	    call.why != WHY_NONE || !call.result || call.result >= p->page)
+		return false;
+	for (size_t i = 0; i < p->threads_size; i++) {
+		const struct reader_thread *other = &p->threads[i];
+
+		if (other != thread && other->pending && call_kind(other->name) == TRACE_EXECVE)
+			return true;
+	}
+	return false;
+}
+
 bool take_resumed(struct parser *p, const struct line *line)
 {
 	struct reader_thread *thread = thread_of_resumed(p, line);
@@ -305,13 +329,13 @@ bool take_resumed(struct parser *p, const struct line *line)
 		}
 		/* strace -f -z does not show where a thread begins it; and of its arguments
 		 * nothing matters. */
-		if (call_kind(line->name) == TRACE_EXECVE && !thread->pending)
+		if (call_kind(line->name) == TRACE_EXECVE && !thread->pending && !line->again)
 			return take_call(p, line, line->text, p->first);
 		return parse_error(
 			p, thread->pending ? "resumes another call than the one that is unfinished"
 					   : "resumes a call that was never begun");
 	}
-	if (line->shape == LINE_LEFT) {
+	if (line->shape == LINE_LEFT || was_killed(p, thread, line->text)) {
 		drop_pending(p, thread);
 		return true;
 	}
@@ -323,6 +347,8 @@ bool take_resumed(struct parser *p, const struct line *line)
 	text = append(&p->joined, &p->joined_capacity, text.length, line->text);
 	if (line->again) {
 		thread->text = keep_text(p, text);
+		if (line->other)
+			supersede(p, line->other, whole.pid);
 		return true;
 	}
 	if (!take_call(p, &whole, text, thread->line))

@@ -159,6 +159,22 @@ static const struct form {
 	 "101<x> +++ superseded by execve in pid 102<t> +++\n"
 	 "101<x> <... execve resumed>) = 0\n",
 	 "101 superseded by 102; 101 superseded by 102; 101 execve | munmap 1 never ended"},
+	{"execve by a thread, others in calls that it ends: as results strace shows what is in a "
+	 "register",
+	 "102 execve(\"/bin/x\", [\"x\"], 0x7ffc /* 3 vars */ <unfinished ...>\n"
+	 "103 munmap(0x1000, 4096 <unfinished ...>\n104 brk(0x9000 <unfinished ...>\n"
+	 "101 mmap(NULL, 8192, " RW ", " ANON " <unfinished ...>\n"
+	 "105 mremap(0x1000, 4096, 8192, MREMAP_MAYMOVE <unfinished ...>\n"
+	 "106 mprotect(0x1000, 4096, PROT_READ <unfinished ...>\n"
+	 "103 <... munmap resumed>) = 11\n104 <... brk resumed>) = 0xb\n"
+	 "101 <... mmap resumed>) = 0xb\n105 <... mremap resumed>) = 0xb\n"
+	 "106 <... mprotect resumed>) = 11\n"
+	 "102 <... execve resumed> <pid changed to 101 ...>\n"
+	 "103 +++ exited with 0 +++\n101 +++ superseded by execve in pid 102 +++\n"
+	 "101 <... execve resumed>) = 0\n",
+	 "101 superseded by 102; 103 exit; 101 superseded by 102; 101 execve | munmap 1 never "
+	 "ended | brk 1 never ended"
+	 " | mmap 1 never ended | mremap 1 never ended | mprotect 1 never ended"},
 	{"old_mmap", "old_mmap(NULL, 65536, PROT_READ, MAP_PRIVATE, 3, 0) = 0x40018000\n",
 	 "0 mmap 40018000+10000:1"},
 	{"old_mmap with a pointer", "brk(0) = 0x1000\nold_mmap(0xbffff5a4) = 0x40018000\n",
@@ -629,6 +645,13 @@ static const struct {
 	 2, "no number", 1, 1, "1 munmap 2000+1000"},
 	{"1 munmap(0x1001, 4096) = 0\n1 munmap(0x1003, 4096) = 0\n1 brk(NULL) = 0x1000\n", 1,
 	 "not page-aligned", 2, 2, "1 brk 1000"},
+	/* Nor has munmap another result than 0, nor is anything at 0xb, where no execve ends the thread. */
+	{"1 munmap(0x1000, 4096) = 11\n1 brk(NULL) = 0x1000\n", 1, "has none", 1, 1, "1 brk 1000"},
+	{"1 mprotect(0x1000, 4096, PROT_READ) = 11\n1 brk(NULL) = 0x1000\n", 1, "has none", 1, 1,
+	 "1 brk 1000"},
+	{"1 brk(NULL) = 0x1000\n1 mmap(NULL, 8192, PROT_READ, " ANON " <unfinished ...>\n"
+	 "1 <... mmap resumed>) = 0xb\n",
+	 3, "page-aligned", 1, 1, "1 brk 1000"},
 	/* Behind what may be read as a remark, or as a stack frame. */
 	{"1 brk(NULL) = 0x1000\nstrace: attachedmunmap(0x1000, 4096) = 0\n", 2, "neither", 1, 0,
 	 "1 brk 1000; 0 munmap 1000+1000"},
