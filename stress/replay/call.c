@@ -81,8 +81,12 @@ static bool other_is_whole(struct span text, struct trace_call *call, char reaso
 		call->end = TRACE_UNKNOWN;
 		return true;
 	}
-	if (fields_split(text, &arguments, &rest, reason))
-		return field_result(rest, call, reason);
+	if (fields_split(text, &arguments, &rest, reason)) {
+		if (!field_result(rest, call, reason))
+			return false;
+		/* A mailer has broken the line within. */
+		return !field_is_open(rest) || field_fail(reason, "an error's text without an end");
+	}
 	for (size_t at = text.length; at--;) {
 		if (text.text[at] == ')' && span_begins(span_trim(span_after(text, at + 1)), "=") &&
 		    field_result(span_after(text, at + 1), call, reason))

@@ -344,6 +344,15 @@ bool field_result(struct span rest, struct trace_call *call, char reason[200])
 	return true;
 }
 
+bool field_is_open(struct span text)
+{
+	struct span word = span_trim(span_after(span_trim(text), 1));
+	size_t open = span_find(word, " (");
+
+	return (span_begins(word, "-1 E") || span_begins(word, "? E")) && open != SIZE_MAX &&
+	       span_find(span_after(word, open), ")") == SIZE_MAX;
+}
+
 bool field_has_call(struct span text)
 {
 	size_t at = 0;

@@ -52,6 +52,8 @@ bool field_result(struct span text, struct trace_call *call, char reason[200]);
 
 /* Is `text`, which follows "NAME(", all of a call, with a result and nothing behind that but what strace prints there? */
 bool call_is_whole(struct span text);
+/* Is `text`, which follows the arguments of a call that failed, cut in the error's text: "= -1 ENOENT (No such"? */
+bool field_is_open(struct span text);
 /* Does a call about memory begin in `text`, outside of strings, comments and paths? */
 bool field_has_call(struct span text);
 

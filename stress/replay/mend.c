@@ -248,7 +248,7 @@ bool mend_broken(struct parser *p, struct span line)
 	struct text before = p->text;
 	struct line split;
 	const char *reason;
-	bool other = false;
+	bool other = false, has_result;
 	struct span next;
 	int tries = 0;
 
@@ -264,6 +264,7 @@ bool mend_broken(struct parser *p, struct span line)
 	}
 	if (other && before.at < p->barren)
 		return false;
+	has_result = may_end_call(line);
 	line = append(&p->tried, &p->tried_capacity, 0, line);
 	for (size_t i = 0; i < (other ? PRINTED_MOST : WRAPPED_MOST); i++) {
 		struct remark remark;
@@ -275,7 +276,7 @@ bool mend_broken(struct parser *p, struct span line)
 			break;
 		line = append(&p->tried, &p->tried_capacity, line.length, (struct span){" ", 1});
 		line = append(&p->tried, &p->tried_capacity, line.length, span_trim(next));
-		if (other && (!may_end_call(next) || ++tries > TRIES_MOST))
+		if (other && ((!has_result && !may_end_call(next)) || ++tries > TRIES_MOST))
 			continue;
 		if (take_line(p, line))
 			return true;

@@ -248,6 +248,19 @@ static bool is_rest(struct span text)
 	       (span_ends(text, ")") || span_ends(text, ">"));
 }
 
+/*
+ * "Script started on 2026-11-29 12:40:49+00:00 [COMMAND="munmap(" TERM="xterm"]": whatever the command. What has run
+ * into the line stands before the bracket or behind it.
+ */
+static bool is_script_head(struct span text)
+{
+	size_t open = span_find(text, " [");
+
+	return open != SIZE_MAX && span_ends(text, "]") &&
+	       (span_begins(text, "Script started on ") || span_begins(text, "Script done on ")) &&
+	       !call_may_be_in((struct span){text.text, open});
+}
+
 bool remark_is_line(struct span line)
 {
 	/* What else may stand in a terminal's recording, to the letter or at the beginning. */
@@ -285,7 +298,7 @@ bool remark_is_line(struct span line)
 	};
 	struct span text = span_trim(line);
 
-	if (!text.length || is_frame(text) || is_dump(text))
+	if (!text.length || is_frame(text) || is_dump(text) || is_script_head(text))
 		return true;
 	/* None of the others hides a call. */
 	if (call_may_be_in(text))

@@ -359,6 +359,19 @@ static const struct form {
 	 "1 munmap(0x1000, 4096 <unfinished ...strace: Process 9 attached\n>\n"
 	 "1 <... munmap resumed>) = 0\n",
 	 "1 munmap 1000+1000"},
+	{"an error's text that a mailer has broken, of any call",
+	 "1 access(\"/etc/ld.so.preload\", R_OK) = -1 ENOENT (No such file or\ndirectory)\n"
+	 "1 openat(3, \"x\", O_RDONLY) = -1 ENOENT (No such\nfile or\n\ndirectory) <0.00001>\n"
+	 "1 pause() = ? ERESTARTNOHAND (To be restarted\nif no handler)\n"
+	 "1 access(\"x\", R_OK <unfinished ...>\n2 brk(NULL) = 0x1000\n"
+	 "1 <... access resumed>) = -1 ENOENT (No such file\nor directory)\n",
+	 "2 brk 1000"},
+	{"heads of recordings with a call's name in them",
+	 "Script started on 2026-11-29 12:40:49+00:00 [COMMAND=\"strace -f sh -c 'grep munmap( "
+	 "x'\" "
+	 "<not executed on terminal>]\nbrk(NULL) = 0x1000\n\n"
+	 "Script done on 2026-11-29 12:40:49+00:00 [COMMAND_EXIT_CODE=\"0\"]\n",
+	 "0 brk 1000"},
 	{"a result that a mailer has broken, a time too",
 	 "> 1 brk(0x1000) = 0x1000\n> <0.000012>\n"
 	 "> 1 munmap(0x1000, 4096) = -1 EINVAL (Invalid\n> argument)\n"
