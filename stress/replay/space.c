@@ -268,7 +268,9 @@ static bool check_mock(struct playing *playing, const struct areas *wanted, char
 	const char *what;
 	bool fine;
 
-	aspace_mock_visit(playing->mock, aspace_limits(playing->space), take_pages, &seen);
+	/* The window of a call that was refused for want of memory may be larger than can be looked through. */
+	if (wanted->at_count || aspace_mock_pages(playing->mock))
+		aspace_mock_visit(playing->mock, aspace_limits(playing->space), take_pages, &seen);
 	fine = areas_equal(&seen, wanted);
 	areas_free(&seen);
 	if (!fine) {

@@ -118,6 +118,10 @@ echo "memory"
 printf '1 mmap(NULL, 0x10000000000, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x7000000000\n' \
 	>"$work/vast.strace"
 expect 2 'ASPACE_NO_MEMORY' --backend=mock "$work/vast.strace"
+# At once: page by page, a window of this size would take hours to look through.
+printf 'mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, 3, 0) = 0x1000\nbrk(NULL) = 0x100000\n%s\n' \
+	'brk(0x80000000100000) = 0x80000000100000' >"$work/vaster.strace"
+expect 2 'ASPACE_NO_MEMORY' --backend=mock "$work/vaster.strace"
 expect 2 'mismatches  0' --backend=mock "$work/vast.strace"
 expect 0 'mismatches  0' --backend=null "$work/vast.strace"
 
