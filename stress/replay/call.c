@@ -4,6 +4,7 @@
  * an address space are looked into; they are looked into closely, because a
  * trace that says what no kernel can have done is better refused than replayed.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "fields.h"
@@ -311,7 +312,7 @@ static void decode_clone(struct span name, struct span arguments, struct trace_c
 {
 	struct span text, word;
 	uint64_t number;
-	bool shown = false;
+	bool shown = false, spoilt = false;
 
 	call->child = call->result <= UINT32_MAX ? (uint32_t)call->result : 0;
 	if (span_is(name, "vfork"))
@@ -327,12 +328,15 @@ static void decode_clone(struct span name, struct span arguments, struct trace_c
 
 		shown = shown || span_begins(word, "CLONE_") || span_begins(word, "SIG") ||
 			(field_take_value(&rest, &number) && !rest.length);
+		/* What has been printed into a name makes another of it. */
+		for (size_t i = 0; i < word.length; i++)
+			spoilt = spoilt || !field_is_word(word.text[i]);
 		field_flag(word, clone_flags, &call->flags);
 		if (!span_begins(text, "|"))
 			break;
 		text = span_after(text, 1);
 	}
-	if (!shown)
+	if (!shown || spoilt)
 		call->flags = TRACE_UNSURE;
 }
 
@@ -414,4 +418,36 @@ bool call_decode(struct span name, struct span text, uint64_t page, struct trace
 	default:
 		return true;
 	}
+}
+
+bool call_may_go_on(struct span name, struct span text, uint64_t page)
+{
+	enum trace_kind kind = call_kind(name);
+	struct arguments a = {.count = 0};
+	struct span results[] = {{"0", 1}, {"0", 1}, {"0", 1}}, rest;
+	char whole[512], reason[200];
+	int length;
+
+	if (kind > TRACE_MADVISE || kind == TRACE_SHMAT)
+		return true;
+	length = snprintf(whole, sizeof(whole), "%.*s)", (int)text.length, text.text);
+	if (length >= (int)sizeof(whole))
+		return true;
+	if (!fields_split((struct span){whole, (size_t)length}, &a, &rest, reason))
+		return false;
+	/* It goes where it asks to, if it must, or just anywhere. */
+	if (a.count > 0)
+		results[1] = a.at[0];
+	if (a.count > 4)
+		results[2] = a.at[4];
+	for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++) {
+		struct trace_call call = {.kind = kind};
+
+		length = snprintf(whole, sizeof(whole), "%.*s) = %.*s", (int)text.length, text.text,
+				  (int)results[i].length, results[i].text);
+		if (length < (int)sizeof(whole) &&
+		    call_decode(name, (struct span){whole, (size_t)length}, page, &call, reason))
+			return true;
+	}
+	return false;
 }

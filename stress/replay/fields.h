@@ -50,6 +50,9 @@ bool field_flag(struct span word, const struct flag_name *names, unsigned *out);
  * if it was injected, why. */
 bool field_result(struct span text, struct trace_call *call, char reason[200]);
 
+/* Can the call `name` have begun with `text`, all of its arguments, and succeed? True as well where that is
+ * not known. */
+bool call_may_go_on(struct span name, struct span text, uint64_t page);
 /* Is `text`, which follows "NAME(", all of a call, with a result and nothing behind that but what strace prints there? */
 bool call_is_whole(struct span text);
 /* Is `text`, which follows the arguments of a call that failed, cut in the error's text: "= -1 ENOENT (No such"? */

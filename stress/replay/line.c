@@ -144,6 +144,10 @@ static bool take_bracket(struct span *text, struct line *out)
 	close = memchr(text->text, ']', text->length);
 	if (!close)
 		return false;
+	for (const char *at = text->text + 1; at < close; at++) {
+		if (!memchr("0123456789abcdef? ", *at, 18))
+			return false;
+	}
 	*text = skip_blanks(span_after(*text, (size_t)(close - text->text) + 1));
 	return true;
 }

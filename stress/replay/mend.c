@@ -17,7 +17,8 @@ enum {
 	WRAPPED_MOST = 8,      /* lines that a mailer makes of one */
 	PRINTED_MOST = 256,    /* lines that are printed into a call */
 	PRINTED_LEAST = 8,     /* bytes, to be told from a line of strace's */
-	TRIES_MOST = 16,       /* of them, such as may be the call's end */
+	TRIES_MOST =
+		16, /* of them, such as may be the call's end; places of one output in a line */
 };
 
 /* Go on behind something that stands in a line, and is not strace's: `before` is the line's
@@ -78,17 +79,59 @@ static size_t mark_length(struct span text)
 	return 0;
 }
 
-/* Does `line` contain what a call that is cut, of whatever thread, has printed? */
+/* May a line be what it is, as far as that is known before a cut call is resumed? */
+static bool may_be_whole(const struct parser *p, struct span line)
+{
+	struct line split;
+	const char *reason;
+
+	return line_split(line, &split, &reason) &&
+	       (split.shape != LINE_UNFINISHED || call_may_go_on(split.name, split.text, p->page));
+}
+
+/* Is what was printed so short, and of digits, that in the middle of a number it can be anywhere? */
+static bool is_lost_in_number(const struct printed *printed, char before)
+{
+	for (size_t i = 0; i < printed->known_length; i++) {
+		if (!memchr("0123456789abcdef", printed->known[i], 16))
+			return false;
+	}
+	return printed->known_length < PRINTED_LEAST && field_is_word(before);
+}
+
+/* The line at hand without the `count` bytes at `at` of `line`, if it is whole then. */
+static bool take_without(struct parser *p, struct span line, size_t at, size_t count)
+{
+	struct span whole = {p->head, p->head_count};
+
+	if (count > line.length - at)
+		return false;
+	whole = append(&p->tried, &p->tried_capacity, 0, whole);
+	whole = append(&p->tried, &p->tried_capacity, whole.length, (struct span){line.text, at});
+	whole = append(&p->tried, &p->tried_capacity, whole.length, span_after(line, at + count));
+	if (!may_be_whole(p, whole) || !take_line(p, whole))
+		return false;
+	p->head_count = 0;
+	return true;
+}
+
+/*
+ * Does `line` contain what a call that is cut, of whatever thread, has printed? Where it is within the line, at whatever
+ * place makes the line whole; else at the first.
+ */
 static bool pass_print(struct parser *p, struct span line)
 {
 	for (size_t i = 0; i < p->threads_size; i++) {
 		struct reader_thread *thread = &p->threads[i];
+		size_t first = SIZE_MAX, first_count = 0;
+		int tries = 0;
+		uint32_t pid = thread->pid;
 		struct printed printed;
+		struct span before;
 
 		if (!is_printing(thread, &printed))
 			continue;
-		for (size_t at = 0; at < line.length; at++) {
-			struct span before = {p->head, p->head_count};
+		for (size_t at = 0; at < line.length && tries < TRIES_MOST; at++) {
 			size_t count = mark_length(span_after(line, at));
 
 			if (count) {
@@ -96,17 +139,39 @@ static bool pass_print(struct parser *p, struct span line)
 				continue;
 			}
 			count = printed_match(&printed, all_from(p, line.text + at));
-			if (!count)
+			if (!count || (at && is_lost_in_number(&printed, line.text[at - 1])))
 				continue;
-			thread->printed = true;
-			before = append(&p->tried, &p->tried_capacity, 0, before);
-			before = append(&p->tried, &p->tried_capacity, before.length,
-					(struct span){line.text, at});
-			pass_over(p, before, line.text + at + count);
-			return true;
+			tries++;
+			if (take_without(p, line, at, count)) {
+				/* The table may have grown. */
+				thread_of(p, pid)->printed = true;
+				return true;
+			}
+			if (first == SIZE_MAX) {
+				first = at;
+				first_count = count;
+			}
 		}
+		if (first == SIZE_MAX)
+			continue;
+		thread->printed = true;
+		before = (struct span){p->head, p->head_count};
+		before = append(&p->tried, &p->tried_capacity, 0, before);
+		before = append(&p->tried, &p->tried_capacity, before.length,
+				(struct span){line.text, first});
+		pass_over(p, before, line.text + first + first_count);
+		return true;
 	}
 	return false;
+}
+
+bool mend_cut_print(struct parser *p, struct span line)
+{
+	struct line split;
+	const char *reason;
+
+	return !p->head_count && line_split(line, &split, &reason) &&
+	       split.shape == LINE_UNFINISHED && !may_be_whole(p, line) && pass_print(p, line);
 }
 
 bool mend_printed_call(struct parser *p, struct span line)

@@ -87,6 +87,9 @@ struct span append(char **buffer, size_t *capacity, size_t length, struct span t
 bool mend_own_print(struct parser *p, struct span line, bool blind);
 /* What a call has printed that is cut meanwhile, where it is a call to the letter. */
 bool mend_printed_call(struct parser *p, struct span line);
+/* The same, without a newline, where it has run into the arguments of a call about memory that is cut: "munmap(0x1000,
+ * 4096. <unfinished ...>" would be found wrong only when it is resumed. */
+bool mend_cut_print(struct parser *p, struct span line);
 /* What a call prints that is cut meanwhile, or is shown later (strace -z). */
 bool mend_print(struct parser *p, struct span line);
 /* The rest of a call that nothing has cut (strace -f -z). */

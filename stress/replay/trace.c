@@ -53,7 +53,8 @@ static bool take_piece(struct parser *p, struct span line, bool lenient)
 	}
 	if (p->head_count) {
 		whole = append(&p->head, &p->head_capacity, p->head_count, line);
-	} else if (mend_own_print(p, line, false) || mend_printed_call(p, line)) {
+	} else if (mend_own_print(p, line, false) || mend_printed_call(p, line) ||
+		   mend_cut_print(p, line)) {
 		return true;
 	}
 	if (take_line(p, whole)) {

@@ -484,6 +484,8 @@ static void output_may_be_anywhere(void **state)
 		{"[pid 99] write(1, \"one\\ttwo \\\"3\\\"\\n\", 12 <unfinished ...>\n",
 		 "one\ttwo \"3\"\n"},
 		{"[pid 99] write(1, \"one\\nt\"..., 8 <unfinished ...>\n", "one\ntwo\n"},
+		{"[pid 99] write(1, \".\", 1 <unfinished ...>\n", "."},
+		{"[pid 99] write(1, \"x0.1\", 4 <unfinished ...>\n", "x0.1"},
 		{"[pid 99] writev(1, [{iov_base=\"one\\n\", iov_len=4}, {iov_base=\"two\", "
 		 "iov_len=3}], 2"
 		 " <unfinished ...>\n",
@@ -501,9 +503,15 @@ static void output_may_be_anywhere(void **state)
 				line--;
 			if (memchr(line, '"', strcspn(line, "\n")))
 				continue;
+			/* Within a line it may be of a time; and of clone's arguments not all are looked at. */
+			if (!strchr(cases[i].output, '\n') &&
+			    (strstr(line, "12:00:01") == line + 12 ||
+			     strstr(line, "clone3") == line + 12))
+				continue;
 			snprintf(text, sizeof(text),
 				 "%s%.*s%s%s[pid 99] <... write%s resumed>) = 8\n", cases[i].call,
-				 (int)at, sample, cases[i].output, sample + at, i == 2 ? "v" : "");
+				 (int)at, sample, cases[i].output, sample + at,
+				 strstr(cases[i].call, "writev") ? "v" : "");
 			reads_as(text, sample_wanted);
 		}
 	}
