@@ -249,6 +249,10 @@ bool mend_rest(struct parser *p, struct span line)
 	    call_may_be_in(line) || span_find(line, "<... ") != SIZE_MAX ||
 	    span_find(line, "[pid ") != SIZE_MAX)
 		return false;
+	/* Only behind a comma may the next argument be to come. */
+	if (thread->text.length && !span_ends(thread->text, ",") && !span_begins(line, ")") &&
+	    !span_begins(line, ",") && !span_begins(span_trim(line), "=>"))
+		return false;
 	whole = append(&p->tried, &p->tried_capacity, 0, thread->text);
 	if (!call_is_whole(append(&p->tried, &p->tried_capacity, whole.length, line)))
 		return false;

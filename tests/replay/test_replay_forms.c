@@ -803,6 +803,7 @@ static void nothing_is_lost_in_another_line(void **state)
 		{"munmap(0x5000, 4096 <unfinished ...>\n", "munmap"},
 		{"<... munmap resumed>) = 0\n", "munmap"},
 		{"<... munmap resumed) = 0\n", "munmap"},
+		{".<... munmap resumed) = 0\n", "munmap"},
 		{"clone3({flags=CLONE_VM|CLONE_THREAD, exit_signal=0}, 88) = 102\n", "clone 102"},
 	};
 
@@ -842,6 +843,17 @@ static void a_rest_is_not_guessed_twice(void **state)
 			   "1 <... read resumed>\"3\", 1) = 1\n",
 			   false, &error));
 	assert_int_equal(error.line, 4);
+	/* What is left of another line. */
+	assert_false(parse(&trace,
+			   "1 brk(NULL) = 0x1000\n1 futex(0x7f00, FUTEX_WAIT, 2 <unfinished ...>\n"
+			   "000, 4096) = 0\n",
+			   false, &error));
+	assert_int_equal(error.line, 3);
+	assert_false(parse(&trace,
+			   "1 brk(NULL) = 0x1000\n1 futex(0x7f00, FUTEX_WAIT, 2 <unfinished ...>\n"
+			   "sumed>) = 0\n",
+			   false, &error));
+	assert_int_equal(error.line, 3);
 	reads_as("1 brk(NULL) = 0x1000\n1 read(0,  <unfinished ...>\n\n\"2\", 1) = 1\n",
 		 "1 brk 1000");
 }
