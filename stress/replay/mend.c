@@ -221,8 +221,10 @@ static bool pass_print_before(struct parser *p, struct span line)
 		open = span_begins(rest, "writev(") ? 7 : 6;
 		if ((open == 7 || span_begins(rest, "write(")) &&
 		    printed_decode(span_after(rest, open), &printed) &&
-		    /* One character is somewhere soon: it must be in the call's own line. */
-		    (printed.known_length > 1 || rest.text < line.text + line.length)) {
+		    /* One character is somewhere soon: it must be in the call's own line, or before
+		     * what can be no output. */
+		    (printed.known_length > 1 || rest.text < line.text + line.length ||
+		     (line.length && line_names_pid(span_after(line, 1))))) {
 			count = printed_match(&printed, all_from(p, line.text));
 			if (count) {
 				p->later = (size_t)(rest.text + open - p->text.bytes);

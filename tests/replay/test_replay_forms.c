@@ -280,6 +280,11 @@ static const struct form {
 	 "fourbrk(NULL) = 0x1000\nwrite(1, \"four\", 4) = 4\n"
 	 "1write(1, \"1\", 1) = 1\n\nwrite(1, \"\\n\", 1) = 1\n",
 	 "0 brk 1000"},
+	{"the same of a thread, before another's call",
+	 ".[pid 2] munmap(0x1000, 4096) = 0\n[pid 1] write(1, \".\", 1) = 1\n"
+	 ".[pid 1] write(1, \".\", 1) = 1\n.[pid 2] brk(NULL) = 0x1000\n"
+	 "[pid 1] write(1, \".\", 1) = 1\n",
+	 "2 munmap 1000+1000; 2 brk 1000"},
 	{"no output, though so many bytes end before a parenthesis",
 	 "1 write(1, \"\"..., 28) = 28\n1 munmap(0x1000, 4096) = 0\n"
 	 "1 write(1, \"\"..., 38 <unfinished ...>\n2 munmap(0x1000, 4096) = 0\n"

@@ -240,6 +240,18 @@ static void processes_have_their_own_images(void **state)
 	assert_string_equal(end_of(&plan, 1), "10000-11000:1 20000-21000:1");
 	plan_free(&plan);
 
+	/* What another thread maps meanwhile it is taken to have, and to have lost where it is given the same place. */
+	make(&plan, MMAP(1, 0x10000,
+			 4096) "1 clone3({flags=CLONE_VM|CLONE_THREAD}, 88) = 2\n"
+			       "1 fork( <unfinished ...>\n" MMAP(
+				       2, 0x20000,
+				       4096) "1 <... fork resumed>) = 3\n" MMAP(3, 0x20000, 8192));
+	assert_int_equal(plan.assumed_unmaps, 1);
+	assert_int_equal(plan.assumed_maps, 0);
+	assert_string_equal(end_of(&plan, 0), "10000-11000:1 20000-21000:1");
+	assert_string_equal(end_of(&plan, 1), "10000-11000:1 20000-22000:1");
+	plan_free(&plan);
+
 	/* A thread, and vfork's child until its execve, share it. */
 	make(&plan,
 	     MMAP(1, 0x10000, 4096) "1 clone3({flags=CLONE_VM|CLONE_THREAD}, 88) = 2\n" MMAP(
