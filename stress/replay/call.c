@@ -353,6 +353,10 @@ bool call_decode(struct span name, struct span text, uint64_t page, struct trace
 		if (call_runs_on(name))
 			return field_fail(reason, "something before a call: '%.*s'",
 					  field_shown(name), name.text);
+		/* Something in the middle of a name has made another of it. */
+		if (!call_is_memory(name) && field_has_flag(text))
+			return field_fail(reason, "'%.*s' with flags of a call about memory",
+					  field_shown(name), name.text);
 		if (!other_is_whole(text, call, reason))
 			return false;
 		if (call->end != TRACE_DONE)
@@ -418,6 +422,17 @@ bool call_decode(struct span name, struct span text, uint64_t page, struct trace
 	default:
 		return true;
 	}
+}
+
+bool call_is_closed(struct span name, struct span text)
+{
+	enum trace_kind kind = call_kind(name);
+	struct arguments arguments;
+	struct span rest;
+	char reason[200];
+
+	return (kind <= TRACE_MADVISE || kind == TRACE_CLONE) &&
+	       fields_split(text, &arguments, &rest, reason);
 }
 
 bool call_may_go_on(struct span name, struct span text, uint64_t page)

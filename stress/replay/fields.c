@@ -353,7 +353,8 @@ bool field_is_open(struct span text)
 	       span_find(span_after(word, open), ")") == SIZE_MAX;
 }
 
-bool field_has_call(struct span text)
+/* Does anything that begins as `begins` says begin a word in `text`, outside of strings, comments and paths? */
+static bool has_word(struct span text, bool (*begins)(struct span))
 {
 	size_t at = 0;
 
@@ -365,9 +366,25 @@ bool field_has_call(struct span text)
 		/* What has no end hides nothing. */
 		if (skip == SIZE_MAX)
 			skip = 0;
-		if (!skip && !field_is_word(before) && call_begins(rest))
+		if (!skip && !field_is_word(before) && begins(rest))
 			return true;
 		at += skip ? skip : 1;
 	}
 	return false;
+}
+
+static bool flag_begins(struct span text)
+{
+	return span_begins(text, "PROT_") || span_begins(text, "MAP_") ||
+	       span_begins(text, "MREMAP_") || span_begins(text, "MADV_");
+}
+
+bool field_has_call(struct span text)
+{
+	return has_word(text, call_begins);
+}
+
+bool field_has_flag(struct span text)
+{
+	return has_word(text, flag_begins);
 }

@@ -53,12 +53,16 @@ bool field_result(struct span text, struct trace_call *call, char reason[200]);
 /* Can the call `name` have begun with `text`, all of its arguments, and succeed? True as well where that is
  * not known. */
 bool call_may_go_on(struct span name, struct span text, uint64_t page);
+/* Are the arguments of a call about memory at their end in `text`, so that it cannot be cut behind that? */
+bool call_is_closed(struct span name, struct span text);
 /* Is `text`, which follows "NAME(", all of a call, with a result and nothing behind that but what strace prints there? */
 bool call_is_whole(struct span text);
 /* Is `text`, which follows the arguments of a call that failed, cut in the error's text: "= -1 ENOENT (No such"? */
 bool field_is_open(struct span text);
 /* Does a call about memory begin in `text`, outside of strings, comments and paths? */
 bool field_has_call(struct span text);
+/* Is there a flag in it that only calls about memory have? */
+bool field_has_flag(struct span text);
 
 /* Does `text` begin with the name of a call about memory, and go on as calls do? */
 bool call_begins(struct span text);

@@ -275,6 +275,8 @@ bool take_unfinished(struct parser *p, const struct line *line)
 	 * one that changes the memory cannot be missed. */
 	if (thread->pending && call_kind(thread->name) != TRACE_OTHER)
 		return parse_error(p, "the thread has another call unfinished");
+	if (call_is_closed(line->name, line->text))
+		return parse_error(p, "a call that is cut behind its end");
 	drop_pending(p, thread);
 	thread->pending = true;
 	thread->printed = false;
@@ -346,6 +348,8 @@ bool take_resumed(struct parser *p, const struct line *line)
 	text = append(&p->joined, &p->joined_capacity, text.length, (struct span){" ", 1});
 	text = append(&p->joined, &p->joined_capacity, text.length, line->text);
 	if (line->again) {
+		if (call_is_closed(line->name, text))
+			return parse_error(p, "a call that is cut behind its end");
 		thread->text = keep_text(p, text);
 		if (line->other)
 			supersede(p, line->other, whole.pid);

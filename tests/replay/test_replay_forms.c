@@ -678,6 +678,18 @@ static const struct {
 	{"1 brk(NULL) = 0x1000\n1 mmap(NULL, 8192, PROT_READ, " ANON " <unfinished ...>\n"
 	 "1 <... mmap resumed>) = 0xb\n",
 	 3, "page-aligned", 1, 1, "1 brk 1000"},
+	/* Behind its end no call is cut: another is. */
+	{"[pid 1] brk(NULL) = 0x1000\n[pid 1] munmap(0x1000, 4096) = 0[pid 2] dup2(3, 0 "
+	 "<unfinished ...>\n",
+	 2, "behind its end", 1, 1, "1 brk 1000"},
+	{"[pid 1] vfork( <unfinished ...>\n[pid 2] brk(NULL) = 0x1000\n"
+	 "[pid 1] <... vfork resumed>) = 2[pid 2] dup2(3, 0 <unfinished ...>\n",
+	 3, "behind its end", 1, 1, "2 brk 1000"},
+	/* What is no name of a call about memory any more. */
+	{"1 brk(NULL) = 0x1000\n1 mm0p(NULL, 4096, PROT_READ, " ANON ") = 0x7000\n", 2,
+	 "with flags", 1, 1, "1 brk 1000"},
+	{"1 mhello\nmap(NULL, 4096, PROT_READ, " ANON ") = 0x7000\n1 brk(NULL) = 0x1000\n", 1,
+	 "neither", 2, 1, "1 brk 1000"},
 	/* Behind what may be read as a remark, or as a stack frame. */
 	{"1 brk(NULL) = 0x1000\nstrace: attachedmunmap(0x1000, 4096) = 0\n", 2, "neither", 1, 0,
 	 "1 brk 1000; 0 munmap 1000+1000"},
