@@ -120,6 +120,15 @@ bool call_may_be_in(struct span text)
 	return false;
 }
 
+bool call_is_named_in(struct span text)
+{
+	for (size_t i = 0; i < sizeof(memory_parts) / sizeof(memory_parts[0]); i++) {
+		if (in_name(text, memory_parts[i]))
+			return true;
+	}
+	return call_may_be_in(text);
+}
+
 const char *trace_why_name(enum trace_why why)
 {
 	static const char *const names[] = {

@@ -106,7 +106,7 @@ void skip_line(struct parser *p, struct span line, struct trace_error error)
 	if (!recovered)
 		lost = line;
 	note_skipped(p, line, recovered ? &printed : &error);
-	if (call_may_be_in(lost) && !p->trace->skipped_memory++)
+	if (call_is_named_in(lost) && !p->trace->skipped_memory++)
 		p->trace->skipped_first = error.line;
 	if (!recovered)
 		abandon(p, line);

@@ -161,5 +161,7 @@ bool call_decode(struct span name, struct span text, uint64_t page, struct trace
 bool call_is_memory(struct span name);
 /* Does `text`, whatever it is, contain what looks like such a call or a part of one? */
 bool call_may_be_in(struct span text);
+/* The same, or only what names of such calls have in common. */
+bool call_is_named_in(struct span text);
 
 #endif

@@ -678,6 +678,9 @@ static const struct {
 	{"1 brk(NULL) = 0x1000\n1 mmap(NULL, 8192, PROT_READ, " ANON " <unfinished ...>\n"
 	 "1 <... mmap resumed>) = 0xb\n",
 	 3, "page-aligned", 1, 1, "1 brk 1000"},
+	/* Or of which only the name is left. */
+	{"1 brk(NULL) = 0x1000\n1 munmap7fd95e647000, 8192) = 0\n", 2, "neither", 1, 1,
+	 "1 brk 1000"},
 	/* Behind its end no call is cut: another is. */
 	{"[pid 1] brk(NULL) = 0x1000\n[pid 1] munmap(0x1000, 4096) = 0[pid 2] dup2(3, 0 "
 	 "<unfinished ...>\n",
