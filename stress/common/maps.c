@@ -207,7 +207,7 @@ static bool smaps_tells(void)
 
 	if (fd >= 0)
 		close(fd);
-	return known && mode != '2' && !getenv("ASPACE_EMULATED");
+	return known && mode != '2' && !MAPS_SMAPS_IS_SLOW && !getenv("ASPACE_EMULATED");
 }
 
 char *maps_read(void)
