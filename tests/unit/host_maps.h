@@ -14,6 +14,19 @@
 #include <string.h>
 #include <unistd.h>
 
+/* For who looks thousands of times: the kernel goes through a sanitizer's shadow for smaps. Then free
+ * addresses and inaccessible areas look the same. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define HOST_MAPS_OFTEN "/proc/self/maps"
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define HOST_MAPS_OFTEN "/proc/self/maps"
+#endif
+#endif
+#ifndef HOST_MAPS_OFTEN
+#define HOST_MAPS_OFTEN "/proc/self/smaps"
+#endif
+
 struct host_mapping {
 	uint64_t start, end;
 	char what[4]; /* "rwx", or "fre" where it is free */

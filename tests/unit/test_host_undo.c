@@ -182,7 +182,7 @@ static void take_picture(struct picture *picture)
 	struct host_mapping mapping;
 	uint64_t covered = 0;
 
-	assert_true(host_maps_read("/proc/self/smaps", text, sizeof(text)));
+	assert_true(host_maps_read(HOST_MAPS_OFTEN, text, sizeof(text)));
 	memset(picture, 0, sizeof(*picture));
 	while (host_maps_next(&cursor, window.start.value, window.end.value, &mapping)) {
 		picture->mappings++;
