@@ -165,9 +165,9 @@ enum aspace_status asp_grace_install_fork_hooks(void);
  *
  * begun without any call; false: not yet by this thread. */
 #ifdef ASPACE_BARE_METAL
-#include "bare_metal.h"
+#include "platform/bare/bare_metal.h"
 #else
-#include "hosted.h"
+#include "platform/linux/hosted.h"
 #endif
 
 #endif

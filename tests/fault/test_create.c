@@ -21,14 +21,14 @@
 #include <aspace/aspace.h>
 #include <aspace/backend/null.h>
 
-#include "space.h"
+#include "space/space.h"
 
 /* src/memory/pool.c, with ASPACE_TESTING */
 extern long asp_test_fail_at;
 extern bool asp_test_fail_forever;
 extern unsigned long asp_test_reservations, asp_test_failures;
 
-/* src/platform/hosted_grace.c: one place is that of the default flavour. */
+/* src/platform/linux/grace.c: one place is that of the default flavour. */
 #define FLAVOURS 8
 
 #define AREAS 300

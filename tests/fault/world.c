@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "fault/world.h"
-#include "space.h"
+#include "space/space.h"
 
 #define FILLERS 24
 

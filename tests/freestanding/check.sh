@@ -43,7 +43,7 @@ compile() {
 }
 
 objects=()
-for file in "${files[@]}" platform/bare_metal.c; do
+for file in "${files[@]}" platform/bare/bare_metal.c; do
 	object=$out/${file//\//_}.o
 	compile "$root/src/$file" "$object"
 	objects+=("$object")

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The handshake for deferred work (docs/design.md; src/writer.c, src/reclaim.c): the helper
+ * The handshake for deferred work (docs/design.md; src/space/writer.c, src/reclaim/reclaim.c): the helper
  * only tries the lock, and goes away where it is taken; its holder looks, after the
  * release, whether something has become due, and asks for the helper again.
  *

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The writers' lock (src/platform/hosted_lock.c): tickets over a futex, for Spin.
+ * The writers' lock (src/platform/linux/lock.c): tickets over a futex, for Spin.
  *
  * Three writers take the lock twice each. A waiter sleeps upon `serving` with a bit that its
  * ticket chooses; here there are two bits, so that two waiters share one and are woken

@@ -7,7 +7,7 @@
 
 #include "../child.h"
 #include "objects.h"
-#include "space.h"
+#include "space/space.h"
 
 CREW_FORKS
 
@@ -99,7 +99,7 @@ static void *reader(void *arg)
 
 /* A child may hang if a thread was just beginning as it was forked: in the first instants of
  * a thread AddressSanitizer holds its allocator's locks, and liburcu one that no hook takes
- * (hosted_grace.c, Fork). So all four have been at work, and so has the helper. */
+ * (linux/grace.c, Fork). So all four have been at work, and so has the helper. */
 static void await_begun(void)
 {
 	for (int i = 0; i < 4; i++)

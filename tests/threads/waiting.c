@@ -5,7 +5,7 @@
  * is stuck, the order of writers, and the cancellation of threads that wait.
  */
 #include "crew.h"
-#include "space.h"
+#include "space/space.h"
 
 static uint64_t seed;
 

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "space.h"
+#include "space/space.h"
 
 static char object;
 

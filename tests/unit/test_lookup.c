@@ -19,9 +19,9 @@
 
 #include <aspace/backend/null.h>
 
-#include "last_hit.h"
+#include "read/last_hit.h"
 #include "memory/nodes.h"
-#include "space.h"
+#include "space/space.h"
 #include "tree/search.h"
 
 static const char *const names[] = {"portable", "avx2", "avx512", "neon"};

@@ -15,7 +15,7 @@
 
 #include <aspace/backend/null.h>
 
-#include "space.h"
+#include "space/space.h"
 
 #define AREAS 100000u
 /* Each of three pools grows by blocks of 4 MiB at most, where less would do. */

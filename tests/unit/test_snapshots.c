@@ -14,7 +14,7 @@
 
 #include <aspace/backend/null.h>
 
-#include "space.h"
+#include "space/space.h"
 
 #define SNAPSHOTS 20000u
 

@@ -14,7 +14,7 @@
 #include <aspace/backend/null.h>
 
 #include "memory/nodes.h"
-#include "space.h"
+#include "space/space.h"
 #include "tree/node.h"
 
 #define AREAS 300

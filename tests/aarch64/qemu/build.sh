@@ -39,7 +39,7 @@ compile() {
 rm -rf "$out/objects" "$out/library.a"
 compile tables "$source"/src/backend/aarch64/*.c
 if [[ $whole ]]; then
-	core=("$source/src/platform/bare_metal.c")
+	core=("$source/src/platform/bare/bare_metal.c")
 	for file in "$source"/src/*.c; do
 		[[ $file == */lookup_*.c ]] || core+=("$file")
 	done

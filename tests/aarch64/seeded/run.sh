@@ -79,7 +79,7 @@ for part in machine log; do
 	"$cc" -std=gnu11 -O2 -g -I"$source/include" -c "$source/tests/aarch64/$part.c" \
 		-o "$work/base/$part.o"
 done
-"$cc" -std=gnu11 -O1 -g -I"$source/include" -c "$source/src/status.c" -o "$work/base/status.o"
+"$cc" -std=gnu11 -O1 -g -I"$source/include" -c "$source/src/space/status.c" -o "$work/base/status.o"
 objects=()
 for file in "$source/src/$tables"/*.c; do
 	name=$(basename "$file" .c)

@@ -3,7 +3,7 @@
  * Lookups by Advanced SIMD: two keys a register; a comparison answers with minus one for
  * each that is met, and minus ones are added up.
  */
-#include "lookup.h"
+#include "read/lookup.h"
 
 #ifdef ASP_LOOKUP_NEON
 #include <arm_neon.h>
@@ -61,5 +61,5 @@ static inline struct asp_offers inner_offers(const struct asp_node *node, uint64
 #define inner_gap   asp_inner_gap
 #define leaf_offers asp_leaf_offers
 
-#include "lookup_body.h"
+#include "read/lookup_body.h"
 #endif

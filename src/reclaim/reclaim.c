@@ -19,7 +19,7 @@
  * older snapshot that shows it, or is free.
  */
 #include "memory/nodes.h"
-#include "space.h"
+#include "space/space.h"
 
 /* Nodes per grace period, in bytes. Fewer: more grace periods, each of which wakes the helper
  * and interrupts the CPUs of readers and of the writer; more: nodes come back when they have

@@ -16,7 +16,7 @@
  *
  * Nothing after `prepare` allocates.
  */
-#include "space.h"
+#include "space/space.h"
 
 /* In which order the changes that stand are put into the tree: what makes room
  * before what fills it. */

@@ -9,7 +9,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "platform.h"
+#include "platform/platform.h"
 
 #include <errno.h>
 #include <sys/mman.h>

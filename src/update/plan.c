@@ -13,7 +13,7 @@
  * the plan is published.
  */
 #include "options.h"
-#include "space.h"
+#include "space/space.h"
 
 /* ---- A transaction's life ------------------------------------------------- */
 

@@ -57,7 +57,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "platform.h"
+#include "platform/platform.h"
 
 #include <signal.h>
 

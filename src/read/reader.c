@@ -5,8 +5,8 @@
  * Nothing here takes a lock, loops for another try, or stores to memory that
  * another thread reads, beyond what the read section of the flavour does.
  */
-#include "last_hit.h"
-#include "space.h"
+#include "read/last_hit.h"
+#include "space/space.h"
 
 static bool overlaps_in(const struct asp_node *root, struct aspace_range range)
 {

@@ -2,7 +2,7 @@
 /*
  * The public operations: enter, plan, commit, leave.
  */
-#include "space.h"
+#include "space/space.h"
 
 enum verb {
 	VERB_MAP,

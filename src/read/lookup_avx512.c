@@ -2,7 +2,7 @@
 /*
  * Lookups by AVX-512: eight keys a register, unsigned comparison, the answer as bits.
  */
-#include "lookup.h"
+#include "read/lookup.h"
 
 #ifdef ASP_LOOKUP_X86
 #include <immintrin.h>
@@ -103,5 +103,5 @@ LOOKUP_TARGET static uint64_t inner_gap(const struct asp_node *node)
 	return _mm512_reduce_max_epu64(_mm512_max_epu64(inside, _mm512_max_epu64(low, high)));
 }
 
-#include "lookup_body.h"
+#include "read/lookup_body.h"
 #endif

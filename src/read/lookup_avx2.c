@@ -6,7 +6,7 @@
  * 64 bits of ones or zeros, of which 16 are enough: sixteen answers, blended, are one register,
  * whose bytes are counted. Blending mixes up the order, of which a count knows nothing.
  */
-#include "lookup.h"
+#include "read/lookup.h"
 
 #ifdef ASP_LOOKUP_X86
 #include <immintrin.h>
@@ -137,5 +137,5 @@ LOOKUP_TARGET static uint64_t inner_gap(const struct asp_node *node)
 	return asp_greater(asp_greater(four[0], four[1]), asp_greater(four[2], four[3]));
 }
 
-#include "lookup_body.h"
+#include "read/lookup_body.h"
 #endif

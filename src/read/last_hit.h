@@ -23,7 +23,7 @@
 #ifndef ASPACE_LAST_HIT_H
 #define ASPACE_LAST_HIT_H
 
-#include "space.h"
+#include "space/space.h"
 
 #ifdef ASP_THREAD_LOCAL
 struct asp_last_hit {

@@ -4,7 +4,7 @@
  */
 #include "memory/nodes.h"
 #include "options.h"
-#include "space.h"
+#include "space/space.h"
 
 /* The structure lies in a block of the page operations, whose sizes are multiples of
  * this. */

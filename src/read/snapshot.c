@@ -15,7 +15,7 @@
  *  C2  nobody ranks below what is below it; ranks are as good as random, so the tree is flat
  */
 #include "memory/treap.h"
-#include "space.h"
+#include "space/space.h"
 
 static uint64_t rank_of(const struct aspace_snapshot *snapshot)
 {

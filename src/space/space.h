@@ -38,7 +38,7 @@
 
 #include <aspace/aspace.h>
 
-#include "lookup.h"
+#include "read/lookup.h"
 #include "memory/pool.h"
 #include "memory/record.h"
 #include "platform/platform.h"

@@ -20,7 +20,7 @@ static inline asp_bound spread(uint64_t bound)
 	return bound;
 }
 
-#include "lookup_body.h"
+#include "read/lookup_body.h"
 
 /* Fastest first. */
 static const struct asp_lookup *const sets[] = {

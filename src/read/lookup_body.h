@@ -20,9 +20,9 @@
  * Loads of nodes are plain: the root was read with acquire, and nothing below it is written
  * after publication.
  */
-#include "last_hit.h"
-#include "lookup.h"
-#include "space.h"
+#include "read/last_hit.h"
+#include "read/lookup.h"
+#include "space/space.h"
 #include "tree/search.h"
 
 /* From this level of the root on, leaves are likely not to be in a near cache. */
@@ -330,7 +330,7 @@ LOOKUP_TARGET static size_t find_many(const struct asp_node *root,
 #include "tree/edit_body.h"
 #include "tree/gap_body.h"
 
-#include "free_body.h"
+#include "read/free_body.h"
 
 const struct asp_lookup LOOKUP = {
 	.name = LOOKUP_NAME,

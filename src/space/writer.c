@@ -8,7 +8,7 @@
  * kept here, before an operation has done anything: a writer that finds
  * it reached gives the lock back, waits for readers, and comes again.
  */
-#include "space.h"
+#include "space/space.h"
 
 bool asp_is_waited_for(struct aspace *space)
 {
