@@ -20,6 +20,9 @@
  */
 #include "memory/nodes.h"
 #include "space/space.h"
+#include "update/reserve.h"
+#include "update/plan.h"
+#include "update/births.h"
 
 /* Nodes per grace period, in bytes. Fewer: more grace periods, each of which wakes the helper
  * and interrupts the CPUs of readers and of the writer; more: nodes come back when they have

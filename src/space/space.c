@@ -5,6 +5,10 @@
 #include "memory/nodes.h"
 #include "options.h"
 #include "space/space.h"
+#include "update/reserve.h"
+#include "update/plan.h"
+#include "update/pieces.h"
+#include "update/births.h"
 
 /* The structure lies in a block of the page operations, whose sizes are multiples of
  * this. */

@@ -2,18 +2,19 @@
 /*
  * A space from the inside: what the files of src/ share.
  *
- *   lookup.c    lookups and gap searches, by the registers that the CPU has
- *   last_hit.h  what a thread found last
- *   reader.c    views, iterators, gap searches: no lock
- *   snapshot.c  versions pinned beyond a section
- *   writer.c    the writer lock, the bound on garbage
- *   plan.c      operations on a private tree, and the changes that they ask for
- *   commit.c    backends, undo, publication
- *   verbs.c     the public operations: enter, plan, commit, leave
- *   txn.c       transactions of several operations
- *   births.c    since when references have been there, for snapshots
- *   reclaim.c   what has left the newest version: nodes, user objects, leaving areas
- *   space.c     create, destroy, statistics, validation, dump, fork
+ *   read/lookup.c      lookups and gap searches, by the registers that the CPU has
+ *   read/last_hit.h    what a thread found last
+ *   read/reader.c      views, iterators, gap searches: no lock
+ *   read/snapshot.c    versions pinned beyond a section
+ *   space/writer.c     the writer lock, the bound on garbage
+ *   space/space.c      create, destroy, statistics, validation, dump, fork
+ *   update/verbs.c     the public operations: enter, plan, commit, leave
+ *   update/plan.c      a plan's life and its actions; map.c, unmap.c, protect.c, move.c: one
+ *                      operation each, with pieces.c, references.c, reserve.c and edits.c
+ *   update/commit.c    backends, undo; publish.c: the one store
+ *   update/txn.c       transactions of several operations
+ *   update/births.c    since when references have been there, for snapshots
+ *   reclaim/reclaim.c  what has left the newest version: nodes, user objects, leaving areas
  *
  * Dependencies: these -> tree -> memory -> platform.
  *
@@ -230,6 +231,18 @@ static inline bool asp_is_owner(struct aspace *space)
 		 ? (backend)->ops->operation                                                       \
 		 : NULL)
 
+/* The bits of `how` that callers may use, and one of our own: holes are fine, whatever
+ * the mode of the space says. */
+#define ASP_HOW_PUBLIC  ((unsigned)(ASPACE_REPLACE | ASPACE_STRICT | ASPACE_NOWAIT))
+#define ASP_HOW_LENIENT (1u << 31)
+
+/* The rule for ASPACE_STRICT and ASPACE_ALWAYS_STRICT. */
+static inline bool asp_is_strict(const struct aspace *space, unsigned how)
+{
+	return !(how & ASP_HOW_LENIENT) &&
+	       ((how & ASPACE_STRICT) || (space->mode & ASPACE_ALWAYS_STRICT));
+}
+
 /* ---- writer.c ------------------------------------------------------------- */
 
 /* Take the writer lock, with garbage below its bound. ASPACE_BUSY, ASPACE_DEADLOCK. */
@@ -273,22 +286,6 @@ static inline void asp_note_retired(struct aspace *space, uint64_t bytes)
 		space->retired_max = bytes;
 }
 
-/* ---- births.c, under the lock ---------------------------------------------- */
-
-/* Note in the record that the reference of the area that starts there is there since a version,
- * the newest or the one in the making. */
-void asp_births_add(struct aspace *space, struct aspace_record *record, uint64_t start,
-		    uint64_t version);
-/* The reference ends: the version since when it has been there, or 0: since before any snapshot
- * that is open. O(log births) on average, as the others. */
-uint64_t asp_births_take(struct aspace *space, uint64_t start);
-/* The reference's area starts elsewhere. */
-void asp_births_move(struct aspace *space, uint64_t from, uint64_t to);
-/* No snapshot is older than this version: forget births up to it, so many at most. */
-void asp_births_forget(struct aspace *space, uint64_t version, size_t most);
-/* S8, under snap_lock too; the first place where it does not hold. */
-bool asp_births_valid(struct aspace *space, uint64_t *where);
-
 /* ---- snapshot.c, under snap_lock ------------------------------------------ */
 
 /* The newest snapshot older than version `before`, or NULL. `guess`: one that may be it, and
@@ -297,120 +294,6 @@ struct aspace_snapshot *asp_snapshot_before(const struct aspace *space,
 					    struct aspace_snapshot *guess, uint64_t before);
 /* Do C1 and C2 hold? */
 bool asp_snapshots_in_order(const struct aspace *space);
-
-/* ---- plan.c --------------------------------------------------------------- */
-
-void asp_txn_begin(struct aspace *space);
-/* Give the records of a list back to their pool. */
-void asp_put_records(struct aspace *space, struct aspace_record_list *list);
-
-/*
- * What is held back, so that giving back always works: reservations leave it alone but for
- * those that unmap whole areas, or show that a deferred unmap was refused. It is what
- * unmapping everything takes at most, from a version with so many nodes and areas:
- *
- *   at once  the nodes of a removal with one border (what stands, should a backend refuse), or a
- *            copy of all where areas are marked as leaving; records of all nodes, which are
- *            retired; of all references, or, where areas leave, of these, which become those of
- *            the references
- *   in part  the nodes of one removal, or of what puts an area back whose deferred unmap was
- *            refused; they come back after a grace period. While a snapshot is open those do
- *            not that it shows: a copy of each at most, and their records
- *
- * Whoever makes the version larger sees to it that enough for the larger one is left. In part,
- * what was held back before a snapshot was opened may not do; then what it takes to do it at once
- * is left.
- */
-static inline bool asp_has_snapshots(const struct aspace *space)
-{
-	return atomic_load_explicit(&space->snapshot_count, memory_order_relaxed) != 0;
-}
-
-static inline void asp_hold_for_all(struct aspace *space, size_t height, size_t nodes, size_t areas)
-{
-	bool leaving = space->mode & ASPACE_GRACE_UNMAP;
-
-	space->nodes.held = asp_nodes_for_border(height) + (leaving ? nodes : 0);
-	space->records.held = (nodes + asp_nodes_for_border(height)) / ASP_RECORD_NODES + 2 +
-			      (leaving || space->counts ? areas : 0);
-}
-
-static inline void asp_hold_back(struct aspace *space, size_t height, size_t nodes, size_t areas)
-{
-	size_t step = space->mode & ASPACE_GRACE_UNMAP ? asp_nodes_for_place(height)
-						       : asp_nodes_for_removal(height);
-
-	if (__builtin_expect(asp_has_snapshots(space), 0))
-		step += nodes;
-	asp_hold_for_all(space, height, nodes, areas);
-	space->nodes.held += step;
-	space->records.held += step / ASP_RECORD_NODES + 6;
-}
-
-/* Nothing is: for who gives back. */
-static inline void asp_spend(struct aspace *space)
-{
-	space->nodes.held = space->records.held = 0;
-}
-/* Drop the private tree and everything that belongs to it. */
-void asp_txn_drop(struct aspace_txn *txn);
-
-/* Each plans one operation on the private tree: all or nothing. In an open
- * transaction the actions are left for commit. */
-enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range range, uint64_t flags,
-				struct aspace_backend *backend, void *user, unsigned how);
-enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range range, unsigned how);
-enum aspace_status asp_plan_protect(struct aspace_txn *txn, struct aspace_range range,
-				    aspace_protect_fn *decide, void *ctx, unsigned how);
-enum aspace_status asp_plan_move(struct aspace_txn *txn, struct aspace_range from,
-				 struct aspace_vaddr to);
-enum aspace_status asp_plan_resize(struct aspace_txn *txn, struct aspace_vaddr start, uint64_t size,
-				   unsigned how);
-
-/* verbs.c */
-enum aspace_status asp_plan_map_anywhere(struct aspace_txn *txn, const struct aspace_gap *gap,
-					 uint64_t flags, struct aspace_backend *backend, void *user,
-					 unsigned how, struct aspace_vaddr *start);
-/* An aspace_protect_fn: the flags that ctx points to. */
-bool asp_same_flags(void *ctx, const struct aspace_area *area, uint64_t *flags);
-
-/* asp_edit_reserve(), leaving what must be held back when the private tree has grown by it. */
-bool asp_plan_reserve(struct aspace_txn *txn, const struct asp_edit_need *need);
-
-/* Building blocks for commit.c and txn.c, after a reservation. */
-void asp_plan_cut(struct aspace_txn *txn, uint64_t lo, uint64_t hi);
-void asp_plan_set_flags(struct aspace_txn *txn, uint64_t lo, uint64_t hi, uint64_t flags);
-bool asp_mergeable(const struct aspace *space, const struct aspace_area *left,
-		   const struct aspace_area *right);
-void asp_plan_carry(struct aspace_txn *txn, const struct aspace_change *move);
-void asp_plan_merge(struct aspace_txn *txn, uint64_t lo, uint64_t hi);
-struct asp_action *asp_plan_action(struct aspace_txn *txn, enum asp_phase phase,
-				   struct aspace_backend *backend, enum aspace_change_kind kind,
-				   uint64_t lo, uint64_t hi);
-/* Put it on the list of its phase. */
-void asp_plan_add(struct aspace_txn *txn, enum asp_phase phase, struct asp_action *action);
-bool asp_range_usable(const struct aspace *space, struct aspace_range range, uint64_t granule);
-
-/* The bits of `how` that callers may use, and one of our own: holes are fine, whatever
- * the mode of the space says. */
-#define ASP_HOW_PUBLIC  ((unsigned)(ASPACE_REPLACE | ASPACE_STRICT | ASPACE_NOWAIT))
-#define ASP_HOW_LENIENT (1u << 31)
-
-/* The rule for ASPACE_STRICT and ASPACE_ALWAYS_STRICT. */
-static inline bool asp_is_strict(const struct aspace *space, unsigned how)
-{
-	return !(how & ASP_HOW_LENIENT) &&
-	       ((how & ASPACE_STRICT) || (space->mode & ASPACE_ALWAYS_STRICT));
-}
-
-/* ---- commit.c ------------------------------------------------------------- */
-
-/* Make the planned changes and publish; or drop the plan. The lock stays held. */
-enum aspace_status asp_commit(struct aspace_txn *txn);
-/* Publish the private tree. Cannot fail. */
-void asp_publish(struct aspace_txn *txn);
-/* Work the actions of an open transaction out from what it has touched; txn.c. */
-enum aspace_status asp_txn_settle(struct aspace_txn *txn);
 
 /* The area without the library's own flag bits. */
 static inline struct aspace_area asp_public_area(struct aspace_area area)

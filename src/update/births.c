@@ -18,7 +18,7 @@
  *      start, and nothing ranks below what is below it
  */
 #include "memory/treap.h"
-#include "space/space.h"
+#include "update/births.h"
 
 static uint64_t rank_of(const struct aspace_record *record)
 {

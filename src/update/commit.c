@@ -16,7 +16,8 @@
  *
  * Nothing after `prepare` allocates.
  */
-#include "space/space.h"
+#include "update/plan.h"
+#include "update/reserve.h"
 
 /* In which order the changes that stand are put into the tree: what makes room
  * before what fills it. */

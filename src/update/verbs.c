@@ -2,7 +2,7 @@
 /*
  * The public operations: enter, plan, commit, leave.
  */
-#include "space/space.h"
+#include "update/plan.h"
 
 enum verb {
 	VERB_MAP,
@@ -47,29 +47,6 @@ struct request {
 		} resize;
 	};
 };
-
-enum aspace_status asp_plan_map_anywhere(struct aspace_txn *txn, const struct aspace_gap *gap,
-					 uint64_t flags, struct aspace_backend *backend, void *user,
-					 unsigned how, struct aspace_vaddr *start)
-{
-	uint64_t granule = txn->space->granule;
-	struct aspace_range range;
-	enum aspace_status status;
-
-	if (!backend || !start || how & ASPACE_REPLACE)
-		return ASPACE_INVALID_PARAM;
-	if (granule < backend->granule)
-		granule = backend->granule;
-	status = txn->space->lookup->find_free_in(txn->space, asp_edit_root(&txn->edit), gap,
-						  granule, &range.start);
-	if (status != ASPACE_OK)
-		return status;
-	range.end.value = range.start.value + gap->size;
-	status = asp_plan_map(txn, range, flags, backend, user, how);
-	if (status == ASPACE_OK)
-		*start = range.start;
-	return status;
-}
 
 static enum aspace_status plan(struct aspace_txn *txn, const struct request *r)
 {
@@ -180,13 +157,6 @@ enum aspace_status aspace_map_anywhere(struct aspace *space, const struct aspace
 enum aspace_status aspace_unmap(struct aspace *space, struct aspace_range range, unsigned how)
 {
 	return run(space, &(struct request){.verb = VERB_UNMAP, .how = how, .unmap = range});
-}
-
-bool asp_same_flags(void *ctx, const struct aspace_area *area, uint64_t *flags)
-{
-	(void)area;
-	*flags = *(const uint64_t *)ctx;
-	return true;
 }
 
 enum aspace_status aspace_protect(struct aspace *space, struct aspace_range range, uint64_t flags,

@@ -10,6 +10,7 @@
 
 #include "fault/world.h"
 #include "space/space.h"
+#include "update/reserve.h"
 
 #define FILLERS 24
 

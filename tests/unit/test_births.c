@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "space/space.h"
+#include "update/births.h"
 
 static char object;
 

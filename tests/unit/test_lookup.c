@@ -22,6 +22,7 @@
 #include "read/last_hit.h"
 #include "memory/nodes.h"
 #include "space/space.h"
+#include "update/plan.h"
 #include "tree/search.h"
 
 static const char *const names[] = {"portable", "avx2", "avx512", "neon"};

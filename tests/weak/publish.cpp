@@ -4,7 +4,7 @@
  * Relacy: two readers, a writer, and the thread that turns grace periods over.
  *
  * What is modelled, with the memory orders of the sources:
- *  - the root, published with release and read with acquire (src/update/plan.c, src/space/space.h);
+ *  - the root, published with release and read with acquire (src/update/publish.c, src/space/space.h);
  *  - nodes filled in with plain stores, never written again, recycled last in, first out;
  *  - stamps and grace periods: `started` is read and advanced by read-modify-writes only,
  *    `ended` stored with release and read with acquire (src/platform/linux/grace.c);

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What plans do to the private tree: areas are cut, get other flags, move, and merge. Nothing
+ * here can fail; references go along.
+ */
+#include "update/plan.h"
+#include "update/references.h"
+
+/* A piece with a reference of its own. */
+static void insert_piece(struct aspace_txn *txn, const struct aspace_area *of, uint64_t lo,
+			 uint64_t hi, uint64_t flags, void *user)
+{
+	struct aspace_area piece = {
+		.start = {lo},
+		.end = {hi},
+		.flags = flags,
+		.backend = of->backend,
+		.user = user,
+	};
+
+	asp_edit_insert(&txn->edit, &piece);
+	asp_note_birth(txn, &piece);
+}
+
+void asp_plan_cut(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
+{
+	struct asp_edit *edit = &txn->edit;
+	struct asp_cursor cursor;
+	struct aspace_area area = {.flags = 0};
+	bool more = asp_edit_seek(edit, &cursor, lo), out = false, any = false;
+
+	/* The area that reaches in from below keeps its reference. */
+	if (more && asp_cursor_start(&cursor) < lo) {
+		area = asp_cursor_area(&cursor);
+		asp_edit_update(edit, area.start.value, lo, area.flags, area.user);
+		if (area.end.value > hi) {
+			insert_piece(txn, &area, hi, area.end.value, area.flags,
+				     asp_take_clone(txn, area.backend, area.user));
+			return;
+		}
+		more = asp_edit_seek(edit, &cursor, lo);
+	}
+	/* The others lose theirs, but for one that reaches out above. */
+	for (; more && asp_cursor_start(&cursor) < hi; more = asp_edit_next(edit, &cursor)) {
+		any = true;
+		area = asp_cursor_area(&cursor);
+		out = area.end.value > hi;
+		if (out)
+			break;
+		asp_give_up_reference(txn, &area);
+		if (area.end.value == hi)
+			break;
+	}
+	if (any)
+		asp_edit_remove(edit, lo, hi);
+	if (out) {
+		asp_note_move(txn, &area, hi);
+		area.start.value = hi;
+		asp_edit_insert(edit, &area);
+	}
+}
+
+void asp_plan_set_flags(struct aspace_txn *txn, uint64_t lo, uint64_t hi, uint64_t flags)
+{
+	struct asp_edit *edit = &txn->edit;
+	struct asp_cursor cursor;
+	struct aspace_area area;
+
+	asp_edit_seek(edit, &cursor, lo);
+	area = asp_cursor_area(&cursor);
+	if (area.start.value < lo) {
+		asp_edit_update(edit, area.start.value, lo, area.flags, area.user);
+		insert_piece(txn, &area, lo, hi, flags,
+			     asp_take_clone(txn, area.backend, area.user));
+	} else {
+		asp_edit_update(edit, lo, hi, flags, area.user);
+	}
+	if (hi < area.end.value)
+		insert_piece(txn, &area, hi, area.end.value, area.flags,
+			     asp_take_clone(txn, area.backend, area.user));
+}
+
+void asp_plan_carry(struct aspace_txn *txn, const struct aspace_change *move)
+{
+	uint64_t lo = move->range.start.value, hi = move->range.end.value;
+	struct asp_cursor cursor;
+	struct aspace_area area;
+	void *user;
+
+	asp_edit_seek(&txn->edit, &cursor, lo);
+	area = asp_cursor_area(&cursor);
+	user = asp_take_clone(txn, area.backend, area.user);
+	asp_plan_cut(txn, lo, hi);
+	insert_piece(txn, &area, move->destination.value, move->destination.value + (hi - lo),
+		     area.flags, user);
+}
+
+bool asp_mergeable(const struct aspace *space, const struct aspace_area *left,
+		   const struct aspace_area *right)
+{
+	struct aspace_area public_left, public_right;
+
+	if (left->end.value != right->start.value || left->flags != right->flags ||
+	    left->backend != right->backend || left->flags & ASP_FLAG_LEAVING ||
+	    space->mode & ASPACE_NEVER_MERGE)
+		return false;
+	if (!asp_op(left->backend, can_merge))
+		return left->user == right->user;
+	public_left = asp_public_area(*left);
+	public_right = asp_public_area(*right);
+	return left->backend->ops->can_merge(left->backend, &public_left, &public_right);
+}
+
+void asp_plan_merge(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
+{
+	struct asp_edit *edit = &txn->edit;
+	struct asp_cursor cursor;
+	struct aspace_area left, right;
+	uint64_t at = lo;
+
+	while (asp_edit_seek(edit, &cursor, at)) {
+		if (asp_cursor_start(&cursor) < at && !asp_edit_next(edit, &cursor))
+			return;
+		right = asp_cursor_area(&cursor);
+		if (right.start.value > hi)
+			return;
+		at = right.end.value;
+		if (!asp_edit_prev(edit, &cursor))
+			continue;
+		left = asp_cursor_area(&cursor);
+		if (!asp_mergeable(txn->space, &left, &right))
+			continue;
+		asp_give_up_reference(txn, &right);
+		asp_edit_remove_area(edit, right.start.value);
+		asp_edit_update(edit, left.start.value, right.end.value, left.flags, left.user);
+	}
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Planning: map.
+ */
+#include "options.h"
+#include "update/pieces.h"
+#include "update/plan.h"
+#include "update/references.h"
+#include "update/reserve.h"
+
+static uint64_t granule_of(const struct aspace *space, const struct aspace_backend *backend)
+{
+	return backend->granule > space->granule ? backend->granule : space->granule;
+}
+
+static bool backend_usable(const struct aspace_backend *backend)
+{
+	const struct aspace_backend_ops *ops;
+
+	if (!backend || !backend->ops || backend->flags_mask & ASPACE_FLAGS_RESERVED ||
+	    backend->granule & (backend->granule - 1))
+		return false;
+	ops = backend->ops;
+	return ops->size >= offsetof(struct aspace_backend_ops, prepare) &&
+	       ops->size <= ASP_STRUCT_BYTES_MAX &&
+	       !(ops->size & (_Alignof(struct aspace_backend_ops) - 1)) && ops->map && ops->unmap &&
+	       ops->protect;
+}
+
+static void plan_map_actions(struct aspace_txn *txn, const struct aspace_area *area,
+			     const struct asp_obstacles *obstacles)
+{
+	uint64_t lo = area->start.value, hi = area->end.value;
+	enum asp_phase phase = ASP_PHASE_MAP;
+	enum aspace_change_kind kind = ASPACE_CHANGE_MAP;
+	struct asp_action *action;
+
+	if (obstacles->count && !obstacles->foreign && asp_op(area->backend, replace)) {
+		phase = ASP_PHASE_REPLACE;
+		kind = ASPACE_CHANGE_REPLACE;
+	} else if (obstacles->count) {
+		asp_plan_sweep(txn, lo, hi);
+		phase = ASP_PHASE_REMAP;
+	}
+	action = asp_plan_action(txn, phase, area->backend, kind, lo, hi);
+	action->change.new_flags = area->flags;
+	action->change.user = area->user;
+}
+
+enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range range, uint64_t flags,
+				struct aspace_backend *backend, void *user, unsigned how)
+{
+	struct aspace *space = txn->space;
+	struct aspace_area area = {range.start, range.end, flags, backend, user};
+	uint64_t lo = range.start.value, hi = range.end.value;
+	struct asp_obstacles obstacles;
+	enum aspace_status status;
+	bool counted;
+
+	if (!backend_usable(backend) || flags & ~backend->flags_mask ||
+	    !asp_range_usable(space, range, granule_of(space, backend)))
+		return ASPACE_INVALID_PARAM;
+	if ((how & ASPACE_REPLACE) && (space->mode & ASPACE_GRACE_UNMAP))
+		return ASPACE_NOT_SUPPORTED;
+	asp_look_for_obstacles(txn, lo, hi, backend, &obstacles);
+	if (obstacles.count && !(how & ASPACE_REPLACE))
+		return ASPACE_ALREADY_EXISTS;
+	if (obstacles.leaving) {
+		txn->leaving_in_way = true;
+		return ASPACE_BUSY;
+	}
+	if (obstacles.count) {
+		struct asp_pieces pieces;
+
+		asp_begin_pieces(&pieces, range);
+		while (asp_next_piece(txn, &pieces)) {
+			if (!asp_piece_on_granule(&pieces))
+				return ASPACE_INVALID_PARAM;
+		}
+	}
+
+	counted = space->counts;
+	if (user && !counted && (asp_op(backend, clone) || asp_op(backend, release))) {
+		space->counts = true;
+		txn->held_for = 0;
+	}
+	if (!asp_reserve_place(txn, obstacles.count)) {
+		space->counts = counted; /* nothing has been held back for references */
+		return ASPACE_NO_MEMORY;
+	}
+	if (obstacles.cut && obstacles.cut_area.start.value < lo) {
+		status = asp_clone_ahead(txn, obstacles.cut_area.backend, obstacles.cut_area.user);
+		if (status != ASPACE_OK)
+			return status;
+	}
+
+	if (!txn->open)
+		plan_map_actions(txn, &area, &obstacles);
+	if (obstacles.count)
+		asp_plan_cut(txn, lo, hi);
+	asp_edit_insert(&txn->edit, &area);
+	asp_note_birth(txn, &area);
+	if (obstacles.touches || obstacles.count)
+		asp_plan_merge(txn, lo, hi);
+	if (txn->open) {
+		struct asp_action *action = asp_plan_touch(txn, backend, ASPACE_CHANGE_MAP, range);
+
+		action->change.new_flags = flags;
+		action->change.user = user;
+		action->touches = obstacles.touches;
+		action->alone = !obstacles.count;
+	}
+	return ASPACE_OK;
+}
+
+enum aspace_status asp_plan_map_anywhere(struct aspace_txn *txn, const struct aspace_gap *gap,
+					 uint64_t flags, struct aspace_backend *backend, void *user,
+					 unsigned how, struct aspace_vaddr *start)
+{
+	uint64_t granule = txn->space->granule;
+	struct aspace_range range;
+	enum aspace_status status;
+
+	if (!backend || !start || how & ASPACE_REPLACE)
+		return ASPACE_INVALID_PARAM;
+	if (granule < backend->granule)
+		granule = backend->granule;
+	status = txn->space->lookup->find_free_in(txn->space, asp_edit_root(&txn->edit), gap,
+						  granule, &range.start);
+	if (status != ASPACE_OK)
+		return status;
+	range.end.value = range.start.value + gap->size;
+	status = asp_plan_map(txn, range, flags, backend, user, how);
+	if (status == ASPACE_OK)
+		*start = range.start;
+	return status;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What lies in a range.
+ */
+#include "update/pieces.h"
+
+bool asp_range_usable(const struct aspace *space, struct aspace_range range, uint64_t granule)
+{
+	uint64_t lo = range.start.value, hi = range.end.value;
+
+	return lo < hi && lo >= space->lo && hi <= space->hi && !((lo | hi) & (granule - 1));
+}
+
+bool asp_has_holes(struct aspace_txn *txn, struct aspace_range range)
+{
+	struct asp_pieces pieces;
+
+	asp_begin_pieces(&pieces, range);
+	while (asp_next_piece(txn, &pieces))
+		;
+	return pieces.hole;
+}
+
+void asp_look_for_obstacles(struct aspace_txn *txn, uint64_t lo, uint64_t hi,
+			    const struct aspace_backend *backend, struct asp_obstacles *found)
+{
+	struct asp_cursor cursor;
+	bool more = asp_edit_seek(&txn->edit, &cursor, lo);
+
+	found->count = 0;
+	found->leaving = found->foreign = found->cut = false;
+	found->touches = lo && asp_edit_end_below(&txn->edit) == lo;
+	for (; more && asp_cursor_start(&cursor) < hi; more = asp_edit_next(&txn->edit, &cursor)) {
+		const struct asp_slot *slot = asp_cursor_slot(&cursor);
+
+		if (slot->flags & ASP_FLAG_LEAVING) {
+			found->leaving = true;
+			continue;
+		}
+		found->count++;
+		found->foreign |= slot->backend != backend;
+		if (slot->end > hi) {
+			found->cut = true;
+			found->cut_area = asp_cursor_area(&cursor);
+		}
+	}
+	found->touches |= more && asp_cursor_start(&cursor) == hi;
+}

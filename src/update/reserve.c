@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reserving: what an operation may take, and what is to be held back when it has.
+ */
+#include "update/reserve.h"
+
+/* How many operations of a transaction are reckoned with at once. */
+#define HELD_FOR 16
+
+static size_t height_of(const struct aspace_txn *txn)
+{
+	return asp_tree_height(txn->edit.root);
+}
+
+/* Nodes of the base that the private tree has still; no edit can copy or drop more. */
+static size_t shared_nodes(const struct aspace_txn *txn)
+{
+	return txn->space->node_count - txn->edit.retired.count;
+}
+
+static size_t all_nodes(const struct aspace_txn *txn)
+{
+	return txn->space->node_count + (size_t)txn->edit.node_count;
+}
+
+static size_t least(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+/* So many areas are changed where they are: that a leaf holds several of them cannot be counted
+ * on, for others that are leaving already may be between them. */
+static size_t copies_for(const struct aspace_txn *txn, size_t areas)
+{
+	return least(height_of(txn) * areas, shared_nodes(txn));
+}
+
+/* For the private tree with so many nodes more; in an open transaction mostly for the operations
+ * to come as well, because these are many and small. */
+static inline __attribute__((always_inline)) void hold_back_for(struct aspace_txn *txn,
+								const struct asp_edit_need *need,
+								size_t nodes, size_t ops)
+{
+	struct aspace *space = txn->space;
+	uint64_t areas = atomic_load_explicit(&space->areas, memory_order_relaxed);
+
+	/* The root may rise, and a place has few more areas than before. */
+	asp_hold_back(space, height_of(txn) + (ops > 1 ? 2 : 1), all_nodes(txn) + ops * nodes,
+		      areas + (size_t)txn->edit.areas + 4 * ops - need->removed);
+}
+
+static __attribute__((noinline)) void hold_back_in_open(struct aspace_txn *txn,
+							const struct asp_edit_need *need)
+{
+	size_t place = asp_nodes_for_place(height_of(txn));
+
+	/* A large one stands for itself; and where the tree is copied, each node more is one
+	 * more to be held. */
+	if (need->nodes > place || txn->space->mode & ASPACE_GRACE_UNMAP ||
+	    asp_has_snapshots(txn->space)) {
+		txn->held_for = 0;
+		hold_back_for(txn, need, need->nodes - need->copies, 1);
+		return;
+	}
+	hold_back_for(txn, need, place, HELD_FOR);
+	txn->held_for = HELD_FOR - 1;
+}
+
+/* Inlined where most of the need is constant. */
+static inline __attribute__((always_inline)) bool plan_reserve(struct aspace_txn *txn,
+							       const struct asp_edit_need *need)
+{
+	/* A snapshot may have been taken meanwhile. */
+	if (txn->held_for && !asp_has_snapshots(txn->space))
+		txn->held_for--;
+	else if (txn->open)
+		hold_back_in_open(txn, need);
+	else
+		hold_back_for(txn, need, need->nodes - need->copies, 1);
+	return asp_edit_reserve(&txn->edit, need);
+}
+
+bool asp_plan_reserve(struct aspace_txn *txn, const struct asp_edit_need *need)
+{
+	return plan_reserve(txn, need);
+}
+
+/* So many references, given up or cloned: where no area has any, none. */
+static size_t references(const struct aspace_txn *txn, size_t count)
+{
+	return txn->space->counts ? count : 0;
+}
+
+bool asp_reserve_place(struct aspace_txn *txn, size_t removed)
+{
+	const struct asp_edit_need need = {
+		.nodes = asp_nodes_for_place(height_of(txn)),
+		.dropped = removed ? least(asp_nodes_of_areas(removed), shared_nodes(txn)) : 0,
+		.records = references(txn, removed) + 8,
+		.removed = removed,
+	};
+
+	/* An open transaction notes what it touches. */
+	return plan_reserve(txn, &need) &&
+	       (!txn->open || asp_pool_reserve(&txn->space->actions, 1));
+}
+
+bool asp_reserve_giving_back(struct aspace_txn *txn, size_t count, bool leaving)
+{
+	struct aspace *space = txn->space;
+	uint64_t areas = atomic_load_explicit(&space->areas, memory_order_relaxed);
+	size_t height = height_of(txn), rest = areas - count;
+	size_t some = rest ? asp_nodes_for_removal(height) : asp_nodes_for_border(height);
+	const struct asp_edit_need need = {
+		.nodes = leaving ? copies_for(txn, count) : some,
+		.dropped = leaving ? 0 : least(asp_nodes_of_areas(count), shared_nodes(txn)),
+		.records = leaving ? count : references(txn, count),
+	};
+
+	if (rest && asp_has_snapshots(space))
+		asp_hold_for_all(space, height, space->node_count, rest);
+	else
+		asp_spend(space);
+	txn->all_spent = !asp_edit_reserve(&txn->edit, &need);
+	return !txn->all_spent;
+}
+
+bool asp_reserve_cut(struct aspace_txn *txn, size_t count, size_t parts)
+{
+	size_t more = parts > count ? parts - count : 0;
+	struct asp_edit_need need = {
+		.nodes = asp_nodes_for_place(height_of(txn)),
+		.dropped = least(asp_nodes_of_areas(count), shared_nodes(txn)),
+		.records = parts + references(txn, count + 3 * more) + 8,
+		.removed = parts ? 0 : count,
+	};
+
+	if (parts) {
+		need.copies = copies_for(txn, count);
+		need.nodes += need.copies;
+	}
+	/* A node that is full may be split for each of them, one that is private already, too. */
+	if (more)
+		need.nodes +=
+			least(more * height_of(txn), all_nodes(txn)) + asp_nodes_for_areas(more);
+
+	return plan_reserve(txn, &need) &&
+	       (!txn->open || asp_pool_reserve(&txn->space->actions, 1));
+}
+
+bool asp_reserve_move(struct aspace_txn *txn, size_t count)
+{
+	const struct asp_edit_need need = {
+		.nodes = asp_nodes_for_removal(height_of(txn)) +
+			 asp_nodes_for_place(height_of(txn)) + asp_nodes_for_areas(count),
+		.dropped = least(asp_nodes_of_areas(count), shared_nodes(txn)),
+		.records = references(txn, 4 * count) + 8,
+	};
+
+	return asp_plan_reserve(txn, &need) &&
+	       (count < 2 || asp_pool_reserve(&txn->space->actions, count - 1));
+}
+
+bool asp_reserve_scattered(struct aspace_txn *txn, size_t areas)
+{
+	size_t height = height_of(txn);
+	size_t nodes = least(6 * height * areas, shared_nodes(txn));
+	const struct asp_edit_need need = {
+		.nodes = nodes + asp_nodes_for_place(height),
+		.copies = nodes,
+		.dropped = nodes,
+		.records = references(txn, 3 * areas) + 8,
+	};
+
+	return asp_plan_reserve(txn, &need);
+}
