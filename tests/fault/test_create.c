@@ -28,7 +28,7 @@ extern long asp_test_fail_at;
 extern bool asp_test_fail_forever;
 extern unsigned long asp_test_reservations, asp_test_failures;
 
-/* src/platform/linux/grace.c: one place is that of the default flavour. */
+/* src/platform/linux/flavour.c: one place is that of the default flavour. */
 #define FLAVOURS 8
 
 #define AREAS 300

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Waiting for a grace period: await_turn() and turn_over() (src/platform/linux/grace.c).
+ * Waiting for a grace period: await_turn() and asp_grace_turn_over() (src/platform/linux/turn.c).
  *
  * Two writers at the bound wait for grace period 1 or 2; the driver ends one after the
  * other, as long as one is asked for.

@@ -99,7 +99,7 @@ static void *reader(void *arg)
 
 /* A child may hang if a thread was just beginning as it was forked: in the first instants of
  * a thread AddressSanitizer holds its allocator's locks, and liburcu one that no hook takes
- * (linux/grace.c, Fork). So all four have been at work, and so has the helper. */
+ * (linux/fork.c). So all four have been at work, and so has the helper. */
 static void await_begun(void)
 {
 	for (int i = 0; i < 4; i++)

@@ -7,7 +7,7 @@
  *  - the root, published with release and read with acquire (src/update/publish.c, src/space/space.h);
  *  - nodes filled in with plain stores, never written again, recycled last in, first out;
  *  - stamps and grace periods: `started` is read and advanced by read-modify-writes only,
- *    `ended` stored with release and read with acquire (src/platform/linux/grace.c);
+ *    `ended` stored with release and read with acquire (src/platform/linux/turn.c and numbers.c);
  *  - a tree that splits, shrinks and merges: a root over one or two leaves.
  * Not modelled: liburcu. Its guarantee is provided by sections that count with full fences, as
  * its flavour mb does it.

@@ -11,7 +11,7 @@
  *
  * Why that is enough. Let W remove something and then take its stamp s by adding 0 to
  * started, and let grace period n >= s have been begun by adding 1: the removal happens
- * before the visits, as linux/grace.c argues for its numbers. In the modification
+ * before the visits, as linux/numbers.c argues for its numbers. In the modification
  * order of a CPU's begun, the visit comes before the addition by which an outermost
  * section begins, or after it.
  *   Before: nothing but read-modify-writes lies between them, whoever made them. So the
@@ -250,7 +250,7 @@ void asp_grace_detach(struct asp_grace *grace, struct asp_grace_client *client)
 
 uint64_t asp_grace_stamp(struct asp_grace *grace)
 {
-	/* A read-modify-write: see "Numbers" in linux/grace.c. */
+	/* A read-modify-write: see linux/numbers.c. */
 	return atomic_fetch_add_explicit(&grace->started, 0, memory_order_acq_rel) + 1;
 }
 

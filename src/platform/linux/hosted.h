@@ -192,7 +192,7 @@ static inline void asp_read_unlock_inlined(struct asp_grace *grace)
 	_urcu_bp_read_unlock();
 }
 
-/* Make the calling thread known to bp; see linux/grace.c on fork for why every
+/* Make the calling thread known to bp; see linux/fork.c for why every
  * thread that takes a lock of the library is. */
 static inline void asp_bp_register(void)
 {

@@ -13,7 +13,7 @@
  *  3. No function here is a cancellation point, changes errno or calls malloc: the
  *     system calls go through syscall(2).
  *  4. Who holds a lock, or has drawn a ticket, is registered with bp (fork needs
- *     that; see linux/grace.c).
+ *     that; see linux/fork.c).
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
