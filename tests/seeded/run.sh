@@ -82,8 +82,7 @@ in_parallel() {
 
 # library_of TREE: the files of the library.
 library_of() {
-	(cd "$1" && printf '%s\n' src/*.c src/{tree,memory,backend,backend/aarch64,backend/host}/*.c \
-		src/platform/hosted*.c)
+	(cd "$1" && find src -name '*.c' -not -path 'src/platform/bare/*')
 }
 
 # program_of NAME: the files of a program.
