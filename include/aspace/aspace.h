@@ -332,7 +332,10 @@ struct aspace_snapshot {
  * Pin the newest version beyond a read section.
  *
  * Holds exactly the nodes and user objects of its version, never memory.
- * Errors: ASPACE_NO_MEMORY where snapshots hold more than the cap.
+ * Errors: ASPACE_NO_MEMORY where snapshots hold more than the cap; or where memory has run out,
+ * so that the areas could not all be unmapped beside the snapshot: what that takes is kept back as
+ * long as it can be had, and is asked for again here (but in a callback, and beside a writer) and by
+ * each operation that makes the space larger.
  * Context: reader-safe, callbacks included; may block for a short lock; not from a
  * signal handler. O(1).
  * Ownership: @p snapshot is the caller's memory, taken until aspace_snapshot_release().
@@ -395,10 +398,7 @@ ASPACE_API enum aspace_status aspace_map_anywhere(struct aspace *space,
  * range is ASPACE_INVALID_PARAM.
  * Memory: where no area is cut, none is needed that is not kept back since the areas exist;
  * what the unmap before has used of it may have to be waited for, as at the garbage bound
- * (ASPACE_BUSY where it must not be). What snapshots keep of it is kept back as well, from the
- * first operation on that makes the space larger after they were taken; beside one that was
- * taken when no memory was left, unmapping areas one by one may answer ASPACE_NO_MEMORY, but
- * not aspace_clear().
+ * (ASPACE_BUSY where it must not be). What snapshots keep of it is kept back as well.
  * If a backend refuses one of several, those before it are mapped again where backends restore
  * them (`remap_restores`). With no memory to tell which, that begins at the last and ends at
  * the first that cannot be.
@@ -431,8 +431,7 @@ ASPACE_API enum aspace_status aspace_protect_with(struct aspace *space, struct a
 						  unsigned how);
 
 /** Unmap everything; holes are fine, whatever the mode. Needs no memory that is not kept back
- * since the areas exist, snapshots or not; but in a grace-unmap space, beside a snapshot that was
- * taken when no memory was left, deferred unmaps may have used it. Errors, context and ownership: as aspace_unmap().
+ * since the areas exist, snapshots or not. Errors, context and ownership: as aspace_unmap().
  * O(n). */
 ASPACE_API enum aspace_status aspace_clear(struct aspace *space, unsigned how);
 
@@ -485,7 +484,7 @@ ASPACE_API enum aspace_status aspace_fault(struct aspace *space, struct aspace_v
 ASPACE_API enum aspace_status aspace_quiesce(struct aspace *space, unsigned how);
 
 /** Give unused pool memory back to where it came from; not what aspace_clear(), unmapping whole
- * areas and aspace_destroy() need.
+ * areas and aspace_destroy() need, beside a snapshot, too.
  * Errors: ASPACE_DEADLOCK, ASPACE_BUSY (nowait). Context: reader-safe; takes the writer
  * lock; does not wait for readers. O(bytes pooled). */
 ASPACE_API enum aspace_status aspace_trim(struct aspace *space, unsigned how);

@@ -16,6 +16,7 @@
  */
 #include "memory/treap.h"
 #include "space/space.h"
+#include "update/reserve.h"
 
 static uint64_t rank_of(const struct aspace_snapshot *snapshot)
 {
@@ -114,18 +115,30 @@ bool asp_snapshots_in_order(const struct aspace *space)
 	return snapshot == listed;
 }
 
-/* Under snap_lock, so that it need not be one access. */
-static void count_snapshots(struct aspace *space, int by)
+/* Pins the newest version, if snapshots are covered; under snap_lock, in a section. */
+static bool pin(struct aspace *space, struct aspace_snapshot *snapshot)
 {
-	uint64_t count = atomic_load_explicit(&space->snapshot_count, memory_order_relaxed);
+	struct asp_node *root;
 
-	atomic_store_explicit(&space->snapshot_count, count + (uint64_t)by, memory_order_relaxed);
+	if (!space->covered)
+		return false;
+	root = asp_root(space);
+	snapshot->root = root;
+	snapshot->version = root->birth;
+	snapshot->older = space->newest;
+	plant(space, snapshot);
+	if (space->newest)
+		space->newest->newer = snapshot;
+	else
+		space->oldest = snapshot;
+	space->newest = snapshot;
+	space->snapshot_count++;
+	return true;
 }
 
 enum aspace_status aspace_snapshot_take(struct aspace *space, struct aspace_snapshot *snapshot)
 {
-	enum aspace_status status = ASPACE_OK;
-	struct asp_node *root;
+	bool full, pinned;
 
 	if (!snapshot)
 		return ASPACE_INVALID_PARAM;
@@ -134,27 +147,18 @@ enum aspace_status aspace_snapshot_take(struct aspace *space, struct aspace_snap
 	/* The section covers the time from reading the root to being on the list: what
 	 * is retired in between cannot be recycled before the note is visible. The root
 	 * is read under the lock, so the list stays in order. */
-	asp_read_lock(space->grace);
-	asp_lock_acquire(&space->snap_lock);
-	if (space->options.snapshot_max &&
-	    space->snapshot_nodes * sizeof(struct asp_node) > space->options.snapshot_max) {
-		status = ASPACE_NO_MEMORY;
-	} else {
-		root = asp_root(space);
-		snapshot->root = root;
-		snapshot->version = root->birth;
-		snapshot->older = space->newest;
-		plant(space, snapshot);
-		if (space->newest)
-			space->newest->newer = snapshot;
-		else
-			space->oldest = snapshot;
-		space->newest = snapshot;
-		count_snapshots(space, 1);
-	}
-	asp_lock_release(&space->snap_lock);
-	asp_read_unlock(space->grace);
-	return status;
+	do {
+		asp_read_lock(space->grace);
+		asp_lock_acquire(&space->snap_lock);
+		full = space->options.snapshot_max &&
+		       space->snapshot_nodes * sizeof(struct asp_node) >
+			       space->options.snapshot_max;
+		pinned = !full && pin(space, snapshot);
+		asp_lock_release(&space->snap_lock);
+		asp_read_unlock(space->grace);
+		/* Memory had run out; perhaps some has come back. */
+	} while (!full && !pinned && asp_cover(space));
+	return pinned ? ASPACE_OK : ASPACE_NO_MEMORY;
 }
 
 void aspace_snapshot_view(const struct aspace_snapshot *snapshot, struct aspace_view *view)
@@ -181,7 +185,7 @@ void aspace_snapshot_release(struct aspace_snapshot *snapshot)
 		snapshot->newer->older = snapshot->older;
 	else
 		space->newest = snapshot->older;
-	count_snapshots(space, -1);
+	space->snapshot_count--;
 	space->snapshot_nodes -= snapshot->nodes.count;
 	freed = snapshot->nodes.head || snapshot->objects.head;
 	asp_list_splice(&space->freed_nodes, &snapshot->nodes);

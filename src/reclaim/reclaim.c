@@ -331,13 +331,11 @@ static uint32_t unmap_leaving_areas(struct aspace *space, struct aspace_record_l
 	struct asp_edit_need need = {.records = 2};
 	uint32_t count = 0, refusals = 0;
 
-	/* What is held back for us is enough for one area; it comes back with the next grace
-	 * period. */
+	/* What is held back is enough for one area; it comes back with the next grace period. */
 	asp_txn_begin(space);
-	asp_spend(space);
 	need.nodes = asp_nodes_for_place(asp_tree_height(txn->base));
 	while (count < most && due(space) && space->deferred.head->leaving &&
-	       asp_edit_reserve(&txn->edit, &need)) {
+	       asp_reserve_or_spend(txn, &need)) {
 		struct aspace_record *record = asp_list_pop(&space->deferred);
 
 		refused[refusals].status = unmap_leaving(space, record, &refused[refusals].area);

@@ -33,6 +33,7 @@
  *      their search tree has them in the same order (C1 and C2 of snapshot.c)
  *  S7  backends hold what areas say, leaving ones too: as far as they can be asked
  *  S8  births of references are noted as births.c says (B1, B2)
+ *  S9  giving back works: H1 and H2 of reserve.h
  */
 #ifndef ASPACE_SPACE_H
 #define ASPACE_SPACE_H
@@ -148,6 +149,7 @@ struct aspace {
 	 * number, and a thread reads back its own store: relaxed is enough. */
 	_Atomic uintptr_t owner;
 	struct asp_pool nodes, records, actions;
+	size_t copy; /* of what is held back: for snapshots, so many nodes */
 	struct aspace_txn txn;
 	uint64_t node_count; /* of the newest version */
 	bool counts;         /* some area owns, or owned, a reference to its user object */
@@ -187,8 +189,10 @@ struct aspace {
 	/* Snapshots, under snap_lock (taken inside `lock`, never the other way round). */
 	struct asp_lock snap_lock __attribute__((aligned(64)));
 	struct aspace_snapshot *oldest, *newest, *snapshot_tree;
-	/* Read by writers too, relaxed: it is only a matter of when memory is held back. */
-	_Atomic uint64_t snapshot_count;
+	uint64_t snapshot_count;
+	/* What giving back takes beside a snapshot of the newest version is held back: H2 of
+	 * update/reserve.h. Written under both locks, read under either. */
+	bool covered;
 	/* What released snapshots held: on its way to `retired` and `deferred`. */
 	struct aspace_record_list freed_nodes, freed_objects;
 	/* Nodes that snapshots hold; changed under snap_lock. */

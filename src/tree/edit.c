@@ -355,12 +355,12 @@ void asp_edit_discard(struct asp_edit *edit)
 		asp_pool_put(edit->records, record, sizeof(*record));
 }
 
-bool asp_edit_unpack_records(struct asp_edit *edit, size_t count)
+bool asp_unpack_records(struct asp_pool *nodes, size_t count)
 {
-	if (!edit->nodes->ready || asp_pool_has(edit->records, count))
+	if (!nodes->ready || asp_pool_has(nodes->records, count))
 		return false; /* not that was it */
-	asp_nodes_unpack(edit->nodes);
-	return asp_pool_has(edit->records, count);
+	asp_nodes_unpack(nodes);
+	return asp_pool_has(nodes->records, count);
 }
 
 static void count_area(struct asp_edit *edit, uint64_t flags, int by)

@@ -223,6 +223,13 @@ static inline size_t asp_nodes_for_place(size_t height)
 	return 16 * height + 16;
 }
 
+/* How many more the tree has then: up to four insertions, each of which splits a node on each level
+ * and may put a root on top. */
+static inline size_t asp_nodes_more_in_place(size_t height)
+{
+	return 4 * height + 8;
+}
+
 /* Insertions split a node into halves, each of which takes as many more before it is split in
  * turn; so do the nodes above. (Nodes that were there may be full: one more for each of these.
  * At the right end of the tree fewer splits do.) */
@@ -246,17 +253,24 @@ struct asp_edit_need {
 	size_t removed; /* areas that go: for who holds memory back for the others */
 };
 
+/* Records for the nodes, and for the caller. */
+static inline size_t asp_edit_records(const struct asp_edit_need *need)
+{
+	return (need->nodes + need->dropped) / ASP_RECORD_NODES + 1 + need->records;
+}
+
 /* Where records are lacking and there are no pages: those of the nodes that are ready for use, if
  * these are so many. */
-bool asp_edit_unpack_records(struct asp_edit *edit, size_t count);
+bool asp_unpack_records(struct asp_pool *nodes, size_t count);
 
 /* See to it that they cannot fail. False: out of memory. */
 static inline bool asp_edit_reserve(struct asp_edit *edit, const struct asp_edit_need *need)
 {
-	size_t records = (need->nodes + need->dropped) / ASP_RECORD_NODES + 1 + need->records;
+	size_t records = asp_edit_records(need);
 
 	return asp_pool_reserve(edit->nodes, need->nodes) &&
-	       (asp_pool_reserve(edit->records, records) || asp_edit_unpack_records(edit, records));
+	       (asp_pool_reserve(edit->records, records) ||
+		asp_unpack_records(edit->nodes, records));
 }
 
 #ifdef ASPACE_TESTING

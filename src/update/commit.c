@@ -149,6 +149,7 @@ static void begin_truth(struct aspace_txn *txn)
 {
 	struct aspace *space = txn->space;
 
+	asp_spend(space);
 	asp_edit_discard(&txn->edit);
 	asp_put_records(space, &txn->references);
 	asp_put_records(space, &txn->leaving);
@@ -439,7 +440,7 @@ static bool reserve_truth(struct aspace_txn *txn)
 		.records = beyond(nodes / ASP_RECORD_NODES + (events < most ? events : most) + 8,
 				  txn->references.count + txn->leaving.count),
 	};
-	return asp_plan_reserve(txn, &need);
+	return asp_reserve_truth(txn, &need, inserted);
 }
 
 /* Prepares all, then makes them; `standing`: how many could not be taken back. */

@@ -35,6 +35,78 @@ static size_t copies_for(const struct aspace_txn *txn, size_t areas)
 	return least(height_of(txn) * areas, shared_nodes(txn));
 }
 
+/* ---- Holding back ----------------------------------------------------------- */
+
+/* Written under both locks. */
+static void set_covered(struct aspace *space, bool covered)
+{
+	asp_lock_acquire(&space->snap_lock);
+	space->covered = covered;
+	asp_lock_release(&space->snap_lock);
+}
+
+bool asp_uncover(struct aspace *space)
+{
+	bool any;
+
+	asp_lock_acquire(&space->snap_lock);
+	any = space->oldest;
+	if (!any)
+		space->covered = false;
+	asp_lock_release(&space->snap_lock);
+	if (any)
+		return false;
+	space->nodes.held -= space->copy;
+	space->records.held -= space->copy / ASP_RECORD_NODES;
+	return true;
+}
+
+void asp_spend(struct aspace *space)
+{
+	if (space->covered)
+		set_covered(space, false);
+	space->nodes.held = space->records.held = 0;
+}
+
+bool asp_make_room(struct aspace *space, const struct asp_edit_need *need)
+{
+	size_t records = asp_edit_records(need);
+
+	if (!asp_pool_has(&space->nodes, need->nodes) && !asp_pool_grow(&space->nodes, need->nodes))
+		return false;
+	if (!asp_pool_has(&space->records, records) && !asp_pool_grow(&space->records, records) &&
+	    !asp_unpack_records(&space->nodes, records))
+		return false;
+	if (!space->covered)
+		set_covered(space, true);
+	return true;
+}
+
+bool asp_cover(struct aspace *space)
+{
+	bool covered;
+
+	if (asp_writer_enter_now(space, ASPACE_NOWAIT) != ASPACE_OK)
+		return false;
+	asp_reclaim_nodes(space);
+	asp_hold_back(space, asp_tree_height(asp_root(space)), space->node_count,
+		      aspace_count(space));
+	covered = asp_make_room(space, &(struct asp_edit_need){0});
+	asp_writer_leave(space);
+	return covered;
+}
+
+bool asp_reserve_or_spend(struct aspace_txn *txn, const struct asp_edit_need *need)
+{
+	struct aspace *space = txn->space;
+
+	asp_hold_back(space, asp_tree_height(txn->base), space->node_count,
+		      atomic_load_explicit(&space->areas, memory_order_relaxed));
+	if (!asp_has_room(space, need) && !asp_make_room(space, need))
+		asp_spend(space);
+	return asp_edit_reserve(&txn->edit, need);
+}
+
 /* For the private tree with so many nodes more; in an open transaction mostly for the operations
  * to come as well, because these are many and small. */
 static inline __attribute__((always_inline)) void hold_back_for(struct aspace_txn *txn,
@@ -52,37 +124,58 @@ static inline __attribute__((always_inline)) void hold_back_for(struct aspace_tx
 static __attribute__((noinline)) void hold_back_in_open(struct aspace_txn *txn,
 							const struct asp_edit_need *need)
 {
-	size_t place = asp_nodes_for_place(height_of(txn));
+	size_t height = height_of(txn);
 
-	/* A large one stands for itself; and where the tree is copied, each node more is one
-	 * more to be held. */
-	if (need->nodes > place || txn->space->mode & ASPACE_GRACE_UNMAP ||
-	    asp_has_snapshots(txn->space)) {
+	/* A large one stands for itself. */
+	if (need->nodes > asp_nodes_for_place(height)) {
 		txn->held_for = 0;
 		hold_back_for(txn, need, need->nodes - need->copies, 1);
 		return;
 	}
-	hold_back_for(txn, need, place, HELD_FOR);
+	hold_back_for(txn, need, asp_nodes_more_in_place(height), HELD_FOR);
 	txn->held_for = HELD_FOR - 1;
+}
+
+/* Leaves what is held back; not for snapshots, if it must be and there is none. */
+static inline bool reserve(struct aspace_txn *txn, const struct asp_edit_need *need)
+{
+	struct aspace *space = txn->space;
+
+	if (__builtin_expect(!asp_has_room(space, need), 0) && !asp_make_room(space, need) &&
+	    !asp_uncover(space))
+		return false;
+	return asp_edit_reserve(&txn->edit, need);
 }
 
 /* Inlined where most of the need is constant. */
 static inline __attribute__((always_inline)) bool plan_reserve(struct aspace_txn *txn,
 							       const struct asp_edit_need *need)
 {
-	/* A snapshot may have been taken meanwhile. */
-	if (txn->held_for && !asp_has_snapshots(txn->space))
+	if (txn->held_for)
 		txn->held_for--;
 	else if (txn->open)
 		hold_back_in_open(txn, need);
 	else
 		hold_back_for(txn, need, need->nodes - need->copies, 1);
-	return asp_edit_reserve(&txn->edit, need);
+	return reserve(txn, need);
 }
 
 bool asp_plan_reserve(struct aspace_txn *txn, const struct asp_edit_need *need)
 {
 	return plan_reserve(txn, need);
+}
+
+/* The snapshots that there are then show the base at most; and for those to come nothing is held
+ * back any more. */
+bool asp_reserve_truth(struct aspace_txn *txn, const struct asp_edit_need *need, size_t more)
+{
+	struct aspace *space = txn->space;
+	size_t nodes = all_nodes(txn), base = space->node_count;
+	uint64_t areas = atomic_load_explicit(&space->areas, memory_order_relaxed);
+
+	asp_hold_back_beside(space, height_of(txn) + 1, nodes + need->nodes, areas + more,
+			     nodes < base ? base : nodes);
+	return reserve(txn, need);
 }
 
 /* So many references, given up or cloned: where no area has any, none. */
@@ -93,8 +186,10 @@ static size_t references(const struct aspace_txn *txn, size_t count)
 
 bool asp_reserve_place(struct aspace_txn *txn, size_t removed)
 {
+	size_t height = height_of(txn), nodes = asp_nodes_for_place(height);
 	const struct asp_edit_need need = {
-		.nodes = asp_nodes_for_place(height_of(txn)),
+		.nodes = nodes,
+		.copies = nodes - asp_nodes_more_in_place(height),
 		.dropped = removed ? least(asp_nodes_of_areas(removed), shared_nodes(txn)) : 0,
 		.records = references(txn, removed) + 8,
 		.removed = removed,
@@ -117,11 +212,7 @@ bool asp_reserve_giving_back(struct aspace_txn *txn, size_t count, bool leaving)
 		.records = leaving ? count : references(txn, count),
 	};
 
-	if (rest && asp_has_snapshots(space))
-		asp_hold_for_all(space, height, space->node_count, rest);
-	else
-		asp_spend(space);
-	txn->all_spent = !asp_edit_reserve(&txn->edit, &need);
+	txn->all_spent = !asp_reserve_or_spend(txn, &need);
 	return !txn->all_spent;
 }
 

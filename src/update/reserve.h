@@ -8,54 +8,69 @@
 #include "space/space.h"
 
 /*
- * What is held back, so that giving back always works: reservations leave it alone but for
- * those that unmap whole areas, or show that a deferred unmap was refused. It is what
- * unmapping everything takes at most, from a version with so many nodes and areas:
+ * What is held back, so that giving back always works: reservations leave it alone, but for
+ * those that unmap whole areas. From a version with so many nodes and areas, unmapping
+ * everything takes at most
  *
  *   at once  the nodes of a removal with one border (what stands, should a backend refuse), or a
  *            copy of all where areas are marked as leaving; records of all nodes, which are
  *            retired; of all references, or, where areas leave, of these, which become those of
  *            the references
  *   in part  the nodes of one removal, or of what puts an area back whose deferred unmap was
- *            refused; they come back after a grace period. While a snapshot is open those do
- *            not that it shows: a copy of each at most, and their records
+ *            refused; they come back after a grace period
+ *   beside   a copy of the tree and its records: while a snapshot is open, of those nodes that it
+ *   snapshots shows, for these do not come back
  *
- * Whoever makes the version larger sees to it that enough for the larger one is left. In part,
- * what was held back before a snapshot was opened may not do; then what it takes to do it at once
- * is left.
+ * Invariants (S9; nodes that are retired count as free, unless a snapshot shows them):
+ *  H1  of nodes and records so many are free as that takes, beside the snapshots that are open
+ *  H2  where `covered`, as it would take beside a snapshot of the newest version
+ *
+ * Whoever makes the version larger leaves enough for both, or, where memory for the copy is not
+ * to be had and no snapshot is open, is `covered` no more. Nor is who gives back, if all of it must
+ * be spent for that: it need not wait for a snapshot to go, because what is copied beside one, and
+ * does not come back, that one will not keep a second time. So H1 is kept by all operations, and by
+ * aspace_snapshot_take(), which asks for `covered`.
  */
-static inline bool asp_has_snapshots(const struct aspace *space)
-{
-	return atomic_load_explicit(&space->snapshot_count, memory_order_relaxed) != 0;
-}
-
-static inline void asp_hold_for_all(struct aspace *space, size_t height, size_t nodes, size_t areas)
+static inline void asp_hold_back_beside(struct aspace *space, size_t height, size_t nodes,
+					size_t areas, size_t copy)
 {
 	bool leaving = space->mode & ASPACE_GRACE_UNMAP;
+	size_t border = asp_nodes_for_border(height);
+	size_t step = leaving ? asp_nodes_for_place(height) : asp_nodes_for_removal(height);
 
-	space->nodes.held = asp_nodes_for_border(height) + (leaving ? nodes : 0);
-	space->records.held = (nodes + asp_nodes_for_border(height)) / ASP_RECORD_NODES + 2 +
+	space->copy = copy;
+	space->nodes.held = border + step + copy + (leaving ? nodes : 0);
+	space->records.held = (nodes + copy + border + step) / ASP_RECORD_NODES + 8 +
 			      (leaving || space->counts ? areas : 0);
 }
 
 static inline void asp_hold_back(struct aspace *space, size_t height, size_t nodes, size_t areas)
 {
-	size_t step = space->mode & ASPACE_GRACE_UNMAP ? asp_nodes_for_place(height)
-						       : asp_nodes_for_removal(height);
-
-	if (__builtin_expect(asp_has_snapshots(space), 0))
-		step += nodes;
-	asp_hold_for_all(space, height, nodes, areas);
-	space->nodes.held += step;
-	space->records.held += step / ASP_RECORD_NODES + 6;
+	asp_hold_back_beside(space, height, nodes, areas, nodes);
 }
 
-/* Nothing is: for who gives back. */
-static inline void asp_spend(struct aspace *space)
+/* What a snapshot would take is not; no longer. False: one is open, and it must. */
+bool asp_uncover(struct aspace *space);
+/* Nothing is, nor for snapshots to come: for who gives back. */
+void asp_spend(struct aspace *space);
+/* Grow the pools, so that what is held back is left. Then snapshots are covered. */
+bool asp_make_room(struct aspace *space, const struct asp_edit_need *need);
+/* Try to cover snapshots; without waiting for a writer. */
+bool asp_cover(struct aspace *space);
+
+/* Are snapshots covered, and will they be? */
+static inline bool asp_has_room(const struct aspace *space, const struct asp_edit_need *need)
 {
-	space->nodes.held = space->records.held = 0;
+	return asp_pool_has(&space->nodes, need->nodes) &&
+	       asp_pool_has(&space->records, asp_edit_records(need)) && space->covered;
 }
 
+/* asp_edit_reserve() for who gives back: if it must be, all is spent. */
+bool asp_reserve_or_spend(struct aspace_txn *txn, const struct asp_edit_need *need);
+
+/* asp_edit_reserve(), should a tree be published that is neither the private one nor the base, which
+ * has so many areas more than that at most. */
+bool asp_reserve_truth(struct aspace_txn *txn, const struct asp_edit_need *need, size_t more);
 /* asp_edit_reserve(), leaving what must be held back when the private tree has grown by it. */
 bool asp_plan_reserve(struct aspace_txn *txn, const struct asp_edit_need *need);
 

@@ -264,6 +264,8 @@ static void check_status(const struct world *world, const struct fault *fault,
 		; /* tried again later; what came back is in the way */
 	else if (world->retried && status == ASPACE_OK)
 		; /* the second try inside the transaction */
+	else if (fault->kind == PAGES && status == ASPACE_OK)
+		; /* done with what is held back, or without holding back for snapshots */
 	else if (fault->kind < BACKEND)
 		expect(status == ASPACE_NO_MEMORY, "out of memory, and not so called");
 	else
@@ -410,6 +412,9 @@ static void test_operation(void **state)
 			continue;
 		fail_everywhere(operation, kind, true, &after, report);
 		assert_int_equal(tally->forever, tally->counted);
+		if (kind == PAGES && tally->counted)
+			assert_int_equal(!(tally->forever_statuses >> ASPACE_NO_MEMORY & 1),
+					 !!(operation->properties & GIVES_BACK));
 	}
 	if (calls_of(report) <= PAIRS_MAX && !deferred)
 		fail_in_pairs(operation, &after, report);
@@ -432,7 +437,7 @@ static void test_operation(void **state)
 /* From some point on no page is to be had, and nothing of the pools but what is held back. However
  * the operation ends: everything can be given back. */
 enum way { CLEAR, ONE_BY_ONE, DESTROY, WAYS };
-enum pinned { NOTHING, BEFORE, LATE, PINNED };
+enum pinned { NOTHING, BEFORE, LATE, EACH, PINNED };
 
 static const unsigned modes[] = {
 	0,
@@ -444,13 +449,24 @@ static const unsigned modes[] = {
 
 static struct {
 	unsigned long runs, refusals;
-	unsigned long unmapped, pinned_refusals; /* one by one */
+	unsigned long unmapped;         /* one by one */
+	unsigned long taken, not_taken; /* snapshots, when there was no memory left */
 } given_back;
 
-/* Where a snapshot was taken when nothing more could be held back for it, that may end. */
-static void unmap_one_by_one(struct world *world, bool may_end)
+/* A snapshot that giving back would not work beside is refused. */
+static void take_late(struct world *world, struct aspace_snapshot *snapshot)
 {
-	for (;;) {
+	enum aspace_status status = aspace_snapshot_take(world->space, snapshot);
+
+	expect(status == ASPACE_OK || status == ASPACE_NO_MEMORY, "no snapshot, for no reason");
+	given_back.taken += status == ASPACE_OK;
+	given_back.not_taken += status != ASPACE_OK;
+}
+
+/* With a snapshot before each, of these, where one can be had. */
+static void unmap_one_by_one(struct world *world, struct aspace_snapshot *each, size_t snapshots)
+{
+	for (size_t i = 0;; i++) {
 		struct aspace_view view;
 		struct aspace_iter iter;
 		struct aspace_area area;
@@ -463,12 +479,10 @@ static void unmap_one_by_one(struct world *world, bool may_end)
 		aspace_read_end(&view);
 		if (!any)
 			return;
+		if (i < snapshots)
+			take_late(world, &each[i]);
 		status = aspace_unmap(world->space, (struct aspace_range){area.start, area.end},
 				      ASPACE_STRICT);
-		if (may_end && status == ASPACE_NO_MEMORY) {
-			given_back.pinned_refusals++;
-			return;
-		}
 		expect(status == ASPACE_OK, "a whole area could not be unmapped");
 		given_back.unmapped++;
 	}
@@ -478,7 +492,8 @@ static void unmap_one_by_one(struct world *world, bool may_end)
 static bool give_back(const struct operation *operation, unsigned k, enum way way,
 		      enum pinned pinned)
 {
-	struct aspace_snapshot before = {0}, late = {0};
+	struct aspace_snapshot before = {0}, late[AREAS_MAX] = {0};
+	size_t lates = pinned == EACH ? AREAS_MAX : 0;
 	struct world world;
 	bool struck;
 
@@ -498,16 +513,17 @@ static bool give_back(const struct operation *operation, unsigned k, enum way wa
 	world.pages.fail_at = 0;
 	world.pages.fail_forever = true;
 	if (pinned == LATE)
-		assert_int_equal(aspace_snapshot_take(world.space, &late), ASPACE_OK);
-
+		take_late(&world, &late[0]);
 	if (way == ONE_BY_ONE)
-		unmap_one_by_one(&world, pinned == LATE || world.has_snapshot);
+		unmap_one_by_one(&world, late, lates);
+	expect_valid(&world);
 	if (way != DESTROY)
 		expect(aspace_clear(world.space, 0) == ASPACE_OK, "could not be cleared");
 	if (world.has_snapshot)
 		aspace_snapshot_release(&world.snapshot);
 	aspace_snapshot_release(&before);
-	aspace_snapshot_release(&late);
+	for (size_t i = 0; i < AREAS_MAX; i++)
+		aspace_snapshot_release(&late[i]);
 	if (way != DESTROY)
 		expect(aspace_quiesce(world.space, 0) == ASPACE_OK, "quiesce failed");
 	given_back.refusals += world.pages.refusals;
@@ -531,6 +547,8 @@ static void test_giving_back(void **state)
 		for (unsigned i = 0; i < WAYS * PINNED; i++) {
 			unsigned k = 1;
 
+			if (i / WAYS == EACH && i % WAYS != ONE_BY_ONE)
+				continue;
 			while (give_back(&changed, k, (enum way)(i % WAYS),
 					 (enum pinned)(i / WAYS)))
 				k++;
@@ -587,11 +605,13 @@ static int print_table(void **state)
 		printf(" %s %lu,", kind_name(kind), points[kind]);
 	printf(" pairs %lu, transactions that went on %lu\n", pairs, retried);
 
-	printf("giving back: %lu runs, %lu refusals; one by one %lu areas, and %lu times no more "
-	       "beside a late snapshot\n",
-	       given_back.runs, given_back.refusals, given_back.unmapped,
-	       given_back.pinned_refusals);
-	if (!given_back.refusals || !given_back.unmapped)
+	printf("giving back: %lu runs, %lu refusals; one by one %lu areas; snapshots with no "
+	       "memory "
+	       "left: %lu taken, %lu refused\n",
+	       given_back.runs, given_back.refusals, given_back.unmapped, given_back.taken,
+	       given_back.not_taken);
+	if (!given_back.refusals || !given_back.unmapped || !given_back.taken ||
+	    !given_back.not_taken)
 		return -1;
 
 	/* Nothing of what there is to reach has been forgotten. */

@@ -57,8 +57,10 @@ void tighten_pools(struct world *world)
 {
 	struct aspace *space = world->space;
 
+	/* Not what is held back for snapshots, unless one is open: that can be done without. */
 	asp_hold_back(space, asp_tree_height(asp_root(space)), space->node_count,
 		      aspace_count(space));
+	asp_uncover(space);
 	hide(&space->nodes);
 	hide(&space->records);
 	hide(&space->actions);

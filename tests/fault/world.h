@@ -68,6 +68,8 @@ enum operation_property {
 	DEFERRED = 16,
 	/* The setup leaves something leaving or a section open: no quiesce before run(). */
 	UNSETTLED = 32,
+	/* What it takes is held back: it needs no pages. */
+	GIVES_BACK = 64,
 };
 
 struct operation {

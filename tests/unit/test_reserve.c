@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What operations on many areas obtain from the page operations: at most what the tree before
- * has, twice what the result has, and a constant; where an operation is many changes, a note
+ * What operations on many areas obtain from the page operations: at most twice what the tree before
+ * and the result have, and a constant; where an operation is many changes, a note
  * for each. And what trimming keeps.
  */
 #include <setjmp.h>
@@ -16,6 +16,7 @@
 #include <aspace/backend/null.h>
 
 #include "space/space.h"
+#include "update/reserve.h"
 
 #define AREAS 100000u
 /* Each of three pools grows by blocks of 4 MiB at most, where less would do. */
@@ -182,7 +183,8 @@ static const struct {
 
 static void expect_fit(const char *name, unsigned mode, uint64_t before, bool notes, bool objects)
 {
-	size_t bound = before + 2 * live() + CONSTANT;
+	/* A copy of the tree is held back, before and after. */
+	size_t bound = 2 * (before + live()) + CONSTANT;
 
 	if (notes)
 		bound += AREAS * sizeof(struct asp_action);
@@ -193,7 +195,7 @@ static void expect_fit(const char *name, unsigned mode, uint64_t before, bool no
 		bound += 2 * AREAS * sizeof(struct aspace_record);
 	if (objects)
 		bound += (mode ? 2 : 1) * AREAS * sizeof(struct aspace_record);
-	if (mode) /* a copy of the tree is held back */
+	if (mode) /* another one */
 		bound += before + live();
 	printf("%s, mode %u%s: %zu KiB of at most %zu\n", name, mode,
 	       objects ? ", with objects" : "", peak >> 10, bound >> 10);
@@ -344,7 +346,7 @@ static void full_private_leaves(void **state)
 	close_space();
 }
 
-/* A transaction reckons with several operations at once; not beyond a snapshot. */
+/* A transaction reckons with several operations at once; snapshots may come in between. */
 static void snapshot_within_a_transaction(void **state)
 {
 	struct aspace_snapshot snapshot;
@@ -364,41 +366,117 @@ static void snapshot_within_a_transaction(void **state)
 	}
 	assert_int_equal(aspace_txn_commit(txn), ASPACE_OK);
 	assert_in_range(space->nodes.held, space->node_count, SIZE_MAX);
+	assert_int_equal(aspace_validate(space, NULL, 0), ASPACE_OK);
 	aspace_snapshot_release(&snapshot);
 	close_space();
 }
 
-/* Beside a snapshot that was taken when there was no memory left, unmapping areas one by one uses up
- * what is held back, but for what clear needs: whatever it is that does not suffice for one more. */
-static void clear_beside_a_late_snapshot(void **state)
+/* A space with many areas, and no more memory but what is held back: `beside` snapshots, or not. */
+static void open_tight(unsigned mode, bool beside)
 {
-	struct aspace_snapshot snapshot;
-	enum aspace_status status;
+	open_space(mode, MUCH);
+	for (unsigned i = 0; i < LEAVES * ASP_LEAF_MAX; i++)
+		map_one(i, 1);
+	assert_int_equal(aspace_trim(space, 0), ASPACE_OK);
+	refuse_pages = true;
+	assert_int_equal(aspace_quiesce(space, 0), ASPACE_OK);
+	asp_hold_back(space, asp_tree_height(asp_root(space)), space->node_count,
+		      aspace_count(space));
+	if (!beside)
+		assert_true(asp_uncover(space));
+	space->nodes.hidden = space->nodes.available - space->nodes.held;
+}
+
+/* An area of each leaf goes, and each leaf is copied for it. */
+static void unmap_in_each_leaf(void)
+{
+	for (unsigned n = 0; n < LEAVES; n++)
+		assert_int_equal(aspace_unmap(space, nth((uint64_t)n * ASP_LEAF_MAX), 0),
+				 ASPACE_OK);
+}
+
+static void expect_not_held_back(void)
+{
+	struct aspace_violation violation;
+
+	assert_int_equal(aspace_validate(space, &violation, 0), ASPACE_BAD_STATE);
+	assert_int_equal(violation.invariant, 309);
+}
+
+/* Where what giving back takes beside it is not held back, there is no snapshot. */
+static void late_snapshot(void **state)
+{
+	static const unsigned modes[] = {0, ASPACE_GRACE_UNMAP};
+	struct aspace_snapshot snapshot, later;
 
 	(void)state;
-	for (unsigned more = 0; more < 24; more++) {
-		open_space(0, MUCH);
-		for (unsigned i = 0; i < LEAVES * ASP_LEAF_MAX; i++)
-			map_one(i, 1);
-		assert_int_equal(aspace_trim(space, 0), ASPACE_OK);
-		refuse_pages = true;
-		assert_int_equal(aspace_quiesce(space, 0), ASPACE_OK);
-		/* Nothing is to be had but what is held back, and a few more. */
-		space->nodes.hidden = space->nodes.available - space->nodes.held - more;
-		assert_int_equal(
-			aspace_map(space, nth(LEAVES * ASP_LEAF_MAX), 1, &backends[0], NULL, 0),
-			ASPACE_NO_MEMORY);
-		assert_int_equal(aspace_snapshot_take(space, &snapshot), ASPACE_OK);
-		status = ASPACE_OK;
-		for (unsigned n = 0; n < LEAVES && status == ASPACE_OK; n++)
-			status = aspace_unmap(space, nth((uint64_t)n * ASP_LEAF_MAX), 0);
-		assert_int_equal(status, ASPACE_NO_MEMORY);
+	for (unsigned i = 0; i < 4; i++) {
+		open_tight(modes[i / 2], i % 2);
+		if (i % 2) {
+			/* A second one needs what the first keeps once more. */
+			assert_int_equal(aspace_snapshot_take(space, &snapshot), ASPACE_OK);
+			unmap_in_each_leaf();
+			assert_int_equal(aspace_snapshot_take(space, &later), ASPACE_NO_MEMORY);
+			space->covered = true; /* H2 */
+			expect_not_held_back();
+			space->covered = false;
+		} else {
+			space->covered = true; /* H1 */
+			assert_int_equal(aspace_snapshot_take(space, &later), ASPACE_OK);
+			space->covered = false;
+			expect_not_held_back();
+			aspace_snapshot_release(&later);
+			assert_int_equal(aspace_snapshot_take(space, &snapshot), ASPACE_NO_MEMORY);
+			assert_int_equal(aspace_map(space, nth(LEAVES * ASP_LEAF_MAX), 1,
+						    &backends[0], NULL, 0),
+					 ASPACE_NO_MEMORY);
+			unmap_in_each_leaf();
+		}
 		assert_int_equal(aspace_clear(space, 0), ASPACE_OK);
-		assert_int_equal(aspace_count(space), 0);
+		assert_int_equal(aspace_quiesce(space, 0), ASPACE_OK);
+		assert_int_equal(aspace_validate(space, NULL, 0), ASPACE_OK);
 		aspace_snapshot_release(&snapshot);
-		space->nodes.hidden = 0; /* nothing is deferred: the helper does not look */
+		space->nodes.hidden = 0;
 		close_space();
 	}
+}
+
+/* When there is memory again, so are snapshots, whether somebody writes meanwhile or not. */
+static void snapshots_come_back(void **state)
+{
+	struct aspace_snapshot snapshot;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		open_tight(0, false);
+		assert_int_equal(aspace_snapshot_take(space, &snapshot), ASPACE_NO_MEMORY);
+		refuse_pages = false;
+		if (i)
+			map_one(LEAVES * ASP_LEAF_MAX, 1);
+		assert_int_equal(space->covered, i);
+		assert_int_equal(aspace_snapshot_take(space, &snapshot), ASPACE_OK);
+		aspace_snapshot_release(&snapshot);
+		space->nodes.hidden = 0;
+		close_space();
+	}
+}
+
+/* A writer is at work, so that a snapshot cannot see to it itself. */
+static void no_snapshot_under_the_lock(void **state)
+{
+	struct aspace_snapshot snapshot;
+	struct aspace_txn *txn;
+
+	(void)state;
+	open_tight(0, false);
+	refuse_pages = false;
+	assert_int_equal(aspace_txn_begin(space, 0, &txn), ASPACE_OK);
+	assert_int_equal(aspace_snapshot_take(space, &snapshot), ASPACE_NO_MEMORY);
+	aspace_txn_abort(txn);
+	assert_int_equal(aspace_snapshot_take(space, &snapshot), ASPACE_OK);
+	aspace_snapshot_release(&snapshot);
+	space->nodes.hidden = 0;
+	close_space();
 }
 
 /* The first user object that the space would have counted is refused for want of memory: what was
@@ -432,7 +510,9 @@ int main(void)
 		cmocka_unit_test(one_among_leaving),
 		cmocka_unit_test(full_private_leaves),
 		cmocka_unit_test(snapshot_within_a_transaction),
-		cmocka_unit_test(clear_beside_a_late_snapshot),
+		cmocka_unit_test(late_snapshot),
+		cmocka_unit_test(snapshots_come_back),
+		cmocka_unit_test(no_snapshot_under_the_lock),
 		cmocka_unit_test(first_object_is_refused),
 		cmocka_unit_test(many_areas),
 	};

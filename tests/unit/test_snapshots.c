@@ -96,7 +96,7 @@ static void expect_right(const char *when)
 		assert_ptr_equal(asp_snapshot_before(space, space->oldest, version), newest);
 	}
 	printf("%s: %llu snapshots, %u deep\n", when,
-	       (unsigned long long)atomic_load(&space->snapshot_count), deepest);
+	       (unsigned long long)space->snapshot_count, deepest);
 	/* 2 log n on average; a path twice as long has odds of less than one in a billion. */
 	assert_in_range(deepest, 0, 60);
 }
