@@ -260,18 +260,6 @@ static bool due(struct aspace *space)
 	return space->deferred.head && asp_grace_elapsed(space->grace, space->deferred.head->stamp);
 }
 
-/* See struct aspace_change. The area itself is still in the tree. */
-static unsigned count_borders(struct asp_edit *edit, struct aspace_range range)
-{
-	uint64_t lo = range.start.value, hi = range.end.value;
-	struct asp_cursor cursor;
-	unsigned borders = 0;
-
-	borders += lo && asp_edit_seek(edit, &cursor, lo - 1) && asp_cursor_start(&cursor) < lo;
-	borders += asp_edit_seek(edit, &cursor, hi) && asp_cursor_start(&cursor) == hi;
-	return borders;
-}
-
 /* Asks the backend of one leaving area to unmap it, and plans the outcome. */
 static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_record *record,
 					struct aspace_area *refused)
@@ -293,7 +281,8 @@ static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_reco
 		.user = area.user,
 	};
 	if (asp_op(area.backend, prepare)) {
-		change.borders = count_borders(&txn->edit, change.range);
+		change.borders =
+			asp_count_borders(&txn->edit, change.range, change.range.end.value);
 		status = ops->prepare(area.backend, &change);
 	}
 	if (status == ASPACE_OK)

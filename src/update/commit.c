@@ -68,21 +68,6 @@ static struct asp_action *next_action(struct aspace_txn *txn, struct asp_action 
 	for (phase = 0, action = next_action(txn, NULL, &phase); action;                           \
 	     action = next_action(txn, action, &phase))
 
-/* Where the range is mapped again, what has been mapped there counts. */
-static unsigned count_borders(struct aspace_txn *txn, struct aspace_range range)
-{
-	uint64_t lo = range.start.value;
-	struct asp_cursor cursor;
-	unsigned borders = 0;
-	bool more = asp_cursor_seek(&cursor, asp_edit_root(&txn->edit), lo ? lo - 1 : 0);
-
-	if (more && asp_cursor_start(&cursor) < lo) {
-		borders++;
-		more = asp_cursor_next(&cursor);
-	}
-	return borders + (more && asp_cursor_start(&cursor) <= range.end.value);
-}
-
 /* The change that takes this one back; false if none does. */
 static bool inverse(const struct asp_action *action, struct aspace_change *change)
 {
@@ -216,7 +201,8 @@ static inline enum aspace_status prepare_change(struct aspace_txn *txn, struct a
 	if (!asp_op(action->backend, prepare))
 		return ASPACE_OK;
 	if (action->change.kind == ASPACE_CHANGE_UNMAP)
-		action->change.borders = count_borders(txn, action->change.range);
+		action->change.borders = asp_count_borders(&txn->edit, action->change.range,
+							   action->change.range.start.value);
 	return ops->prepare(action->backend, &action->change);
 }
 

@@ -135,3 +135,16 @@ void asp_plan_merge(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
 		asp_edit_update(edit, left.start.value, right.end.value, left.flags, left.user);
 	}
 }
+
+unsigned asp_count_borders(struct asp_edit *edit, struct aspace_range range, uint64_t from)
+{
+	uint64_t lo = range.start.value;
+	struct asp_cursor cursor;
+	bool below, above;
+
+	below = lo && asp_edit_seek(edit, &cursor, lo - 1) && asp_cursor_start(&cursor) < lo;
+	above = asp_edit_seek(edit, &cursor, from) &&
+		(asp_cursor_start(&cursor) >= from || asp_edit_next(edit, &cursor)) &&
+		asp_cursor_start(&cursor) <= range.end.value;
+	return (unsigned)below + above;
+}

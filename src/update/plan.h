@@ -67,6 +67,11 @@ void asp_plan_merge(struct aspace_txn *txn, uint64_t lo, uint64_t hi);
 bool asp_mergeable(const struct aspace *space, const struct aspace_area *left,
 		   const struct aspace_area *right);
 
+/* At how many ends of a range that is unmapped there is an area in the private tree (see struct
+ * aspace_change). `from`: the start of the range, if what has been mapped there again counts; its
+ * end, if what is unmapped is still in the tree. */
+unsigned asp_count_borders(struct asp_edit *edit, struct aspace_range range, uint64_t from);
+
 /* ---- commit.c, publish.c, txn.c ----------------------------------------------- */
 
 /* Make the planned changes and publish; or drop the plan. The lock stays held. */

@@ -148,7 +148,7 @@ char *record_run(char **program, const char *save)
 	char *path = make_path(save), **arguments = NULL;
 	size_t arguments_count = 0, arguments_capacity = 0;
 	struct stat file;
-	int status, error;
+	int status = 0, error;
 	pid_t child;
 
 	if (!path)

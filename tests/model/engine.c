@@ -566,7 +566,7 @@ static bool any_leaving(const struct model *m, uint32_t lo, uint32_t hi)
 
 static void draw_range(struct model *m, uint32_t *lo, uint32_t *hi)
 {
-	uint32_t n = m->config.cells, most = draw(m, 8) ? 12 : n;
+	uint32_t n = m->config.cells, most = draw(m, m->config.full ? 256 : 8) ? 12 : n;
 
 	*lo = draw(m, n);
 	*hi = *lo + 1 + draw(m, most < n ? most : n);
@@ -1204,6 +1204,30 @@ static void one_operation(struct model *m)
 	m->refuse_in = -1;
 }
 
+static void fill(struct model *m)
+{
+	for (uint32_t i = 0; i < m->config.cells; i += 2) {
+		struct cell cell = {.state = MAPPED, .flags = (uint8_t)(i % FLAGS)};
+		enum aspace_status status = aspace_map(m->space, range_of(m, i, i + 1), cell.flags,
+						       &m->recorders[0].backend, NULL, 0);
+
+		expect(m, status == ASPACE_OK, aspace_status_string(status), i);
+		cells_map(m, i, i + 1, cell);
+	}
+}
+
+static void note_height(struct model *m)
+{
+	struct aspace_stats stats = {.size = sizeof(stats)};
+	struct tally *tally = m->tally;
+
+	aspace_stats(m->space, &stats, 0);
+	if (tally->height < stats.height)
+		tally->height = stats.height;
+	if (stats.leaving && tally->grace_height < stats.height)
+		tally->grace_height = stats.height;
+}
+
 static void finish(struct model *m)
 {
 	enum aspace_status status;
@@ -1253,7 +1277,6 @@ void model_run(const struct config *config, struct source *source, const char *l
 		.ctx = &m,
 	};
 	enum aspace_status status = aspace_create(&options, &m.space);
-	struct aspace_stats stats = {.size = sizeof(stats)};
 
 	expect(&m, status == ASPACE_OK, aspace_status_string(status), 0);
 	m.cells = calloc(config->cells, sizeof(*m.cells));
@@ -1262,6 +1285,8 @@ void model_run(const struct config *config, struct source *source, const char *l
 		m.kept[i].cells = calloc(config->cells, sizeof(*m.cells));
 	for (unsigned i = 0; i < BACKENDS; i++)
 		init_recorder(&m, i);
+	if (config->full)
+		fill(&m);
 	m.holds_leaving = (config->mode & ASPACE_GRACE_UNMAP) && config->refusals;
 	if (m.holds_leaving)
 		aspace_read_begin(m.space, &m.section);
@@ -1270,9 +1295,7 @@ void model_run(const struct config *config, struct source *source, const char *l
 		one_operation(&m);
 		if (m.step % config->check_every == 0) {
 			check(&m);
-			aspace_stats(m.space, &stats, 0);
-			if (tally->height < stats.height)
-				tally->height = stats.height;
+			note_height(&m);
 		}
 	}
 	tally->operations += m.step;

@@ -30,6 +30,7 @@ struct config {
 	unsigned mode;       /* of the space */
 	bool users;          /* areas have user objects, with references that are counted */
 	bool refusals;       /* backends and clones refuse now and then */
+	bool full;           /* begins with every second cell mapped, and stays large */
 	uint64_t operations; /* 0: until the source is dry */
 	uint64_t check_every;
 };
@@ -47,6 +48,7 @@ struct tally {
 	uint64_t counted_beside_snapshots; /* references, exactly */
 	uint64_t invalid;
 	uint64_t height; /* the greatest that was seen */
+	uint64_t grace_height; /* in grace-unmap spaces, with areas leaving */
 };
 
 /* Aborts, after printing what differs, where space and model do not agree. `label`

@@ -51,6 +51,21 @@ static const struct config others[] = {
 	 .users = true,
 	 .refusals = true,
 	 .check_every = 101},
+	{.cells = 3000,
+	 .unit = 4096,
+	 .base = 0x100000,
+	 .mode = ASPACE_GRACE_UNMAP,
+	 .users = true,
+	 .full = true,
+	 .check_every = 101},
+	{.cells = 3000,
+	 .unit = 4096,
+	 .base = 0x100000,
+	 .mode = ASPACE_GRACE_UNMAP | ASPACE_NEVER_MERGE,
+	 .users = true,
+	 .refusals = true,
+	 .full = true,
+	 .check_every = 101},
 	{.cells = 20000, .unit = 4096, .base = 0x100000, .check_every = 1009},
 };
 
@@ -150,24 +165,25 @@ int main(int argc, char **argv)
 			model_run(&config, &source, label, &tally);
 		}
 	}
-	printf("%llu operations, %llu full checks (small spaces: after each; 2,000 cells: every "
+	printf("%llu operations, %llu full checks (small spaces: after each; 2,000 cells and more: "
+	       "every "
 	       "101; 20,000: every 1,009)\n"
 	       "%llu commits, %llu snapshots, %llu gap searches, %llu refusals, %llu bad states, "
 	       "%llu bad inputs, %llu areas came back, %llu merges of different objects, "
 	       "references "
-	       "counted %llu times beside snapshots, height up to %llu\n",
+	       "counted %llu times beside snapshots, height up to %llu, where areas leave %llu\n",
 	       (unsigned long long)tally.operations, (unsigned long long)tally.checks,
 	       (unsigned long long)tally.commits, (unsigned long long)tally.snapshots,
 	       (unsigned long long)tally.gap_searches, (unsigned long long)tally.refused,
 	       (unsigned long long)tally.bad_states, (unsigned long long)tally.invalid,
 	       (unsigned long long)tally.came_back, (unsigned long long)tally.merges,
-	       (unsigned long long)tally.counted_beside_snapshots,
-	       (unsigned long long)tally.height);
+	       (unsigned long long)tally.counted_beside_snapshots, (unsigned long long)tally.height,
+	       (unsigned long long)tally.grace_height);
 	/* Whatever is meant to happen has happened. */
 	if (only < 0 && operations >= 5000 &&
 	    !(tally.commits && tally.snapshots && tally.gap_searches && tally.refused &&
 	      tally.bad_states && tally.invalid && tally.came_back && tally.merges &&
-	      tally.counted_beside_snapshots)) {
+	      tally.counted_beside_snapshots && tally.grace_height >= 3)) {
 		fprintf(stderr, "model: something that should have happened did not\n");
 		return 1;
 	}

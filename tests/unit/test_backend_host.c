@@ -524,6 +524,37 @@ static void test_decommit(void **state)
 	aspace_host_destroy(h);
 }
 
+/* A transaction only asks for what is different in the end. */
+static void test_decommit_and_back(void **state)
+{
+	struct aspace_options options = {.size = sizeof(options), .granule = page};
+	struct aspace_host *h = make(16);
+	struct aspace_range area = change_of(h, ASPACE_CHANGE_MAP, 0, 4, 0, 0).range;
+	struct aspace_range rest = change_of(h, ASPACE_CHANGE_MAP, 1, 3, 0, 0).range;
+	struct aspace *space;
+	struct aspace_txn *txn;
+
+	(void)state;
+	options.limits = aspace_host_window(h);
+	assert_int_equal(aspace_create(&options, &space), ASPACE_OK);
+	assert_int_equal(aspace_map(space, area, RW, aspace_host_backend(h), NULL, 0), ASPACE_OK);
+	strcpy(at(h, 0), "goes");
+	strcpy(at(h, 1), "contents");
+	assert_int_equal(aspace_txn_begin(space, 0, &txn), ASPACE_OK);
+	assert_int_equal(aspace_txn_protect(txn, area, ASPACE_HOST_DECOMMITTED, 0), ASPACE_OK);
+	assert_int_equal(aspace_txn_protect(txn, rest, RW, 0), ASPACE_OK);
+	assert_int_equal(aspace_txn_commit(txn), ASPACE_OK);
+	assert_string_equal(at(h, 1), "contents");
+	assert_false(readable(at(h, 0)));
+	/* In two operations it does not. */
+	assert_int_equal(aspace_protect(space, area, ASPACE_HOST_DECOMMITTED, 0), ASPACE_OK);
+	assert_int_equal(aspace_protect(space, area, RW, 0), ASPACE_OK);
+	assert_string_equal(at(h, 0), "");
+	assert_string_equal(at(h, 1), "");
+	assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
+	aspace_host_destroy(h);
+}
+
 /* More waiting effects than one page of bookkeeping holds; every second one is undone. */
 static void test_many_decommits(void **state)
 {
@@ -1259,6 +1290,7 @@ int main(void)
 		cmocka_unit_test(test_protections),
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_decommit),
+		cmocka_unit_test(test_decommit_and_back),
 		cmocka_unit_test(test_many_decommits),
 		cmocka_unit_test(test_move),
 		cmocka_unit_test(test_move_several_mappings),

@@ -56,7 +56,9 @@ enum aspace_host_flag {
 	ASPACE_HOST_GUARD = 8,
 	/** Inaccessible and without memory: changing an area to it drops its contents
 	 * when the operation is over (at `flush`, so that an undo still finds them);
-	 * changing from it gives zeroes. Not together with READ, WRITE, EXECUTE, GUARD. */
+	 * changing from it gives zeroes. Not together with READ, WRITE, EXECUTE, GUARD. A
+	 * transaction is one change of each area, from what it was to what it is in the end: there
+	 * and back again keeps the contents. */
 	ASPACE_HOST_DECOMMITTED = 16,
 	/** Advice to use huge pages; never makes a call fail. Taking it away from an area
 	 * advises against huge pages. */
