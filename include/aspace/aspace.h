@@ -133,9 +133,11 @@ struct aspace_options {
  *
  * @p options may be NULL: all defaults.
  * Errors: ASPACE_INVALID_PARAM, ASPACE_NO_MEMORY, ASPACE_NOT_SUPPORTED (a flavour other
- * than the default in a forked child, or on bare metal).
+ * than the default in a forked child, or on bare metal), ASPACE_BUSY (beside an open transaction
+ * of the same thread, where it would have to start a thread; between the hooks of fork).
  * Context: reader-safe; may block and allocate; not from a signal handler or a callback.
- * The first space of a flavour starts that flavour's helper thread.
+ * The first space of a flavour starts that flavour's helper thread; so does the first in a
+ * forked child, for all spaces of the flavour.
  * Ownership: @p *out is the caller's until aspace_destroy() answers ASPACE_OK; not touched
  * on failure. O(1).
  */
@@ -477,7 +479,9 @@ ASPACE_API enum aspace_status aspace_fault(struct aspace *space, struct aspace_v
  * Errors: ASPACE_BAD_STATE if a deferred unmap was refused since the last call,
  * ASPACE_BUSY, ASPACE_DEADLOCK (from a callback or beside this thread's own
  * transaction). With ::ASPACE_NOWAIT it runs what is due and answers ASPACE_BUSY if
- * something remains.
+ * something remains. In a forked child the call that starts the helper thread of the flavour
+ * anew, if it need not answer ASPACE_BUSY in a section or beside a transaction, and not with
+ * ::ASPACE_NOWAIT; where no thread can be made it does without.
  * Context: waits for readers; not from a signal handler. Runs `release` callbacks.
  * O(what is due).
  */
@@ -661,28 +665,67 @@ typedef bool aspace_write_fn(void *ctx, const char *text, size_t length);
 ASPACE_API enum aspace_status aspace_dump(struct aspace *space, enum aspace_dump_format format,
 					  aspace_write_fn *write, void *ctx);
 
-/* ---- fork ----------------------------------------------------------------- */
+/* ---- fork -----------------------------------------------------------------
+ *
+ * For a program whose child uses the library. Either aspace_install_fork_hooks(), once; or, around
+ * each fork, the three calls below. Both at once do no harm: a thread's calls nest.
+ *
+ * They wait for operations and transactions under way in other threads. Meanwhile these
+ * may do whatever they may do at other times, and wait for any other thread: nothing is kept from
+ * anybody for longer than some milliseconds, or about as long as an operation takes where that
+ * is longer. That may happen to a thread's first lookup and to its end, too.
+ *
+ * Beside other hooks. What the hook before fork waits for must not need what another hook has
+ * taken already. An allocator that calls the library under a lock of its own, and takes this lock in
+ * its hook, must have its hook run first; and hooks before fork run in the reverse order of
+ * their registration. So aspace_install_fork_hooks() comes before the allocator's pthread_atfork();
+ * or, where that cannot be (an allocator may register at the first malloc, before everything
+ * else), the allocator's hooks call the library's:
+ *
+ *     static void before(void) { pthread_mutex_lock(&arena); aspace_before_fork(); }
+ *     static void parent(void) { aspace_after_fork_parent(); pthread_mutex_unlock(&arena); }
+ *     static void child(void)  { aspace_after_fork_child();  pthread_mutex_unlock(&arena); }
+ *     ...
+ *     pthread_atfork(before, parent, child);
+ *
+ * and nobody else in the program installs them after these. The other order hangs: the fork has the
+ * space, and wants `arena`; a thread has `arena`, and wants the space. urcu_bp_before_fork() is
+ * called by the library, and must not be called beside it.
+ *
+ * The child has one thread. Spaces of the default flavour are whole in it; those of others can only
+ * be read. It has no helper thread, and no update, lookup, fault or release of a snapshot
+ * makes one: who has to wait for readers turns the grace period over itself, with signals
+ * held back until it is over; deferred unmaps and releases wait, and none is lost, until
+ * aspace_quiesce(), aspace_destroy() or a map onto leaving areas runs them, or until there is a
+ * helper: aspace_quiesce() and aspace_create() start one. Without one, an update that may not
+ * wait for readers (nowait, in a section, beside another space's transaction) goes on
+ * answering ASPACE_BUSY at the garbage bound until one that may has been called.
+ *
+ * Read sections of threads that are gone have ended. Snapshots
+ * stay valid (a struct aspace_snapshot on the stack of a thread that is gone must be released
+ * before another thread may be given that stack). A `release` that another thread was in the
+ * middle of is not finished in the child. A space that another thread was about to
+ * create or destroy may be there or not: it must not be used.
+ */
 
 /**
- * Call before fork() in a program whose child uses the library: takes every
- * lock of the library, so that the child finds whole spaces. Not inside a read
- * section or a transaction. Only spaces of the default flavour survive in the child.
+ * Call before fork(). Takes every lock of the library, so that the child finds whole
+ * spaces. Until the call after fork the thread may only look up; updates of its own answer
+ * ASPACE_DEADLOCK. Not inside a read section. A transaction that the thread has open goes on, in
+ * parent and child; nobody may then be waiting for that space inside a read section.
  * Context: may block, for all writers and for a grace period in progress; not from a
- * signal handler, nor from a callback but `release`. O(spaces).
+ * signal handler; from a callback as beside a transaction. O(spaces).
  */
 ASPACE_API void aspace_before_fork(void);
-/** Call in the parent after fork(). Context: as aspace_before_fork(), but it does not
- * block. O(spaces). */
+/** Call in the parent after fork(), or where it has failed. Of nested calls the last gives
+ * everything back; one without aspace_before_fork() does nothing. Context: as
+ * aspace_before_fork(), but it does not block. O(spaces). */
 ASPACE_API void aspace_after_fork_parent(void);
-/** Call in the child after fork(). Read sections of threads that are gone have
- * ended; snapshots stay valid (a struct aspace_snapshot on the stack of a thread that is
- * gone must be released before another thread may be given that stack). A `release`
- * callback that another thread of the parent was in the middle of is not finished in
- * the child. Context: as aspace_after_fork_parent(). O(spaces). */
+/** Call in the child after fork(). Context: as aspace_after_fork_parent(). O(spaces). */
 ASPACE_API void aspace_after_fork_child(void);
-/** Install the three with pthread_atfork(), once per process. Errors: ASPACE_NO_MEMORY,
- * ASPACE_NOT_SUPPORTED on bare metal. Context: reader-safe; takes a short lock; not from a
- * signal handler or a callback. O(1). */
+/** Install the three with pthread_atfork(); again: nothing. Errors: ASPACE_NO_MEMORY,
+ * ASPACE_NOT_SUPPORTED on bare metal. Context: reader-safe; takes no lock of the library, and may
+ * allocate; not from a signal handler or a callback. O(1). */
 ASPACE_API enum aspace_status aspace_install_fork_hooks(void);
 
 #ifdef __cplusplus

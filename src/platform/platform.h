@@ -102,8 +102,13 @@ struct asp_grace_client {
 	/* Run what has come due. Hosted: called by the helper thread, with no lock
 	 * of the platform held, never at once for the same client. */
 	void (*work)(struct asp_grace_client *);
-	/* Take / give back every lock of the client around fork(). In the child the
-	 * locks have no waiters any more. */
+	/* Around fork(). The client's writer lock, if it has one, which is waited for with nothing
+	 * else held that anybody may wait for; does the calling thread hold it already? */
+	struct asp_lock *writer;
+	bool (*owns)(struct asp_grace_client *);
+	/* With the writer locks of all clients held: take the rest, which nobody holds for long.
+	 * Give everything back, but the writer lock if it is `kept`. In the child the locks have no
+	 * waiters any more. */
 	void (*before_fork)(struct asp_grace_client *);
 	void (*after_fork)(struct asp_grace_client *, bool child);
 
@@ -117,14 +122,17 @@ struct asp_grace_client {
 	struct asp_grace_client *next, **link;
 	unsigned pins;    /* the helper is at work here */
 	uintptr_t worker; /* the thread that is, else 0 */
+	bool forking;     /* a fork has its writer lock, or is waiting for it */
+	bool kept;        /* ... and had it before, in the same thread */
 };
 
 /* Join the grace periods of a flavour (NULL: the default); starts the helper
- * thread with the first client. ASPACE_NO_MEMORY. May block. */
+ * thread with the first client. ASPACE_NO_MEMORY; ASPACE_BUSY where the thread would have to be
+ * made with a writer lock held, and between the hooks of fork. May block. */
 enum aspace_status asp_grace_attach(const void *flavour, struct asp_grace_client *client,
 				    struct asp_grace **out);
-/* Leave: returns when work does not run and never will again. May block. Must not
- * be called from work. */
+/* Leave: returns when work does not run and never will again, and no fork has a lock of the
+ * client's. May block. Must not be called from work, nor with a writer lock held. */
 void asp_grace_detach(struct asp_grace *grace, struct asp_grace_client *client);
 
 /* The number of the first grace period that begins after this call. */
@@ -135,6 +143,9 @@ bool asp_grace_elapsed(struct asp_grace *grace, uint64_t stamp);
  * after it (client may be NULL: no work). Never blocks for long; no lock of the
  * platform is taken, so any lock of the core may be held. */
 void asp_grace_request(struct asp_grace *grace, struct asp_grace_client *client, uint64_t stamp);
+/* See to it that there is a helper thread: after a fork, in the child, there is none. Where none
+ * can be made, whoever waits for a grace period turns it over. No lock is held. */
+void asp_grace_want_helper(struct asp_grace *grace);
 /* Request, and wait until it has elapsed, at most timeout_ms (0: no limit). Not
  * inside a section. No cancellation point; signal handlers run meanwhile. Bare
  * metal: one poll. Answers asp_grace_elapsed(). */
@@ -147,7 +158,8 @@ bool asp_grace_in_section(struct asp_grace *grace);
 /* Register the calling thread where the flavour does so by itself. */
 void asp_grace_thread_prepare(struct asp_grace *grace);
 
-/* fork, for all flavours and clients of the process. */
+/* fork, for all flavours and clients of the process. Calls nest: of a thread's calls the first
+ * before takes what the last after gives back. */
 void asp_grace_before_fork(void);
 void asp_grace_after_fork_parent(void);
 void asp_grace_after_fork_child(void);

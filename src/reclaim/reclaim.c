@@ -476,7 +476,7 @@ static enum aspace_status wait_and_return(struct aspace *space, uint64_t stamp, 
 	return asp_writer_enter_now(space, 0);
 }
 
-enum aspace_status aspace_quiesce(struct aspace *space, unsigned how)
+enum aspace_status asp_quiesce(struct aspace *space, unsigned how)
 {
 	enum aspace_status status;
 	bool waited_for = asp_is_waited_for(space), again;
@@ -523,4 +523,12 @@ enum aspace_status aspace_quiesce(struct aspace *space, unsigned how)
 	space->refused = false;
 	asp_writer_leave(space);
 	return status;
+}
+
+enum aspace_status aspace_quiesce(struct aspace *space, unsigned how)
+{
+	/* No thread is made with a lock held. */
+	if (!(how & ASPACE_NOWAIT) && !asp_is_waited_for(space))
+		asp_grace_want_helper(space->grace);
+	return asp_quiesce(space, how);
 }

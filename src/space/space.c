@@ -47,6 +47,7 @@ static enum aspace_status check_options(struct aspace_options *options)
 	return ASPACE_OK;
 }
 
+static bool owns(struct asp_grace_client *client);
 static void before_fork(struct asp_grace_client *client);
 static void after_fork(struct asp_grace_client *client, bool child);
 
@@ -111,6 +112,8 @@ enum aspace_status aspace_create(const struct aspace_options *given, struct aspa
 		.client =
 			{
 				.work = asp_reclaim_work,
+				.writer = &space->lock,
+				.owns = owns,
 				.before_fork = before_fork,
 				.after_fork = after_fork,
 			},
@@ -243,7 +246,7 @@ static enum aspace_status make_idle(struct aspace *space)
 		if (status == ASPACE_OK)
 			status = unmap_all(space);
 		if (status == ASPACE_OK)
-			status = aspace_quiesce(space, 0);
+			status = asp_quiesce(space, 0);
 	} while (status == ASPACE_OK && check_idle(space) != ASPACE_OK);
 	return status;
 }
@@ -607,12 +610,40 @@ enum aspace_status aspace_dump(struct aspace *space, enum aspace_dump_format for
 
 /* ---- fork ----------------------------------------------------------------- */
 
+static bool owns(struct asp_grace_client *client)
+{
+	return asp_is_owner(asp_space_of(client));
+}
+
+/* With the writer lock held. Until the fork is over, what the thread would write is refused, as
+ * in a callback. */
 static void before_fork(struct asp_grace_client *client)
 {
 	struct aspace *space = asp_space_of(client);
 
-	asp_lock_acquire(&space->lock);
+	if (!client->kept) {
+		atomic_store_explicit(&space->owner, asp_thread_self(), memory_order_relaxed);
+		++*asp_writer_locks();
+	}
 	asp_lock_acquire(&space->snap_lock);
+}
+
+/* Threads that are gone have left these as they were. */
+static void mend_in_child(struct aspace *space)
+{
+	uintptr_t runner = atomic_load_explicit(&space->runner, memory_order_relaxed);
+
+	asp_lock_forget_waiters(&space->snap_lock);
+	asp_lock_forget_waiters(&space->lock);
+	atomic_store_explicit(&space->stalled_hooks, 0, memory_order_relaxed);
+	/* Callbacks that another thread was running have gone with it; we could not
+	 * wait for it, because it may have been waiting for a grace period. */
+	if (runner && runner != asp_thread_self()) {
+		atomic_store_explicit(&space->runner, 0, memory_order_relaxed);
+		atomic_store_explicit(&space->deferred_out,
+				      space->deferred_in - (uint32_t)space->deferred.count,
+				      memory_order_relaxed);
+	}
 }
 
 static void after_fork(struct asp_grace_client *client, bool child)
@@ -620,24 +651,15 @@ static void after_fork(struct asp_grace_client *client, bool child)
 	struct aspace *space = asp_space_of(client);
 	uint64_t due = space->deferred.head ? space->deferred.head->stamp : 0;
 
-	if (child) {
-		uintptr_t runner = atomic_load_explicit(&space->runner, memory_order_relaxed);
-
-		asp_lock_forget_waiters(&space->snap_lock);
-		asp_lock_forget_waiters(&space->lock);
-		/* Callbacks that another thread was running have gone with it; we could not
-		 * wait for it, because it may have been waiting for a grace period. */
-		if (runner && runner != asp_thread_self()) {
-			atomic_store_explicit(&space->runner, 0, memory_order_relaxed);
-			atomic_store_explicit(&space->deferred_out,
-					      space->deferred_in - (uint32_t)space->deferred.count,
-					      memory_order_relaxed);
-		}
-	}
+	if (child)
+		mend_in_child(space);
 	asp_lock_release(&space->snap_lock);
-	asp_lock_release(&space->lock);
-	/* The helper may have found the lock taken, and gone. (In the child it has gone, and
-	 * comes with the next update.) */
+	if (!client->kept) {
+		atomic_store_explicit(&space->owner, 0, memory_order_relaxed);
+		--*asp_writer_locks();
+		asp_lock_release(&space->lock);
+	}
+	/* The helper may have found the lock taken, and gone. */
 	if (due || atomic_load(&space->freed_any))
 		asp_grace_request(space->grace, client, due ? due : 1);
 }

@@ -278,6 +278,8 @@ void asp_reclaim_add(struct aspace *space, struct aspace_record_list *nodes,
 void asp_reclaim_add_unseen(struct aspace *space, struct aspace_record_list *references);
 /* Has all that was deferred up to the count `in` been run? */
 bool asp_deferred_done(struct aspace *space, uint32_t in);
+/* aspace_quiesce(), and makes no helper. */
+enum aspace_status asp_quiesce(struct aspace *space, unsigned how);
 /* The helper thread's entry. */
 void asp_reclaim_work(struct asp_grace_client *client);
 static inline uint64_t asp_retired_bytes(const struct aspace *space)

@@ -76,7 +76,7 @@ static enum aspace_status plan(struct aspace_txn *txn, const struct request *r)
 static enum aspace_status wait_for_leaving(struct aspace *space)
 {
 	bool refused;
-	enum aspace_status status = aspace_quiesce(space, 0);
+	enum aspace_status status = asp_quiesce(space, 0);
 
 	/* A refusal is for the next quiesce of the program's own to hear of. */
 	refused = status == ASPACE_BAD_STATE;

@@ -949,11 +949,6 @@ static void test_cancel_in_detach(void **state)
 
 static struct counter forked[2], forked_memb;
 
-static void take_lock(struct asp_grace_client *client)
-{
-	asp_lock_acquire(&((struct counter *)client)->lock);
-}
-
 static void give_lock_back(struct asp_grace_client *client, bool child)
 {
 	struct counter *counter = (struct counter *)client;
@@ -1021,8 +1016,13 @@ static int live_on(uint64_t before)
 	if (asp_grace_wait(forked_memb.grace, asp_grace_stamp(forked_memb.grace), 0))
 		return 4;
 #ifndef CHILD_IS_ALONE
+	/* No thread is made but where one is asked for. */
 	atomic_store(&forked[0].runs, 0);
 	request_run(&forked[0]);
+	if (!asp_grace_wait(forked[1].grace, asp_grace_stamp(forked[1].grace), 0) ||
+	    count_helpers() || atomic_load(&forked[0].runs))
+		return 6;
+	asp_grace_want_helper(forked[0].grace);
 	until(atomic_load(&forked[0].runs));
 	if (!asp_grace_wait(forked[1].grace, asp_grace_stamp(forked[1].grace), 0))
 		return 5;
@@ -1055,7 +1055,7 @@ static void test_fork(void **state)
 	atomic_store(&reads, 0);
 	for (int i = 0; i < 2; i++) {
 		attach(&forked[i], NULL);
-		forked[i].client.before_fork = take_lock;
+		forked[i].client.writer = &forked[i].lock;
 		forked[i].client.after_fork = give_lock_back;
 	}
 	attach(&forked_memb, &urcu_memb_flavor);

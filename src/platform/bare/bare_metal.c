@@ -310,6 +310,11 @@ void aspace_bare_quiescent(void)
 		advance(&all_spaces);
 }
 
+void asp_grace_want_helper(struct asp_grace *grace)
+{
+	(void)grace;
+}
+
 /* ---- fork: there is none ---------------------------------------------------- */
 
 void asp_grace_before_fork(void)

@@ -55,6 +55,8 @@ static void link_client(struct asp_grace *grace, struct asp_grace_client *client
 	atomic_init(&client->latest, 0);
 	client->pins = 0;
 	client->worker = 0;
+	client->forking = false;
+	client->kept = false;
 	client->next = grace->clients;
 	client->link = &grace->clients;
 	if (client->next)
@@ -82,14 +84,24 @@ static bool unlink_client(struct asp_grace *grace, struct asp_grace_client *clie
 enum aspace_status asp_grace_attach(const void *flavour, struct asp_grace_client *client,
 				    struct asp_grace **out)
 {
-	enum aspace_status status;
+	bool locked = *asp_writer_locks() != 0;
+	enum aspace_status status = ASPACE_OK;
 	struct asp_grace *grace;
 
+	if (asp_fork_is_ours())
+		return ASPACE_BUSY;
 	asp_lock_acquire(&asp_flavours_lock);
 	grace = find_flavour(flavour);
-	if (!grace || grace->dead) {
+	if (!grace)
+		status = ASPACE_NO_MEMORY;
+	else if (grace->dead)
+		status = ASPACE_NOT_SUPPORTED;
+	else if (locked && !grace->clients &&
+		 atomic_load_explicit(&grace->state, memory_order_relaxed) == HELPER_NONE)
+		status = ASPACE_BUSY; /* see helper.c, invariant 1 */
+	if (status != ASPACE_OK) {
 		asp_lock_release(&asp_flavours_lock);
-		return grace ? ASPACE_NOT_SUPPORTED : ASPACE_NO_MEMORY;
+		return status;
 	}
 	grace->used = true;
 	link_client(grace, client);
@@ -101,25 +113,25 @@ enum aspace_status asp_grace_attach(const void *flavour, struct asp_grace_client
 	}
 	asp_lock_release(&asp_flavours_lock);
 
-	status = asp_helper_ensure(grace);
-	if (status)
+	/* There is none in a forked child: then the others do without, too. */
+	if (!locked)
+		status = asp_helper_ensure(grace);
+	if (status != ASPACE_OK)
 		asp_grace_detach(grace, client);
 	else
 		*out = grace;
 	return status;
 }
 
-/* Under the lock, which is let go meanwhile. Until client's work does not run. */
-static void await_idle(struct asp_grace *grace, struct asp_grace_client *client)
+/* Under the lock, which is let go meanwhile. Until work has ended, or a fork. */
+static void await_change(struct asp_grace *grace)
 {
-	while (grace->running == client) {
-		/* Read under the lock: it changes only after running does. */
-		uint32_t idle = atomic_load_explicit(&grace->idle, memory_order_relaxed);
+	/* Read under the lock: it changes only after what we wait for has. */
+	uint32_t idle = atomic_load_explicit(&grace->idle, memory_order_relaxed);
 
-		asp_lock_release(&asp_flavours_lock);
-		asp_wait(&grace->idle, idle, 0);
-		asp_lock_acquire(&asp_flavours_lock);
-	}
+	asp_lock_release(&asp_flavours_lock);
+	asp_wait(&grace->idle, idle, 0);
+	asp_lock_acquire(&asp_flavours_lock);
 }
 
 void asp_grace_detach(struct asp_grace *grace, struct asp_grace_client *client)
@@ -127,12 +139,16 @@ void asp_grace_detach(struct asp_grace *grace, struct asp_grace_client *client)
 	bool last;
 
 	asp_lock_acquire(&asp_flavours_lock);
+	/* Whose lock a fork has, or waits for, stays on the list (fork.c, 2). */
+	while (client->forking)
+		await_change(grace);
 	/* From now on work is not started again (invariant 1). */
 	last = unlink_client(grace, client);
 	/* Not asked for, but cheap: from inside its own work it is forgotten. */
 	if (grace->running == client && client->worker == asp_thread_self())
 		grace->running = NULL;
-	await_idle(grace, client);
+	while (grace->running == client)
+		await_change(grace);
 	if (last)
 		grace->orphan = asp_helping == grace;
 	asp_lock_release(&asp_flavours_lock);

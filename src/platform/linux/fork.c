@@ -2,20 +2,39 @@
 /*
  * fork, for all flavours and clients of the process.
  *
- * asp_grace_before_fork() takes bp's locks, then the lock of all flavours, then
- * every client's. bp's come first because taking them waits for a grace period in
- * progress, hence for readers, and a reader may be waiting for any of the others (an
- * update inside a read section is allowed). That leaves bp's registry lock, which we
- * hold while we wait for the others: whoever holds one of those must not need it.
- * They do not register (asp_lock_acquire() did that before it drew its ticket), do not
- * wait for grace periods, and do not exit. Threads are created and joined with no lock
- * held (helper.c).
- * Two limits. A program that installs these hooks must not call urcu_bp_before_fork()
- * as well: bp's locks do not nest. And bp's before-fork leaves out its init_lock (as
+ * The child must find nobody at work: no grace period of bp's, no thread on its way into or out
+ * of bp's registry, no writer, nobody coming or going. So the hook takes bp's locks, every
+ * client's writer lock, the lock of all flavours, and what else the clients have, in this order.
+ *
+ * The first two may be long in coming, and each may wait for the other. bp's wait for a grace
+ * period in progress, hence for readers, and a reader may be waiting for a writer lock (an update
+ * in a read section is allowed). Who holds a writer lock may be the program, with a transaction
+ * open: it may wait for a thread that begins or ends, which needs bp's registry lock, for one that
+ * waits for readers, or for one that wants another space. No order serves. So bp's locks are taken
+ * with nothing held; and where a writer lock does not come soon, everything is given back,
+ * bp's too, while that one is waited for, and it all begins again with more patience. As patience
+ * grows and nobody waits for us for longer than it lasts, this ends when the others do. Threads
+ * that begin and end meanwhile wait for that long at most.
+ *
+ * Each waits in the line of the lock: writers who come all the time do not keep a fork out.
+ *
+ * Three limits. A program that installs these hooks must not call urcu_bp_before_fork()
+ * as well: bp's locks do not nest. bp's before-fork leaves out its init_lock (as
  * of 0.13.2 and later), which a thread holds for an instant as it registers and as it
- * exits: a fork in that instant leaves a child whose new threads cannot register.
+ * exits: a fork in that instant leaves a child whose new threads cannot register. And who forks
+ * inside a section waits for itself, if there is a grace period in progress.
+ *
+ * Invariants:
+ *  1. Nothing is waited for without limit with a lock held, but those of all flavours and of
+ *     snapshots, under which nobody waits, registers with bp or makes a thread.
+ *  2. A client that is `forking` stays on the list of its flavour: detach waits.
+ *  3. Between the hooks `forker` is the thread that called, and `depth` counts its calls.
  */
 #include "platform/linux/grace.h"
+
+/* So long a writer lock is waited for at first, in milliseconds, with the others held. Operations
+ * mostly end within it; whoever begins as a thread meanwhile hardly notices. */
+#define PATIENCE 2
 
 #define for_each_flavour(grace)                                                                    \
 	for (struct asp_grace * (grace) = asp_flavours; (grace) < &asp_flavours[ASP_FLAVOURS];     \
@@ -25,12 +44,106 @@
 	for (struct asp_grace_client * (client) = (grace)->clients; (client);                      \
 	     (client) = (client)->next)
 
+static _Atomic uintptr_t forker; /* only ever compared with the caller's own number: relaxed */
+static unsigned depth;
+
+bool asp_fork_is_ours(void)
+{
+	return atomic_load_explicit(&forker, memory_order_relaxed) == asp_thread_self();
+}
+
+/* ---- Taking ----------------------------------------------------------------- */
+
+/* Under the lock of all flavours. The fork is done with clients of this flavour. */
+static void wake_detachers(struct asp_grace *grace)
+{
+	/* The lock orders, the count only changes. */
+	atomic_fetch_add_explicit(&grace->idle, 1, memory_order_relaxed);
+	asp_wake_all(&grace->idle);
+}
+
+/* Gives back the writer lock of everybody but one, for which the caller is in the line. */
+static void give_up(const struct asp_grace_client *but)
+{
+	asp_lock_acquire(&asp_flavours_lock);
+	for_each_flavour(grace) {
+		for_each_client(client, grace) {
+			if (!client->forking || client == but)
+				continue;
+			if (client->writer && !client->kept)
+				asp_lock_release(client->writer);
+			client->forking = false;
+		}
+		if (grace->clients)
+			wake_detachers(grace);
+	}
+	asp_lock_release(&asp_flavours_lock);
+	urcu_bp_after_fork_parent();
+}
+
+/* Under the lock of all flavours, which is let go where there is something to wait for. The
+ * client's writer lock; false: given up, and nothing is held. */
+static bool take_writer(struct asp_grace *grace, struct asp_grace_client *client, uint64_t deadline)
+{
+	uint32_t ticket;
+
+	client->forking = true;
+	client->kept = client->owns && client->owns(client);
+	if (!client->writer || client->kept || asp_lock_try(client->writer))
+		return true;
+	asp_lock_release(&asp_flavours_lock);
+	ticket = asp_lock_draw(client->writer);
+	if (asp_lock_await(client->writer, ticket, deadline)) {
+		asp_lock_acquire(&asp_flavours_lock);
+		return true;
+	}
+	give_up(client);
+	asp_lock_await(client->writer, ticket, 0);
+	asp_lock_release(client->writer);
+	asp_lock_acquire(&asp_flavours_lock);
+	client->forking = false;
+	wake_detachers(grace);
+	asp_lock_release(&asp_flavours_lock);
+	return false;
+}
+
+/* The writer locks of all clients and the lock of all flavours; or nothing, and false. */
+static bool take_writers(uint64_t deadline)
+{
+	bool all = false;
+
+	asp_lock_acquire(&asp_flavours_lock);
+	/* Others come while the lock is let go: again, until nobody has. */
+	while (!all) {
+		all = true;
+		for_each_flavour(grace) {
+			for_each_client(client, grace) {
+				if (client->forking)
+					continue;
+				all = false;
+				if (!take_writer(grace, client, deadline))
+					return false;
+			}
+		}
+	}
+	return true;
+}
+
 void asp_grace_before_fork(void)
 {
+	if (asp_fork_is_ours()) {
+		depth++;
+		return;
+	}
 	/* A client's hook may look up, and bp's registry will be locked. */
 	asp_bp_register();
-	urcu_bp_before_fork();
-	asp_lock_acquire(&asp_flavours_lock);
+	for (uint64_t patience = PATIENCE;; patience *= 2) {
+		urcu_bp_before_fork();
+		if (take_writers(asp_now_ms() + patience))
+			break;
+	}
+	atomic_store_explicit(&forker, asp_thread_self(), memory_order_relaxed);
+	depth = 1;
 	for_each_flavour(grace) {
 		for_each_client(client, grace) {
 			if (client->before_fork)
@@ -39,18 +152,35 @@ void asp_grace_before_fork(void)
 	}
 }
 
+/* ---- Giving back ------------------------------------------------------------- */
+
+/* True: this is the end of what the first asp_grace_before_fork() began. One without a before
+ * is none. */
+static bool is_last(void)
+{
+	if (!asp_fork_is_ours() || --depth)
+		return false;
+	atomic_store_explicit(&forker, 0, memory_order_relaxed);
+	return true;
+}
+
 static void clients_after_fork(bool child)
 {
 	for_each_flavour(grace) {
 		for_each_client(client, grace) {
 			if (client->after_fork)
 				client->after_fork(client, child);
+			client->forking = false;
 		}
+		if (grace->clients)
+			wake_detachers(grace);
 	}
 }
 
 void asp_grace_after_fork_parent(void)
 {
+	if (!is_last())
+		return;
 	clients_after_fork(false);
 	asp_lock_release(&asp_flavours_lock);
 	urcu_bp_after_fork_parent();
@@ -93,6 +223,8 @@ static void reset_flavour(struct asp_grace *grace)
 
 void asp_grace_after_fork_child(void)
 {
+	if (!is_last())
+		return;
 	/* The hooks first: pins still says whose work was cut off. */
 	clients_after_fork(true);
 	for_each_flavour(grace)
@@ -104,19 +236,16 @@ void asp_grace_after_fork_child(void)
 
 enum aspace_status asp_grace_install_fork_hooks(void)
 {
-	/* Not asp_flavours_lock: pthread_atfork allocates, see above. */
-	static struct asp_lock once;
-	static bool installed;
-	enum aspace_status status = ASPACE_OK;
+	static _Atomic bool installed;
 
-	asp_lock_acquire(&once);
-	if (!installed) {
-		if (pthread_atfork(asp_grace_before_fork, asp_grace_after_fork_parent,
-				   asp_grace_after_fork_child))
-			status = ASPACE_NO_MEMORY;
-		else
-			installed = true;
-	}
-	asp_lock_release(&once);
-	return status;
+	/* No lock: pthread_atfork allocates, and an allocator on top of this library may want a
+	 * space. Two threads that come at once may both install; the hooks nest. Relaxed: who
+	 * is told has installed, or has heard of somebody who did. */
+	if (atomic_load_explicit(&installed, memory_order_relaxed))
+		return ASPACE_OK;
+	if (pthread_atfork(asp_grace_before_fork, asp_grace_after_fork_parent,
+			   asp_grace_after_fork_child))
+		return ASPACE_NO_MEMORY;
+	atomic_store_explicit(&installed, true, memory_order_relaxed);
+	return ASPACE_OK;
 }

@@ -39,6 +39,11 @@ void asp_grace_turn_over(struct asp_grace *grace);
 /* The helper is inside a client's work, or no longer. */
 void asp_grace_set_working(struct asp_grace *grace, uint32_t working);
 
+/* ---- fork.c --------------------------------------------------------------- */
+
+/* Does the calling thread hold everything, between the hooks? */
+bool asp_fork_is_ours(void);
+
 /* ---- request.c ------------------------------------------------------------ */
 
 /* Is there something to turn over? */

@@ -199,7 +199,7 @@ static int create_helper(struct asp_grace *grace)
 }
 
 /* See to it that there is a helper. The caller has a client attached, so nobody stops
- * it meanwhile. Takes no lock: asp_grace_request() calls this in a forked child. */
+ * it meanwhile. */
 enum aspace_status asp_helper_ensure(struct asp_grace *grace)
 {
 	uint32_t state = HELPER_NONE;
@@ -213,4 +213,10 @@ enum aspace_status asp_helper_ensure(struct asp_grace *grace)
 	}
 	atomic_store_explicit(&grace->state, HELPER_RUNNING, memory_order_release);
 	return ASPACE_OK;
+}
+
+void asp_grace_want_helper(struct asp_grace *grace)
+{
+	if (!grace->dead)
+		asp_helper_ensure(grace);
 }

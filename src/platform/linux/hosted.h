@@ -16,8 +16,8 @@
  *  2. ended <= started <= ended + 1, but for the moment in which one driver
  *     publishes; only the driver (who has set driver from 0 to 1) advances them.
  *  3. Neither ever decreases, not even when the structure changes flavour.
- *  4. state is HELPER_RUNNING, or about to become it, while there are clients; in
- *     a forked child only after the next request or attach.
+ *  4. state is HELPER_RUNNING, or about to become it, while there are clients; not in a
+ *     forked child, until somebody attaches or asks for a helper.
  */
 #ifndef ASPACE_PLATFORM_HOSTED_H
 #define ASPACE_PLATFORM_HOSTED_H
@@ -92,6 +92,12 @@ static inline unsigned *asp_writer_locks(void)
 	return &asp_writer_lock_count;
 }
 
+/* Acquire in two steps, for who gives back what it holds when it has waited for long: a place in
+ * the line, and that place's turn. False: at `deadline` (asp_now_ms(); 0: none) it had not come.
+ * Whoever has drawn a place must wait for it, and release. */
+uint32_t asp_lock_draw(struct asp_lock *lock);
+bool asp_lock_await(struct asp_lock *lock, uint32_t ticket, uint64_t deadline);
+
 struct asp_grace {
 	/* Whose functions sections call; NULL: bp's, inlined. What readers load stands alone
 	 * on its line. Constant while there is a space that uses it. */
@@ -109,7 +115,7 @@ struct asp_grace {
 	/* enum helper_state; waited upon. Whoever changes it releases, whoever acts on it
 	 * acquires: a helper that is seen to be gone has done all that it does. */
 	_Atomic uint32_t state;
-	_Atomic uint32_t idle;    /* counts ends of work; waited upon */
+	_Atomic uint32_t idle;    /* counts ends of work, and of forks; waited upon */
 	_Atomic uint32_t working; /* the helper is inside a client's work */
 
 	/* Under the lock of all flavours. */

@@ -82,26 +82,41 @@ void asp_lock_init(struct asp_lock *lock)
 	atomic_init(&lock->serving, 0);
 }
 
-void asp_lock_acquire(struct asp_lock *lock)
+uint32_t asp_lock_draw(struct asp_lock *lock)
 {
-	uint32_t ticket, serving;
-	int spins = 0;
-
 	asp_bp_register();
 	/*
-	 * Sequentially consistent, as are the load of serving below and the pair in
-	 * asp_lock_release(): one writes next and reads serving, the other writes
+	 * Sequentially consistent, as are the load of serving in asp_lock_await() and the
+	 * pair in asp_lock_release(): one writes next and reads serving, the other writes
 	 * serving and reads next, and if both read old values, we sleep and nobody
 	 * wakes us. The load also acquires what the last holder released.
 	 */
-	ticket = atomic_fetch_add(&lock->next, 1);
+	return atomic_fetch_add(&lock->next, 1);
+}
+
+bool asp_lock_await(struct asp_lock *lock, uint32_t ticket, uint64_t deadline)
+{
+	struct timespec until = {.tv_sec = (time_t)(deadline / 1000),
+				 .tv_nsec = (long)(deadline % 1000) * 1000000};
+	uint32_t serving;
+	int spins = 0;
+
 	while ((serving = atomic_load(&lock->serving)) != ticket) {
 		/* Only the next in line has something to gain by spinning. */
 		if (ticket - serving == 1 && spins++ < SPINS)
 			relax();
+		else if (deadline && asp_now_ms() >= deadline)
+			return false;
 		else
-			futex_wait(&lock->serving, serving, NULL, ticket_bit(ticket));
+			futex_wait(&lock->serving, serving, deadline ? &until : NULL,
+				   ticket_bit(ticket));
 	}
+	return true;
+}
+
+void asp_lock_acquire(struct asp_lock *lock)
+{
+	asp_lock_await(lock, asp_lock_draw(lock), 0);
 }
 
 bool asp_lock_try(struct asp_lock *lock)

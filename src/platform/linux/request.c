@@ -78,11 +78,9 @@ void asp_grace_request(struct asp_grace *grace, struct asp_grace_client *client,
 {
 	if (grace->dead)
 		return;
-	/* Relaxed: it is NONE, while the caller's client is attached, only in a child
-	 * that was alone when it became so, or where creation failed. */
-	if (__builtin_expect(
-		    atomic_load_explicit(&grace->state, memory_order_relaxed) == HELPER_NONE, 0))
-		asp_helper_ensure(grace);
+	/* Without a helper (in a forked child) the wish stays: a lock may be held here, so no
+	 * thread is made. Who waits for the grace period turns it over, and a helper that
+	 * comes later finds the wish. */
 	if (client) {
 		raise_to(&client->latest, stamp);
 		/* An earlier wish: its owner rings, and the helper then finds latest. */

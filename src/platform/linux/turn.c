@@ -5,7 +5,7 @@
  * Invariants:
  *  1. No lock is held while a grace period is waited for.
  *  2. No function here but a helper's own waits calls synchronize_rcu, unless there is
- *     no helper and none can be made, or the helper is inside a client's work, whose
+ *     no helper (in a forked child), or the helper is inside a client's work, whose
  *     callbacks may wait for the very thread that waits here. (bp then holds that
  *     thread's signals back until the grace period is over; better than never.)
  */
@@ -100,8 +100,7 @@ bool asp_grace_wait(struct asp_grace *grace, uint64_t stamp, unsigned timeout_ms
 	/*
 	 * A helper waits for nobody: not for itself, of course, and not for another
 	 * flavour's, whose work might be waiting for this one's grace periods. The
-	 * timeout is not kept there. The same where no helper can be made (a child
-	 * without memory for a thread), rather than wait for ever.
+	 * timeout is not kept there. The same where there is no helper: in a forked child.
 	 */
 	while (!grace->dead && !asp_grace_elapsed(grace, stamp) &&
 	       (asp_helping ||
