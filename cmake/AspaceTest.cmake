@@ -3,7 +3,7 @@
 # Registering tests.
 #
 #   aspace_test(NAME name SOURCES file...
-#               [VARIANT testing|fanout4|shared]  # which library; default: the static one
+#               [VARIANT testing|fanout4|frozen|shared]  # which library; default: the static one
 #               [LIBS target...]                  # beside the library, mock, cmocka, pthread
 #               [LABELS kind label...]            # default: unit
 #               [DEFINITIONS NAME=VALUE...]

@@ -37,12 +37,14 @@ static inline struct asp_node *asp_nodes_get(struct asp_pool *nodes)
 			asp_pool_prefetch(next->next, sizeof(*next));
 		asp_pool_put(nodes->records, record, sizeof(*record));
 	}
+	asp_thaw(node, sizeof(*node));
 	asp_unpoison(node, sizeof(*node));
 	return node;
 }
 
 static inline void asp_nodes_put(struct asp_pool *nodes, struct asp_node *node)
 {
+	asp_thaw(node, sizeof(*node));
 	asp_pool_put(nodes, node, sizeof(*node));
 }
 

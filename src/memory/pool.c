@@ -10,7 +10,7 @@
 #define BLOCK_UNIT ((size_t)64 << 10)
 #define BLOCK_HUGE ((size_t)2 << 20)
 
-/* The head of a block; objects follow at multiples of object_size from 64 on. */
+/* The head of a block; objects follow at multiples of object_size from BLOCK_HEAD on. */
 struct asp_block {
 	struct asp_block *next;
 	size_t size;
@@ -20,7 +20,11 @@ struct asp_block {
 	struct asp_block *below[2]; /* index_blocks(): those at lower and at higher addresses */
 };
 
+#ifdef ASPACE_FROZEN
+#define BLOCK_HEAD 4096 /* what is behind it may be pages that are frozen */
+#else
 #define BLOCK_HEAD 64
+#endif
 
 _Static_assert(sizeof(struct asp_block) <= BLOCK_HEAD, "block head grew");
 
@@ -69,6 +73,7 @@ static void block_free(struct asp_pool *pool, struct asp_block *block)
 {
 	size_t size = block->size;
 
+	asp_thaw(block, size);
 	asp_unpoison(block, size);
 	pool->bytes_mapped -= size;
 	pool->pages->free(pool->pages_ctx, block, size);

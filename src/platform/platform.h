@@ -84,6 +84,24 @@ static inline void asp_unpoison(void *block, size_t size)
 		asp_mark(block, size, true);
 }
 
+/* A build for tests (ASPACE_FROZEN) has each node on a page of its own, which cannot be written
+ * between the publication of the node and its next use: who writes to it dies there. Whole pages.
+ * Elsewhere nothing is done. */
+#ifdef ASPACE_FROZEN
+void asp_freeze(void *block, size_t size);
+void asp_thaw(void *block, size_t size);
+#else
+static inline void asp_freeze(void *block, size_t size)
+{
+	(void)block, (void)size;
+}
+
+static inline void asp_thaw(void *block, size_t size)
+{
+	(void)block, (void)size;
+}
+#endif
+
 /* ---- Grace periods --------------------------------------------------------
  *
  * One struct asp_grace per flavour, shared by its spaces. Grace periods are

@@ -60,6 +60,7 @@ static bool make_first_version(struct aspace *space)
 		return false;
 	root = asp_nodes_get(&space->nodes);
 	asp_node_init_leaf(root, 1);
+	asp_freeze(root, sizeof(*root));
 	space->node_count = 1;
 	atomic_init(&space->version, 1);
 	atomic_init(&space->root, root);

@@ -355,6 +355,23 @@ void asp_edit_discard(struct asp_edit *edit)
 		asp_pool_put(edit->records, record, sizeof(*record));
 }
 
+#ifdef ASPACE_FROZEN
+/* As in discard_below(). */
+static void freeze_below(const struct asp_edit *edit, struct asp_node *node)
+{
+	if (node->birth != edit->stamp)
+		return;
+	for (unsigned i = 0; node->level && i < node->count; i++)
+		freeze_below(edit, node->inner.child[i]);
+	asp_freeze(node, sizeof(*node));
+}
+
+void asp_edit_freeze(const struct asp_edit *edit)
+{
+	freeze_below(edit, edit->root);
+}
+#endif
+
 bool asp_unpack_records(struct asp_pool *nodes, size_t count)
 {
 	if (!nodes->ready || asp_pool_has(nodes->records, count))

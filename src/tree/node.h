@@ -56,6 +56,12 @@
 #define ASP_INNER_MIN 5
 #endif
 
+#ifdef ASPACE_FROZEN
+#define ASP_NODE_ALIGN 4096 /* a page of its own: platform.h, asp_freeze() */
+#else
+#define ASP_NODE_ALIGN 64 /* a line */
+#endif
+
 /* Any tree that fits into memory is lower: 4^24 leaves, 2^24 with fan-out 4. */
 #define ASP_HEIGHT_MAX 26
 
@@ -90,10 +96,12 @@ struct asp_node {
 	uint16_t count;
 	uint16_t level; /* 0 is a leaf */
 	uint32_t unused;
-} __attribute__((aligned(64)));
+} __attribute__((aligned(ASP_NODE_ALIGN)));
 
-#ifndef ASPACE_FANOUT
+#if !defined(ASPACE_FANOUT) && !defined(ASPACE_FROZEN)
 _Static_assert(sizeof(struct asp_node) == 576, "a node is nine cache lines");
+#endif
+#ifndef ASPACE_FANOUT
 _Static_assert(offsetof(struct asp_node, leaf.start) % 64 == 0, "leaf keys begin a line");
 #endif
 

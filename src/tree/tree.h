@@ -193,6 +193,17 @@ void asp_edit_begin(struct asp_edit *edit, const struct asp_edit_ops *ops, struc
 /* Give all private nodes and records back; the base is as it was. */
 void asp_edit_discard(struct asp_edit *edit);
 
+/* The tree is about to be published: nobody writes to what it is made of again, and in the
+ * builds for tests that freeze nodes nobody can. */
+#ifdef ASPACE_FROZEN
+void asp_edit_freeze(const struct asp_edit *edit);
+#else
+static inline void asp_edit_freeze(const struct asp_edit *edit)
+{
+	(void)edit;
+}
+#endif
+
 static inline unsigned asp_tree_height(const struct asp_node *root)
 {
 	return root->level + 1u;

@@ -70,6 +70,7 @@ void asp_publish(struct aspace_txn *txn)
 			      memory_order_relaxed);
 	space->node_count += (uint64_t)txn->edit.node_count;
 	asp_edit_tell(&txn->edit);
+	asp_edit_freeze(&txn->edit);
 
 	/* Before the root: while the old number is read, the old version is the newest. */
 	atomic_store_explicit(&space->version, txn->edit.stamp, memory_order_relaxed);
