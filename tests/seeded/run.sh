@@ -11,8 +11,8 @@
 # is there for this very fault. The library as
 # it is must pass the same programs. A patch that does not apply is a failure: bring it up to date.
 #
-# A pair is TOOL:PROGRAM[:SECONDS], of processor time, after which a program does not end. The tools are tsan, asan and plain (none: the program
-# itself must say what is wrong). The programs are those of tests/threads and of this directory, and
+# A pair is TOOL:PROGRAM[:SECONDS], of processor time, after which a program does not end. The tools are tsan, asan, plain (none: the program
+# itself must say what is wrong) and frozen (none, but that published nodes cannot be written). The programs are those of tests/threads and of this directory, and
 # torture+SCENARIO, torture+BACKEND+SCENARIO.
 #
 # Two things, or as many as --jobs says, are done at a time. The table of who catches what is
@@ -47,12 +47,13 @@ flags=(-std=gnu11 -g -O1 -fno-omit-frame-pointer -DCK_USE_CC_BUILTINS -DASPACE_T
 read -ra includes < <(pkg-config --cflags liburcu-bp ck)
 read -ra libraries < <(pkg-config --libs liburcu-bp ck)
 libraries+=(-lpthread)
-declare -A sanitize=([tsan]=-fsanitize=thread [asan]=-fsanitize=address [plain]=-fno-sanitize=all)
+declare -A sanitize=([tsan]=-fsanitize=thread [asan]=-fsanitize=address [plain]=-fno-sanitize=all
+	[frozen]=-DASPACE_FROZEN=1)
 export TSAN_OPTIONS=exitcode=66:halt_on_error=1:history_size=7
 export ASAN_OPTIONS="detect_leaks=0:detect_stack_use_after_return=1"
 
 # One state of the sources, even if somebody is at work on them.
-rm -rf "$work"/{tsan,asan,plain,variant,clean,table}
+rm -rf "$work"/{tsan,asan,plain,frozen,variant,clean,table}
 mkdir -p "$work/clean"
 cp -r "$source/src" "$source/include" "$source/tests" "$source/stress" "$work/clean"
 source=$work/clean
@@ -82,7 +83,7 @@ in_parallel() {
 
 # library_of TREE: the files of the library.
 library_of() {
-	(cd "$1" && find src -name '*.c' -not -path 'src/platform/bare/*')
+	(cd "$1" && find src -name '*.c' ! -path 'src/platform/bare/*' | sort)
 }
 
 # program_of NAME: the files of a program.
@@ -158,6 +159,8 @@ verdict() {
 		echo "a check of the builds for tests"
 	elif grep -q 'WARNING: ThreadSanitizer' "$log"; then
 		grep -m1 -o 'ThreadSanitizer: [a-z ,-]*' "$log"
+	elif ((status == 139)) && [[ $log == */frozen/* ]]; then # SIGSEGV
+		echo "a write to a published node"
 	elif ((status > 128)); then
 		echo "signal $((status - 128))"
 	elif grep -q 'torture: .*: mismatch: ' "$log"; then

@@ -11,6 +11,7 @@
 #endif
 #include "platform/platform.h"
 
+#ifdef ASPACE_FROZEN
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,3 +39,4 @@ void asp_thaw(void *block, size_t size)
 {
 	protect(block, size, PROT_READ | PROT_WRITE);
 }
+#endif
