@@ -237,6 +237,7 @@ static void give_pages(void *ctx, void *block, size_t size)
 {
 	--*(unsigned *)ctx;
 	memset(block, 0x55, size);
+	__asm__ volatile("" : : "r"(block) : "memory"); /* or it would not be written */
 	free(block);
 }
 
