@@ -18,6 +18,7 @@
 #define OLDS_MAX   3
 #define PATH_MAX_  24
 #define RUBBISH    UINT64_C(0x0badbadbadbadbad)
+#define IGNORED    (UINT64_C(0xff) << 51) /* in a pointer to a table: bits 58 to 51 (D8.3.1) */
 #define KEEP_MAX   1024       /* entries that may live into the next operation */
 #define FRAMES     (1u << 15) /* granules of memory for areas, from FRAMES * granule on */
 
@@ -865,7 +866,7 @@ static void see(struct machine *m, struct probe *probe, uint16_t id, int level, 
 		.level = level,
 		.start = probe->address & ~(size - 1),
 		.output = address_in(&m->mmu, d),
-		.descriptor = d,
+		.descriptor = d & ~IGNORED,
 		.source = source,
 		.id = id,
 		.cpus = 3,
@@ -1021,6 +1022,12 @@ static void mark_linked(struct machine *m, uint64_t value)
 		page->linked = true;
 }
 
+/* A pointer to a table that changes in bits that no walk looks at? */
+static bool is_remark(struct machine *m, uint64_t old, uint64_t value)
+{
+	return (old & 3) == 3 && !((old ^ value) & ~IGNORED) && page_of(m, address_in(&m->mmu, old));
+}
+
 static void put(struct machine *m, uint64_t *entry, uint64_t value)
 {
 	struct meta *meta = meta_of(m, entry);
@@ -1032,6 +1039,11 @@ static void put(struct machine *m, uint64_t *entry, uint64_t value)
 	if (m->uncleaned)
 		violate(m, "a store was not cleaned");
 	m->uncleaned = m->incoherent ? entry : NULL;
+	/* No walk can tell one invalid descriptor from another either. */
+	if (is_remark(m, *entry, value) || (!(*entry & 1) && !(value & 1))) {
+		*entry = value;
+		return;
+	}
 	if (meta->generation != m->generation)
 		meta->count = 0;
 	meta->generation = m->generation;

@@ -1039,6 +1039,127 @@ static void test_history_of_a_group(void **state)
 	assert_true(noted_late > 100);
 }
 
+/* A group that becomes something else in the middle of a walk: small leaves, or a group of other frames.
+ * What was noted of the old one is not said of what has come in its place. */
+static struct {
+	struct world *world;
+	struct aspace_aarch64_linear other; /* its frames are elsewhere */
+	struct aspace_range range;          /* is mapped afresh at the first leaf */
+	struct aspace_backend *backend;
+	uint64_t flags;
+	unsigned seen, accessed;
+} changing;
+
+static bool change_in_the_middle(void *ctx, const struct aspace_aarch64_mapping *mapping)
+{
+	const struct aspace_change fresh = {
+		.kind = ASPACE_CHANGE_MAP,
+		.range = changing.range,
+		.new_flags = changing.flags,
+	};
+
+	(void)ctx;
+	changing.seen++;
+	changing.accessed += mapping->accessed;
+	if (changing.seen > 1)
+		return changing.seen < 20;
+	assert_true(mapping->accessed);
+	assert_int_equal(unmap(changing.world, fresh.range.start.value, fresh.range.end.value),
+			 ASPACE_OK);
+	assert_int_equal(changing.backend->ops->map(changing.backend, &fresh), ASPACE_OK);
+	changing.backend->ops->flush(changing.backend);
+	return true;
+}
+
+static void test_walk_over_a_group_that_changes(void **state)
+{
+	struct aspace_aarch64_config config = config_4k();
+
+	(void)state;
+	config.hardware_access = config.hardware_dirty = true;
+	for (unsigned other = 0; other < 2; other++) {
+		struct world w;
+
+		make(&w, &config);
+		assert_int_equal(aspace_aarch64_linear_init(&changing.other, w.tables, 2 * OFFSET),
+				 ASPACE_OK);
+		changing.world = &w;
+		changing.seen = changing.accessed = 0;
+		changing.flags = other ? RW : RW | ASPACE_AARCH64_LEVEL_3;
+		changing.backend = other ? &changing.other.backend : &w.source.backend;
+		/* Of sixteen blocks, all but the first become pages; of sixteen pages, all change. */
+		if (other) {
+			assert_int_equal(map(&w, 0, 16 * PAGE, RW), ASPACE_OK);
+			note(page_entry(&w, 3 * PAGE), false);
+			changing.range = aspace_range_of(0, 16 * PAGE);
+		} else {
+			assert_int_equal(map(&w, 0, 16 * BLOCK, RW), ASPACE_OK);
+			note(asp_a64_pointer(w.tables,
+					     asp_a64_next_table(
+						     w.tables,
+						     asp_a64_pointer(w.tables, w.tables->root)[0])),
+			     false);
+			changing.range = aspace_range_of(BLOCK, 16 * BLOCK);
+		}
+		assert_true(query(&w, 0).contiguous);
+		assert_int_equal(aspace_aarch64_walk(w.tables,
+						     aspace_range_of(0, other ? BLOCK : 16 * BLOCK),
+						     change_in_the_middle, NULL),
+				 ASPACE_OK);
+		assert_true(changing.seen >= 16);
+		assert_int_equal(changing.accessed, 1);
+		unmake(&w);
+	}
+}
+
+/* A reader that is on its way into a table which a compaction takes away: what is mapped before and
+ * after is never "not mapped", also where the table's memory has begun to serve as a list. */
+static struct {
+	struct world *world;
+	unsigned loads; /* until the compaction; 0: none */
+} on_the_way;
+
+static uint64_t load_on_the_way(void *ctx, const uint64_t *entry)
+{
+	uint64_t value = machine_ops()->load(ctx, entry);
+
+	if (on_the_way.loads && !--on_the_way.loads)
+		assert_int_equal(aspace_aarch64_compact(on_the_way.world->tables,
+							aspace_range_of(0, 2 * BLOCK), 0),
+				 ASPACE_OK);
+	return value;
+}
+
+static void test_readers_in_a_table_that_goes(void **state)
+{
+	struct aspace_aarch64_config config = config_4k();
+	struct aspace_aarch64_ops ops = *machine_ops();
+	unsigned busy = 0;
+
+	(void)state;
+	ops.load = load_on_the_way;
+	ops.table_retire = keep_table; /* as long as a reader is in it */
+	for (unsigned page = 0; page < 4; page++) {
+		struct aspace_aarch64_mapping mapping;
+		enum aspace_status status;
+		struct world w;
+
+		make(&w, &config);
+		assert_int_equal(map(&w, 0, BLOCK, RW | ASPACE_AARCH64_LEVEL_3), ASPACE_OK);
+		w.tables->ops = &ops;
+		on_the_way.world = &w;
+		on_the_way.loads = 2; /* levels 1 and 2 */
+		status = aspace_aarch64_query(w.tables, aspace_va(page * PAGE), &mapping);
+		assert_int_equal(on_the_way.loads, 0);
+		assert_true(status == ASPACE_OK || status == ASPACE_BUSY);
+		busy += status == ASPACE_BUSY;
+		w.tables->ops = machine_ops();
+		assert_int_equal(query(&w, page * PAGE).level, 2);
+		assert_int_equal(machine_destroy(w.machine), 1);
+	}
+	assert_true(busy > 0);
+}
+
 /* What one descriptor of a group has noted, a TLB may hold for any page: a harvest invalidates all. */
 static uint64_t invalidated;
 
@@ -1563,6 +1684,8 @@ int main(void)
 		cmocka_unit_test(test_compact_loses_no_dirty_state),
 		cmocka_unit_test(test_harvest),
 		cmocka_unit_test(test_history_of_a_group),
+		cmocka_unit_test(test_walk_over_a_group_that_changes),
+		cmocka_unit_test(test_readers_in_a_table_that_goes),
 		cmocka_unit_test(test_harvest_invalidates_the_group),
 		cmocka_unit_test(test_pieces),
 		cmocka_unit_test(test_unlike_pieces),

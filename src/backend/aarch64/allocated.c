@@ -277,57 +277,6 @@ static void allocated_flush(struct aspace_backend *backend)
 
 /* ---- Populated on access ------------------------------------------------------------------ */
 
-/* The part of the area around `at` that `size` bytes fill; false: it reaches beyond. */
-static bool fit(const struct aspace_area *area, uint64_t at, uint64_t size, struct asp_a64_map *map)
-{
-	map->start = aspace_align_down(at, size);
-	if (map->start < area->start.value || area->end.value - map->start < size)
-		return false;
-	map->end = map->start + size;
-	return true;
-}
-
-/* Is it free, as a whole? Then with so many tables. */
-static bool is_free(const struct aspace_aarch64 *t, const struct asp_a64_map *map, size_t *tables)
-{
-	struct asp_a64_survey survey = {0};
-
-	asp_a64_survey_map(t, map, &survey);
-	*tables = survey.tables;
-	return !survey.mapped;
-}
-
-/* From the largest size down to a granule; each tried as one frame. */
-static enum aspace_status populate(const struct aspace_aarch64_allocated *source,
-				   const struct aspace_area *area, uint64_t at,
-				   struct asp_a64_map *map)
-{
-	struct aspace_aarch64 *t = source->tables;
-	uint64_t granule = UINT64_C(1) << t->geometry.granule_shift, limit, got, frame;
-	size_t tables;
-
-	for (limit = granule; limit * 2 <= source->fault_max; limit *= 2)
-		;
-	for (; limit >= granule; limit /= 2) {
-		if (!fit(area, at, limit, map) || !is_free(t, map, &tables))
-			continue;
-		got = limit;
-		if (!asp_a64_frame_for(t, map, map->start, &got, &frame))
-			return ASPACE_NO_MEMORY;
-		/* A smaller one than fits is for the place itself. */
-		fit(area, at, got, map);
-		map->offset = frame - map->start;
-		map->attributes |= asp_a64_piece_bits(t, got);
-		if (is_free(t, map, &tables) && asp_a64_reserve(t, tables)) {
-			asp_a64_map(t, map);
-			return ASPACE_OK;
-		}
-		t->ops->frame_free(t->ctx, aspace_pa(frame), got);
-		return ASPACE_NO_MEMORY;
-	}
-	return ASPACE_OK; /* it is populated: the fault was an old one */
-}
-
 /* The access bits are the flags' bits; nobody says at which level something was executed. */
 static uint64_t allowed(uint64_t flags)
 {
@@ -347,7 +296,6 @@ static enum aspace_status allocated_fault(struct aspace_backend *backend,
 		.range = {area->start, area->end},
 		.new_flags = area->flags,
 	};
-	enum aspace_status status;
 	struct asp_a64_map map;
 
 	if (!asp_a64_map_of(t, &change, &map) || address.value < area->start.value ||
@@ -359,10 +307,7 @@ static enum aspace_status allocated_fault(struct aspace_backend *backend,
 	map.attributes |= ASP_A64_AF;
 	if ((access & ASPACE_ACCESS_WRITE) && t->config.hardware_dirty)
 		map.attributes = asp_a64_mark_written(&t->config, map.attributes);
-	status = populate(source, area, address.value, &map);
-	asp_a64_synchronize(t);
-	asp_a64_drop_reserve(t);
-	return status;
+	return asp_a64_populate(t, &map, address.value, source->fault_max);
 }
 
 const struct aspace_backend_ops asp_a64_allocated_ops = {

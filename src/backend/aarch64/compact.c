@@ -178,28 +178,26 @@ static void unlink_all(struct aspace_aarch64 *t, int level, uint64_t table)
 		if (asp_a64_is_table(level, entry))
 			unlink_all(t, level + 1, asp_a64_next_table(t, entry));
 	}
-	asp_a64_unlink(t, table);
+	asp_a64_unlink(t, table, ASP_A64_NO_TABLE, 0);
 }
 
-/* False: what is below is not one block. */
+/* False: what is below is not one block, or a fault is looking at it: where nothing is missing it
+ * changes nothing, but it must not find itself in memory that was freed. */
 static bool make_block(struct aspace_aarch64 *t, int level, uint64_t *entry, uint64_t at)
 {
 	uint64_t old = asp_a64_load(t, entry), table = asp_a64_next_table(t, old);
 	uint64_t block = block_of(t, level, table);
 
-	if (!block)
+	if (!block || (old & ASP_A64_PINS_MASK) ||
+	    !asp_a64_swap(t, entry, old, without_break(t) ? block : block & ~ASP_A64_VALID))
 		return false;
 	gather_below(t, level + 1, table, at, true);
 	gather_below(t, level + 1, table, at, false);
 	asp_a64_gather(t, level, at, asp_a64_slot_end(&t->geometry, level, at, UINT64_MAX), old);
-	if (!without_break(t)) {
-		asp_a64_store(t, entry, block & ~ASP_A64_VALID);
-		asp_a64_invalidate(t);
-	}
-	asp_a64_store(t, entry, block_of(t, level, table));
 	/* To unlink is to write to the table, in which walks may be until they are invalidated. */
-	if (without_break(t))
-		asp_a64_invalidate(t);
+	asp_a64_invalidate(t);
+	if (!without_break(t))
+		asp_a64_store(t, entry, block_of(t, level, table));
 	unlink_all(t, level + 1, table);
 	return true;
 }

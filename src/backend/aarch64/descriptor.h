@@ -3,7 +3,7 @@
  * Descriptors: the 64 bits of a translation table entry (D8.3), and what areas' flags
  * become in them.
  *
- * The processor ignores all of an invalid descriptor but bit 0. We use five kinds:
+ * The processor ignores all of an invalid descriptor but bit 0. We use six kinds:
  *
  *     0                   nothing is mapped
  *     a leaf, bit 0 off   *broken*: between the two halves of break-before-make; the rest
@@ -14,13 +14,19 @@
  *     bit 62 on           are those of a leaf
  *     a leaf, bit 0 off,  *condemned*: unmapped, and its frame is to be freed as soon as
  *     bit 63 on           no TLB has it any more
+ *     bits 63 and 62      *vacated*: a table was here, and walks may still go by the pointer to it;
+ *     alone               whoever maps something here invalidates that pointer first
  *
  * So neither break-before-make nor the linking of many tables at once nor the freeing of
  * frames needs memory to remember what comes next.
  *
+ * And bits 58 to 51 of a pointer to a table, which the processor ignores (D8.3.1, "Table descriptor
+ * format"), are ours: how many faults are at work in that table, or below it, and whether there was
+ * one since a writer has looked. populate.c says what for.
+ *
  * Invariants:
  *  1. Outside of a call of the backend no descriptor is broken or pending; outside of a batch,
- *     none is condemned.
+ *     none is condemned or vacated.
  *  2. asp_a64_flags() of what asp_a64_attributes() made is flags & KEPT_MASK.
  */
 #ifndef ASPACE_AARCH64_DESCRIPTOR_H
@@ -54,6 +60,13 @@
 /* Only in an invalid descriptor, of which all other bits are ours. */
 #define ASP_A64_CLOSED    (UINT64_C(1) << 62)
 #define ASP_A64_CONDEMNED (UINT64_C(1) << 63)
+/* All of the descriptor. No condemned leaf is like this: it says in which size its frame came. */
+#define ASP_A64_VACATED (ASP_A64_CLOSED | ASP_A64_CONDEMNED)
+
+/* In a pointer to a table. */
+#define ASP_A64_VISITED   (UINT64_C(1) << 51)
+#define ASP_A64_PIN_ONE   (UINT64_C(1) << 52)
+#define ASP_A64_PINS_MASK (UINT64_C(127) << 52)
 
 static inline bool asp_a64_is_valid(uint64_t descriptor)
 {
@@ -86,7 +99,14 @@ static inline bool asp_a64_is_broken(int level, uint64_t descriptor)
 
 static inline bool asp_a64_is_condemned(uint64_t descriptor)
 {
-	return !asp_a64_is_valid(descriptor) && (descriptor & ASP_A64_CONDEMNED);
+	return !asp_a64_is_valid(descriptor) && (descriptor & ASP_A64_CONDEMNED) &&
+	       descriptor != ASP_A64_VACATED;
+}
+
+/* Nothing is mapped there, nor about to be. */
+static inline bool asp_a64_is_free(uint64_t descriptor)
+{
+	return !descriptor || descriptor == ASP_A64_VACATED;
 }
 
 /* A leaf with its valid bit as it should be. */

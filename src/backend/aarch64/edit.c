@@ -428,10 +428,29 @@ static bool is_empty(const struct aspace_aarch64 *t, int level, uint64_t table, 
 	size_t count = asp_a64_entries(&t->geometry, level);
 
 	for (size_t i = 0; i < count; i++) {
-		if (asp_a64_load(t, &entries[(first + i) & (count - 1)]))
+		if (!asp_a64_is_free(asp_a64_load(t, &entries[(first + i) & (count - 1)])))
 			return false;
 	}
 	return true;
+}
+
+/*
+ * Take the pointer to a table away if that is empty, and no fault is at work in it: one that is
+ * will most often leave something there. If it does not, being refused memory, the table stays until
+ * the area is unmapped in which it was at work: that comes by here again.
+ *
+ * A fault that comes and goes while we look leaves VISITED behind, and the exchange fails.
+ */
+static bool vacate(struct aspace_aarch64 *t, uint64_t *entry, const struct asp_a64_span *below,
+		   size_t first)
+{
+	uint64_t old = asp_a64_load(t, entry), unvisited = old & ~ASP_A64_VISITED;
+
+	if ((old & ASP_A64_PINS_MASK) ||
+	    (old != unvisited && !asp_a64_exchange(t, entry, old, unvisited)))
+		return false;
+	return is_empty(t, below->level, below->table, first) &&
+	       asp_a64_swap(t, entry, unvisited, ASP_A64_VACATED);
 }
 
 /* Answers whether it has gathered a table of this span: that invalidation takes the pointers
@@ -443,8 +462,8 @@ static bool prune_table(struct aspace_aarch64 *t, const struct asp_a64_span *spa
 	uint64_t next;
 
 	for (uint64_t at = span->start; at < span->end; at = next) {
-		uint64_t *entry = &entries[asp_a64_index(&t->geometry, span->level, at)];
-		uint64_t old = asp_a64_load(t, entry);
+		size_t index = asp_a64_index(&t->geometry, span->level, at);
+		uint64_t old = asp_a64_load(t, &entries[index]);
 		struct asp_a64_span below = {span->level + 1, 0, at, 0};
 		bool way_gathered = false;
 
@@ -456,14 +475,13 @@ static bool prune_table(struct aspace_aarch64 *t, const struct asp_a64_span *spa
 		if (below.level < ASP_A64_LAST_LEVEL)
 			way_gathered = prune_table(t, &below);
 		gathered = gathered || way_gathered;
-		if (!is_empty(t, below.level, below.table,
-			      asp_a64_index(&t->geometry, below.level, next - 1)))
+		if (!vacate(t, &entries[index], &below,
+			    asp_a64_index(&t->geometry, below.level, next - 1)))
 			continue;
-		asp_a64_store(t, entry, 0);
 		if (!way_gathered)
 			gather_slot(t, span->level, at, old);
 		gathered = true;
-		asp_a64_unlink(t, below.table);
+		asp_a64_unlink(t, below.table, span->table, index);
 	}
 	return gathered;
 }

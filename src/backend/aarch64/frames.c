@@ -23,35 +23,35 @@
 /* ---- Sizes -------------------------------------------------------------------------- */
 
 /*
- * The sizes that one allocation may have, numbered from 1 upward: of a page, a group of pages, a
- * block at level 2, a group of them, and so on; 0: it is none.
+ * The sizes that one allocation may have, numbered: asp_a64_frame_size().
  */
-#define SIZES 7
-
-static uint64_t size_of(const struct aspace_aarch64 *t, unsigned number, int *level, bool *grouped)
+uint64_t asp_a64_frame_size(const struct aspace_aarch64 *t, unsigned number, int *level,
+			    unsigned *count)
 {
-	unsigned group;
+	bool grouped = (number - 1) % 2;
 
 	*level = ASP_A64_LAST_LEVEL - (int)(number - 1) / 2;
-	*grouped = (number - 1) % 2;
 	if (*level < t->geometry.start || !asp_a64_leaf_allowed(&t->config, *level))
 		return 0;
-	group = asp_a64_group(&t->config, *level);
-	if (*grouped && group == 1)
-		return 0;
-	return asp_a64_size(&t->geometry, *level) * (*grouped ? group : 1);
+	*count = grouped ? asp_a64_group(&t->config, *level) : 1;
+	return grouped && *count == 1 ? 0 : asp_a64_size(&t->geometry, *level) * *count;
+}
+
+bool asp_a64_size_allowed(const struct asp_a64_map *map, int level, unsigned count)
+{
+	return level >= map->highest && (map->contiguous || count == 1);
 }
 
 /* The next smaller size than `size` that a map may have; 0: there is none. */
 static uint64_t smaller_size(const struct aspace_aarch64 *t, const struct asp_a64_map *map,
 			     uint64_t size)
 {
-	for (unsigned number = SIZES; number > 0; number--) {
-		bool grouped;
+	for (unsigned number = ASP_A64_FRAME_SIZES; number > 0; number--) {
+		unsigned leaves;
 		int level;
-		uint64_t one = size_of(t, number, &level, &grouped);
+		uint64_t one = asp_a64_frame_size(t, number, &level, &leaves);
 
-		if (one && one < size && level >= map->highest && (map->contiguous || !grouped))
+		if (one && one < size && asp_a64_size_allowed(map, level, leaves))
 			return one;
 	}
 	return 0;
@@ -60,10 +60,11 @@ static uint64_t smaller_size(const struct aspace_aarch64 *t, const struct asp_a6
 uint64_t asp_a64_piece_bits(const struct aspace_aarch64 *t, uint64_t size)
 {
 	uint64_t number = 1;
-	bool grouped;
+	unsigned leaves;
 	int level;
 
-	while (number < SIZES && size_of(t, (unsigned)number, &level, &grouped) != size)
+	while (number < ASP_A64_FRAME_SIZES &&
+	       asp_a64_frame_size(t, (unsigned)number, &level, &leaves) != size)
 		number++;
 	return number << ASP_A64_PIECE_SHIFT;
 }
@@ -72,10 +73,10 @@ uint64_t asp_a64_piece_bits(const struct aspace_aarch64 *t, uint64_t size)
 static uint64_t piece_size(const struct aspace_aarch64 *t, uint64_t descriptor)
 {
 	unsigned number = (unsigned)((descriptor & ASP_A64_PIECE_MASK) >> ASP_A64_PIECE_SHIFT);
-	bool grouped;
+	unsigned leaves;
 	int level;
 
-	return number ? size_of(t, number, &level, &grouped) : 0;
+	return number ? asp_a64_frame_size(t, number, &level, &leaves) : 0;
 }
 
 static bool is_sayable(const struct aspace_aarch64 *t, uint64_t frame, uint64_t size)
@@ -83,22 +84,31 @@ static bool is_sayable(const struct aspace_aarch64 *t, uint64_t frame, uint64_t 
 	return aspace_is_aligned(frame, size) && !((frame + (size - 1)) >> t->config.output_bits);
 }
 
-bool asp_a64_frame_for(struct aspace_aarch64 *t, const struct asp_a64_map *map, uint64_t at,
-		       uint64_t *size, uint64_t *frame)
+bool asp_a64_frame_alloc(const struct aspace_aarch64 *t, uint64_t size, uint64_t *frame)
+{
+	struct aspace_paddr got;
+
+	if (!t->ops->frame_alloc(t->ctx, size, &got))
+		return false;
+	*frame = got.value;
+	if (is_sayable(t, got.value, size))
+		return true;
+	t->ops->frame_free(t->ctx, got, size);
+	return false;
+}
+
+/* A frame for [at, at + size) or a smaller part of it; *size gets what it is. */
+static bool frame_for(const struct aspace_aarch64 *t, const struct asp_a64_map *map, uint64_t at,
+		      uint64_t *size, uint64_t *frame)
 {
 	uint64_t limit = *size, try = UINT64_MAX;
-	struct aspace_paddr got;
 
 	while ((try = smaller_size(t, map, try))) {
 		if (try > limit || !aspace_is_aligned(at, try) ||
-		    !t->ops->frame_alloc(t->ctx, try, &got))
+		    !asp_a64_frame_alloc(t, try, frame))
 			continue;
-		if (is_sayable(t, got.value, try)) {
-			*size = try;
-			*frame = got.value;
-			return true;
-		}
-		t->ops->frame_free(t->ctx, got, try);
+		*size = try;
+		return true;
 	}
 	return false;
 }
@@ -212,7 +222,7 @@ bool asp_a64_stash(struct aspace_aarch64 *t, const struct asp_a64_map *map,
 		uint64_t frame;
 
 		size = map->end - at;
-		if (!asp_a64_frame_for(t, map, at, &size, &frame))
+		if (!frame_for(t, map, at, &size, &frame))
 			return false;
 		if (!push(t, frame | (unsigned)__builtin_ctzll(size))) {
 			t->ops->frame_free(t->ctx, aspace_pa(frame), size);

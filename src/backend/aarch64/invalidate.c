@@ -121,7 +121,7 @@ static enum aspace_aarch64_tlbi_kind kind_of(const struct aspace_aarch64 *t, boo
 	return range ? ASPACE_AARCH64_TLBI_RANGE : ASPACE_AARCH64_TLBI_VA;
 }
 
-static void issue(struct aspace_aarch64 *t, enum aspace_aarch64_tlbi_kind kind, bool leaf,
+static void issue(const struct aspace_aarch64 *t, enum aspace_aarch64_tlbi_kind kind, bool leaf,
 		  uint64_t operand, struct aspace_range range)
 {
 	const struct aspace_aarch64_tlbi tlbi = {
@@ -156,7 +156,7 @@ static uint64_t chunk(uint64_t pages, uint64_t multiple, unsigned *scale, uint64
 }
 
 /* Issue what takes an item away; or, with a limit, count it, and stop above the limit. */
-static uint64_t invalidate_item(struct aspace_aarch64 *t, const struct asp_a64_gathered *item,
+static uint64_t invalidate_item(const struct aspace_aarch64 *t, const struct asp_a64_gathered *item,
 				uint64_t limit)
 {
 	uint64_t stride = asp_a64_size(&t->geometry, item->level);
@@ -187,7 +187,7 @@ static uint64_t invalidate_item(struct aspace_aarch64 *t, const struct asp_a64_g
 	return count;
 }
 
-static bool too_many(struct aspace_aarch64 *t)
+static bool too_many(const struct aspace_aarch64 *t)
 {
 	uint64_t max = t->config.tlbi_max ? t->config.tlbi_max : TLBI_MAX_DEFAULT;
 	uint64_t count = 0;
@@ -200,7 +200,7 @@ static bool too_many(struct aspace_aarch64 *t)
 }
 
 /* Everything of the tree, and what else cannot be told apart from it. */
-static void issue_all(struct aspace_aarch64 *t)
+static void issue_all(const struct aspace_aarch64 *t)
 {
 	enum aspace_aarch64_tlbi_kind kind = ASPACE_AARCH64_TLBI_ALL;
 
@@ -214,12 +214,34 @@ static void issue_all(struct aspace_aarch64 *t)
 
 /* ---- Carrying out -------------------------------------------------------------------------- */
 
-static void wait_for_all(struct aspace_aarch64 *t)
+static void wait_for_all(const struct aspace_aarch64 *t)
 {
 	t->ops->dsb(t->ctx, ASPACE_AARCH64_BARRIER_ALL, t->config.shareability);
 }
 
-static void issue_gathered(struct aspace_aarch64 *t)
+static void enter_vmid(const struct aspace_aarch64 *t)
+{
+	if (t->ops->vmid_enter && t->config.regime == ASPACE_AARCH64_STAGE2)
+		t->ops->vmid_enter(t->ctx, t->config.id);
+}
+
+static void leave_vmid(const struct aspace_aarch64 *t)
+{
+	if (t->ops->vmid_leave && t->config.regime == ASPACE_AARCH64_STAGE2)
+		t->ops->vmid_leave(t->ctx);
+}
+
+/* What the invalidations by IPA have left of a stage 2: entries that combine both stages. Only when
+ * no stage-2 entry is left that a combined one could be made of. */
+static void issue_combined(const struct aspace_aarch64 *t)
+{
+	if (t->config.regime != ASPACE_AARCH64_STAGE2)
+		return;
+	wait_for_all(t);
+	issue(t, ASPACE_AARCH64_TLBI_ALL, false, 0, aspace_aarch64_range(&t->config));
+}
+
+static void issue_gathered(const struct aspace_aarch64 *t)
 {
 	if (too_many(t)) {
 		issue_all(t);
@@ -227,20 +249,20 @@ static void issue_gathered(struct aspace_aarch64 *t)
 	}
 	for (unsigned i = 0; i < t->gathered_count; i++)
 		invalidate_item(t, &t->gathered[i], 0);
-	if (t->config.regime != ASPACE_AARCH64_STAGE2)
-		return;
-	/* Only when no stage-2 entry is left that a combined one could be made of. */
-	wait_for_all(t);
-	issue(t, ASPACE_AARCH64_TLBI_ALL, false, 0, aspace_aarch64_range(&t->config));
+	issue_combined(t);
+}
+
+void asp_a64_order_walks(const struct aspace_aarch64 *t)
+{
+	t->ops->dsb(t->ctx,
+		    t->ops->clean ? ASPACE_AARCH64_BARRIER_SYSTEM : ASPACE_AARCH64_BARRIER_STORES,
+		    t->config.shareability);
 }
 
 void asp_a64_order_stores(struct aspace_aarch64 *t)
 {
 	if (t->stored) {
-		t->ops->dsb(t->ctx,
-			    t->ops->clean ? ASPACE_AARCH64_BARRIER_SYSTEM
-					  : ASPACE_AARCH64_BARRIER_STORES,
-			    t->config.shareability);
+		asp_a64_order_walks(t);
 		t->unsynchronized = true;
 	}
 	t->stored = false;
@@ -251,15 +273,30 @@ void asp_a64_invalidate(struct aspace_aarch64 *t)
 	asp_a64_order_stores(t);
 	if (!t->gathered_count && !t->gathered_all)
 		return;
-	if (t->ops->vmid_enter && t->config.regime == ASPACE_AARCH64_STAGE2)
-		t->ops->vmid_enter(t->ctx, t->config.id);
+	enter_vmid(t);
 	issue_gathered(t);
 	wait_for_all(t);
-	if (t->ops->vmid_leave && t->config.regime == ASPACE_AARCH64_STAGE2)
-		t->ops->vmid_leave(t->ctx);
+	leave_vmid(t);
 	t->gathered_count = 0;
 	t->gathered_all = false;
 	t->gathered_global = false;
+}
+
+void asp_a64_invalidate_pointer(const struct aspace_aarch64 *t, int level, uint64_t at)
+{
+	uint64_t start = aspace_align_down(at, asp_a64_size(&t->geometry, level));
+	const struct asp_a64_gathered item = {
+		.start = start,
+		.end = asp_a64_slot_end(&t->geometry, level, start, UINT64_MAX),
+		.level = level,
+	};
+
+	asp_a64_order_walks(t);
+	enter_vmid(t);
+	invalidate_item(t, &item, 0);
+	issue_combined(t);
+	wait_for_all(t);
+	leave_vmid(t);
 }
 
 void asp_a64_synchronize(struct aspace_aarch64 *t)

@@ -7,14 +7,18 @@
  * are filled. Adjacent leaves become a contiguous group under the same conditions for
  * the group (D8.7.1).
  *
- * Tables that hang on a live one are linked last: they stay pending until all are
- * filled, one barrier orders them, and a second pass links them. A table below a pending
- * one is linked at once, since no walk gets there.
+ * New tables are linked last: they stay pending until all are filled, one barrier orders
+ * them, and a second pass links them, downward. A fault that is on its way to a place beside the
+ * range (populate.c) may put a table where we want one, so each is put there by an exchange; and it
+ * may link one of ours, with a barrier of its own, before we have filled it: what we then store
+ * into it is mapped a little earlier.
  *
  * Invariants:
  *  1. Survey and map visit the same slots and decide alike: the survey's count is what
- *     map takes.
+ *     map takes, or more, where a fault has made a table meanwhile.
  *  2. A leaf of the range that is valid before stays.
+ *  3. A slot that reaches beyond the range, where faults may be at work, gets nothing but a pointer to
+ *     a table, and by an exchange.
  */
 #include "tables.h"
 
@@ -113,23 +117,17 @@ static unsigned group_at(const struct aspace_aarch64 *t, const struct asp_a64_ma
 	return count;
 }
 
-static void map_table(struct aspace_aarch64 *t, const struct asp_a64_map *map,
-		      const struct asp_a64_span *span, bool live);
-
-static void map_slot_with_table(struct aspace_aarch64 *t, const struct asp_a64_map *map, int level,
-				uint64_t *entry, uint64_t at, uint64_t next, bool live)
+/* A table for a slot that has none so far. If a fault was faster, its table serves. */
+static void make_table(struct aspace_aarch64 *t, uint64_t *entry, uint64_t old)
 {
-	struct asp_a64_span below = {level + 1, asp_a64_take(t), at, next};
-	uint64_t descriptor = asp_a64_table_descriptor(t, below.table);
+	uint64_t table = asp_a64_take(t);
 
-	map_table(t, map, &below, false);
-	if (live)
-		descriptor &= ~ASP_A64_VALID;
-	asp_a64_store(t, entry, descriptor);
+	if (!asp_a64_swap(t, entry, old, asp_a64_table_descriptor(t, table) & ~ASP_A64_VALID))
+		asp_a64_put_back(t, table);
 }
 
 static void map_table(struct aspace_aarch64 *t, const struct asp_a64_map *map,
-		      const struct asp_a64_span *span, bool live)
+		      const struct asp_a64_span *span)
 {
 	uint64_t *entries = asp_a64_pointer(t, span->table);
 	uint64_t type = span->level == ASP_A64_LAST_LEVEL ? ASP_A64_TABLE : 0;
@@ -141,24 +139,18 @@ static void map_table(struct aspace_aarch64 *t, const struct asp_a64_map *map,
 		uint64_t old = asp_a64_load(t, entry);
 
 		next = asp_a64_slot_end(&t->geometry, span->level, at, span->end);
-		if (asp_a64_is_table(span->level, old)) {
+		if (asp_a64_is_table(span->level, old) || asp_a64_is_pending(span->level, old)) {
 			struct asp_a64_span below = {span->level + 1, asp_a64_next_table(t, old),
 						     at, next};
 
-			map_table(t, map, &below, live);
-			continue;
-		}
-		if (asp_a64_is_pending(span->level, old)) {
-			struct asp_a64_span below = {span->level + 1, asp_a64_next_table(t, old),
-						     at, next};
-
-			map_table(t, map, &below, false);
+			map_table(t, map, &below);
 			continue;
 		}
 		if (asp_a64_is_mapped(old))
 			continue;
 		if (!leaf_fits(t, map, span->level, at, next)) {
-			map_slot_with_table(t, map, span->level, entry, at, next, live);
+			make_table(t, entry, old);
+			next = at; /* and look again */
 			continue;
 		}
 		if (!group)
@@ -185,7 +177,8 @@ static void link_table(struct aspace_aarch64 *t, const struct asp_a64_span *span
 
 		next = asp_a64_slot_end(&t->geometry, span->level, at, span->end);
 		if (asp_a64_is_pending(span->level, old)) {
-			asp_a64_store(t, entry, old | ASP_A64_VALID);
+			asp_a64_swap(t, entry, old, old | ASP_A64_VALID);
+			next = at; /* and look again: a fault may have linked it */
 		} else if (asp_a64_is_table(span->level, old)) {
 			struct asp_a64_span below = {span->level + 1, asp_a64_next_table(t, old),
 						     at, next};
@@ -199,7 +192,7 @@ void asp_a64_fill(struct aspace_aarch64 *t, const struct asp_a64_map *map)
 {
 	struct asp_a64_span root = asp_a64_whole(t, map->start, map->end);
 
-	map_table(t, map, &root, true);
+	map_table(t, map, &root);
 }
 
 void asp_a64_link(struct aspace_aarch64 *t, uint64_t start, uint64_t end)
@@ -212,9 +205,9 @@ void asp_a64_link(struct aspace_aarch64 *t, uint64_t start, uint64_t end)
 
 void asp_a64_map(struct aspace_aarch64 *t, const struct asp_a64_map *map)
 {
-	size_t tables = aspace_aarch64_table_count(t);
+	size_t reserve = t->reserve_count;
 
 	asp_a64_fill(t, map);
-	if (aspace_aarch64_table_count(t) != tables)
+	if (t->reserve_count != reserve)
 		asp_a64_link(t, map->start, map->end);
 }

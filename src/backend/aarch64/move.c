@@ -113,13 +113,13 @@ void asp_a64_move(struct aspace_aarch64 *t, const struct asp_a64_move *move)
 	};
 	struct asp_a64_span all = asp_a64_whole(t, move->start, move->end);
 	struct work work = {t, move};
-	size_t tables;
+	size_t reserve;
 
 	asp_a64_edit(t, &edit);
 	asp_a64_cut_piece(t, edit.start);
 	asp_a64_cut_piece(t, edit.end);
-	tables = aspace_aarch64_table_count(t);
+	reserve = t->reserve_count;
 	asp_a64_visit(t, &all, move_slot, &work);
-	if (aspace_aarch64_table_count(t) != tables)
+	if (t->reserve_count != reserve)
 		asp_a64_link(t, move->start + move->distance, move->end + move->distance);
 }

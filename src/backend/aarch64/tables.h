@@ -8,6 +8,7 @@
  *   invalidate.c  invalidations, gathered and carried out
  *   memory.c      table pages: reserve, live, unlinked
  *   map.c         filling a range
+ *   populate.c    what a fault maps, beside all of this
  *   edit.c        changing and clearing a range; empty tables
  *   move.c        carrying a range to another place
  *   compact.c     small leaves made large again
@@ -24,14 +25,20 @@
  * before it has changed anything; then it stores. Invalidations wait for the end of the
  * batch, `flush`, unless something must come after them.
  *
+ * One writer, any number of faults beside it and beside each other: what they share is the
+ * descriptors, and table_count. The rest of the structure is the writer's, or never changes.
+ *
  * Invariants:
- *  1. Only the space's writer, or who creates and destroys, changes anything here.
+ *  1. Only the space's writer, or who creates and destroys, changes anything here; but faults
+ *     (populate.c), where nothing is mapped or pending, and the pins in pointers to tables.
  *  2. A table that a valid descriptor points to is live: its contents were ordered before
  *     the link (D8.16.1), and it is neither in the reserve nor unlinked.
  *  3. A table is retired only after it was unlinked, all its walks were invalidated
  *     (non-leaf) and that had completed.
  *  4. Between two batches: nothing gathered, nothing promised, reserve, stash and unlinked
- *     list empty, no store that a barrier has not ordered, and no table empty but the root.
+ *     list empty, no store that a barrier has not ordered (but of one invalid descriptor over
+ *     another), and no table empty but the root, and one in which a fault was at work during the
+ *     flush: that goes at the latest when the fault's area is unmapped.
  *  5. A frame is retired only after the leaves that map it have been invalidated.
  */
 #ifndef ASPACE_AARCH64_TABLES_H
@@ -72,8 +79,9 @@ struct aspace_aarch64 {
 	size_t reserve_count;
 	size_t promised; /* how many prepare has promised in this batch */
 
-	/* Unlinked, not yet invalidated; a list through their first entries. A table's address
-	 * has bit 0 clear: for walkers that are still inside, an invalid descriptor. */
+	/* Unlinked, not yet invalidated; a list through their first entries. The next two say where
+	 * the pointer to it was. All have bit 0 clear: for walkers that are still inside, invalid
+	 * descriptors. */
 	uint64_t unlinked;
 
 	struct asp_a64_gathered gathered[ASP_A64_GATHERED_MAX];
@@ -101,6 +109,12 @@ struct aspace_aarch64 {
 
 uint64_t *asp_a64_pointer(const struct aspace_aarch64 *tables, uint64_t table);
 uint64_t asp_a64_load(const struct aspace_aarch64 *tables, const uint64_t *entry);
+/* Where walks are not coherent: clean it. */
+void asp_a64_clean_memory(const struct aspace_aarch64 *tables, const void *start, size_t size);
+/* Compare and exchange. Any thread; who does it sees to the barrier. */
+bool asp_a64_exchange(const struct aspace_aarch64 *tables, uint64_t *entry, uint64_t expected,
+		      uint64_t value);
+/* The writer's; it is remembered that a barrier is due. */
 void asp_a64_store(struct aspace_aarch64 *tables, uint64_t *entry, uint64_t value);
 bool asp_a64_swap(struct aspace_aarch64 *tables, uint64_t *entry, uint64_t expected,
 		  uint64_t value);
@@ -165,9 +179,17 @@ bool asp_a64_visit(const struct aspace_aarch64 *tables, const struct asp_a64_spa
 bool asp_a64_reserve(struct aspace_aarch64 *tables, size_t count);
 /* One of the reserve, zeroed. */
 uint64_t asp_a64_take(struct aspace_aarch64 *tables);
-/* Put a table that has just been unlinked on the list. */
-void asp_a64_unlink(struct aspace_aarch64 *tables, uint64_t table);
-/* After the invalidation: retire what was unlinked. */
+/* Into the reserve again: nobody has seen it. */
+void asp_a64_put_back(struct aspace_aarch64 *tables, uint64_t table);
+/* A table of the program's, with any contents in it but zeroes already gone; and back. Any thread. */
+bool asp_a64_table_alloc(const struct aspace_aarch64 *tables, uint64_t *table);
+void asp_a64_table_free(const struct aspace_aarch64 *tables, uint64_t table);
+/* One more is live. Any thread. */
+void asp_a64_count_table(struct aspace_aarch64 *tables);
+/* Put a table that has just been unlinked on the list. The pointer to it was in `parent`, which
+ * says vacated now; or, ASP_A64_NO_TABLE, something else has taken its place. */
+void asp_a64_unlink(struct aspace_aarch64 *tables, uint64_t table, uint64_t parent, size_t index);
+/* After the invalidation: retire what was unlinked, and make the vacated slots free. */
 void asp_a64_retire_unlinked(struct aspace_aarch64 *tables);
 void asp_a64_drop_reserve(struct aspace_aarch64 *tables);
 
@@ -184,9 +206,15 @@ bool asp_a64_stash_holds(struct aspace_aarch64 *tables, uint64_t start);
 /* The next frame, of a map that has some left. */
 uint64_t asp_a64_unstash(struct aspace_aarch64 *tables, uint64_t *size);
 void asp_a64_drop_stash(struct aspace_aarch64 *tables);
-/* A frame for [at, at + size) or a smaller part of it; *size gets what it is. */
-bool asp_a64_frame_for(struct aspace_aarch64 *tables, const struct asp_a64_map *map, uint64_t at,
-		       uint64_t *size, uint64_t *frame);
+/* The sizes of frames are numbered from 1 on: that of a page, a group of pages, a block at level 2,
+ * a group of them, and so on. 0: this one does not exist; else which leaves it takes, and how
+ * many. */
+#define ASP_A64_FRAME_SIZES 7
+uint64_t asp_a64_frame_size(const struct aspace_aarch64 *tables, unsigned number, int *level,
+			    unsigned *count);
+bool asp_a64_size_allowed(const struct asp_a64_map *map, int level, unsigned count);
+/* One of this size; false: there is none. Any thread. */
+bool asp_a64_frame_alloc(const struct aspace_aarch64 *tables, uint64_t size, uint64_t *frame);
 /* The bits of a leaf that say in which size its frame was handed out. */
 uint64_t asp_a64_piece_bits(const struct aspace_aarch64 *tables, uint64_t size);
 /* No piece lies on both sides of `at`: those that do are cut, and the program is told. */
@@ -201,7 +229,12 @@ void asp_a64_gather(struct aspace_aarch64 *tables, int level, uint64_t start, ui
 		    uint64_t old);
 /* Is anything gathered in [start, end)? */
 bool asp_a64_is_gathered(const struct aspace_aarch64 *tables, uint64_t start, uint64_t end);
-/* Order the stores so far before the next ones, for walkers. */
+/* A barrier: what this processor has stored, walks see before what it stores next. Any thread. */
+void asp_a64_order_walks(const struct aspace_aarch64 *tables);
+/* Take the pointer to a table away that was in the slot of `at`: on return no walk goes by it any
+ * more. Any thread. */
+void asp_a64_invalidate_pointer(const struct aspace_aarch64 *tables, int level, uint64_t at);
+/* The same for the writer's, if there are any. */
 void asp_a64_order_stores(struct aspace_aarch64 *tables);
 /* Order the stores, and carry out what is gathered: on return it has completed. */
 void asp_a64_invalidate(struct aspace_aarch64 *tables);
@@ -239,6 +272,11 @@ void asp_a64_map(struct aspace_aarch64 *tables, const struct asp_a64_map *map);
 /* Its two parts: store, any number of times; and link what that has made, with one barrier. */
 void asp_a64_fill(struct aspace_aarch64 *tables, const struct asp_a64_map *map);
 void asp_a64_link(struct aspace_aarch64 *tables, uint64_t start, uint64_t end);
+
+/* populate.c: map the largest frame to be had that fits around `at`, no larger than `most`, the range,
+ * and what is free of it. Any thread, beside anything that changes no part of the range. */
+enum aspace_status asp_a64_populate(struct aspace_aarch64 *tables, const struct asp_a64_map *range,
+				    uint64_t at, uint64_t most);
 
 /* edit.c: give what is mapped in [start, end) other attributes, or clear it. */
 struct asp_a64_edit {

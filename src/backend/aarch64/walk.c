@@ -141,30 +141,52 @@ bool asp_a64_visit(const struct aspace_aarch64 *t, const struct asp_a64_span *sp
 	return true;
 }
 
+/* The group that a walk is in. Beside a writer, what lies at its addresses may become another in
+ * the middle of it: of another level, or with other frames. */
+struct group {
+	int level;
+	uint64_t start, output;
+};
+
+static struct group group_of(const struct aspace_aarch64 *t, const struct asp_a64_slot *slot)
+{
+	uint64_t size = asp_a64_size(&t->geometry, slot->level);
+	uint64_t start = aspace_align_down(slot->start,
+					   size * asp_a64_group(&t->config, slot->level));
+
+	return (struct group){
+		.level = slot->level,
+		.start = start,
+		.output = asp_a64_decode_output(&t->config, slot->descriptor) -
+			  (aspace_align_down(slot->start, size) - start),
+	};
+}
+
 struct visit {
 	const struct aspace_aarch64 *t;
 	aspace_aarch64_visit_fn *fn;
 	void *ctx;
 	enum aspace_status status;
-	/* The group that the walk is in: its end, and a leaf with its history; 0: none so far. */
-	uint64_t group_last, group;
+	struct group group;
+	uint64_t history; /* a leaf with that of the group */
 };
 
 /* The leaf of a slot with the history of its group, which is collected when the walk enters it. */
 static uint64_t with_history(struct visit *visit, const struct asp_a64_slot *slot)
 {
 	const struct aspace_aarch64 *t = visit->t;
-	uint64_t size = asp_a64_size(&t->geometry, slot->level);
+	struct group group;
 
 	if (!(slot->descriptor & ASP_A64_CONTIGUOUS) || !t->config.hardware_access)
 		return slot->descriptor;
-	if (!visit->group || slot->start > visit->group_last) {
-		visit->group_last =
-			slot->start | (size * asp_a64_group(&t->config, slot->level) - 1);
-		visit->group = asp_a64_with_group_history(t, slot->level, slot->entry, slot->start,
-							  slot->descriptor);
+	group = group_of(t, slot);
+	if (!visit->history || group.level != visit->group.level ||
+	    group.start != visit->group.start || group.output != visit->group.output) {
+		visit->group = group;
+		visit->history = asp_a64_with_group_history(t, slot->level, slot->entry,
+							    slot->start, slot->descriptor);
 	}
-	return asp_a64_with_history(&t->config, slot->descriptor, visit->group);
+	return asp_a64_with_history(&t->config, slot->descriptor, visit->history);
 }
 
 static bool visit_slot(void *ctx, const struct asp_a64_slot *slot)
