@@ -14,7 +14,7 @@
  * undone, the plan is dropped and a tree is built and published that says what
  * backends hold: the version before, plus the changes that stand.
  *
- * Nothing after `prepare` allocates.
+ * Nothing after `prepare` depends on an allocation.
  */
 #include "update/plan.h"
 #include "update/reserve.h"
@@ -134,7 +134,7 @@ static void begin_truth(struct aspace_txn *txn)
 {
 	struct aspace *space = txn->space;
 
-	asp_spend(space);
+	asp_spend_for_truth(space);
 	asp_edit_discard(&txn->edit);
 	asp_put_records(space, &txn->references);
 	asp_put_records(space, &txn->leaving);
@@ -387,6 +387,7 @@ static void tell_truth(struct aspace_txn *txn)
 		if (action->done)
 			merge_around(txn, action);
 	}
+	asp_hold_for_truth(txn);
 	asp_publish(txn);
 }
 

@@ -68,6 +68,26 @@ void asp_spend(struct aspace *space)
 	space->nodes.held = space->records.held = 0;
 }
 
+void asp_spend_for_truth(struct aspace *space)
+{
+	size_t copy = space->covered ? space->copy : 0;
+
+	space->nodes.held = copy;
+	space->records.held = copy / ASP_RECORD_NODES;
+}
+
+void asp_hold_for_truth(struct aspace_txn *txn)
+{
+	struct aspace *space = txn->space;
+	const struct asp_edit_need none = {.nodes = 0};
+
+	asp_hold_back(space, height_of(txn), all_nodes(txn),
+		      atomic_load_explicit(&space->areas, memory_order_relaxed) +
+			      (size_t)txn->edit.areas);
+	if (!asp_has_room(space, &none) && !asp_make_room(space, &none) && space->covered)
+		set_covered(space, false);
+}
+
 bool asp_make_room(struct aspace *space, const struct asp_edit_need *need)
 {
 	size_t records = asp_edit_records(need);

@@ -53,6 +53,11 @@ static inline void asp_hold_back(struct aspace *space, size_t height, size_t nod
 bool asp_uncover(struct aspace *space);
 /* Nothing is, nor for snapshots to come: for who gives back. */
 void asp_spend(struct aspace *space);
+/* The same for who tells what stands, but for the copy: a snapshot of the base may be taken
+ * meanwhile. */
+void asp_spend_for_truth(struct aspace *space);
+/* Before that is published: hold back what it takes, or cover snapshots no longer. */
+void asp_hold_for_truth(struct aspace_txn *txn);
 /* Grow the pools, so that what is held back is left. Then snapshots are covered. */
 bool asp_make_room(struct aspace *space, const struct asp_edit_need *need);
 /* Try to cover snapshots; without waiting for a writer. */
