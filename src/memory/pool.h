@@ -35,7 +35,7 @@ struct asp_pool {
 	size_t bytes_mapped;
 	struct asp_block *blocks;
 	struct asp_block *fresh; /* the block whose never-used part get cuts from */
-	/* memory/nodes.h: records of free objects, and where the records belong. */
+	/* tree/nodes.h: records of free objects, and where the records belong. */
 	struct aspace_record *ready;
 	struct asp_pool *records;
 	const struct aspace_page_ops *pages;

@@ -1,15 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * aspace_find_free(): what is asked for, then a gap search. Compiled by each set of lookups,
- * after tree/gap_body.h.
+ * aspace_find_free(): what is asked for, then a gap search. Part of lookup_body.h.
  */
-
-/* Not inlined a second time. */
-NOINLINE bool find_lowest_again(const struct asp_gap_query *query, const struct asp_node *root,
-				uint64_t *answer)
-{
-	return find_lowest(query, root, answer);
-}
+#include "tree/gap_lowest.h"
 
 INLINE bool find_up(const struct aspace *space, struct asp_gap_query *query,
 		    const struct aspace_gap *gap, const struct asp_node *root, uint64_t *answer)
@@ -27,7 +20,7 @@ INLINE bool find_up(const struct aspace *space, struct asp_gap_query *query,
 		return false;
 	copy = *query;
 	copy.lo = lo;
-	return find_lowest_again(&copy, root, answer);
+	return OF_VECTOR(find_lowest)(&copy, root, answer);
 }
 
 NOINLINE bool find_down(struct asp_gap_query *query, const struct aspace_gap *gap,
@@ -37,12 +30,12 @@ NOINLINE bool find_down(struct asp_gap_query *query, const struct aspace_gap *ga
 
 	if (gap->hint.value && gap->hint.value < hi)
 		query->hi = gap->hint.value;
-	if (query->lo < query->hi && find_highest(query, root, answer))
+	if (query->lo < query->hi && OF_VECTOR(find_highest)(query, root, answer))
 		return true;
 	if (!gap->wrap || query->hi == hi)
 		return false;
 	query->hi = hi;
-	return find_highest(query, root, answer);
+	return OF_VECTOR(find_highest)(query, root, answer);
 }
 
 /* The query that goes to functions is a copy, so that the other can stay in registers. */
@@ -81,7 +74,7 @@ INLINE enum aspace_status find_free_inline(const struct aspace *space, const str
 	return found ? ASPACE_OK : ASPACE_NO_SPACE;
 }
 
-LOOKUP_TARGET static enum aspace_status find_free_in(const struct aspace *space,
+VECTOR_TARGET static enum aspace_status find_free_in(const struct aspace *space,
 						     const struct asp_node *root,
 						     const struct aspace_gap *gap, uint64_t granule,
 						     struct aspace_vaddr *start)
@@ -89,7 +82,7 @@ LOOKUP_TARGET static enum aspace_status find_free_in(const struct aspace *space,
 	return find_free_inline(space, root, gap, granule, start);
 }
 
-LOOKUP_TARGET static enum aspace_status find_free(struct aspace *space,
+VECTOR_TARGET static enum aspace_status find_free(struct aspace *space,
 						  const struct aspace_gap *gap,
 						  struct aspace_vaddr *start)
 {

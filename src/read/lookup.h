@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Lookups of addresses and of gaps, and what updates do to whole nodes, by the widest registers
- * that the CPU has.
+ * Lookups of addresses and of gaps by the widest registers that the CPU has.
  *
- * There is one set of functions for each kind of registers; a space picks one at its
- * creation. What the sets have in common is in lookup_body.h; what differs is how a node's
- * keys are compared with an address, and is in the file of the set. A set has a whole
+ * There is one set of functions for each kind of registers (tree/vector/vector.h); a space picks
+ * one at its creation. What the sets have in common is in lookup_body.h. A set has a whole
  * aspace_find(), because a call in the middle of it would cost as much as a level of the
  * tree.
  */
@@ -14,13 +12,11 @@
 
 #include <aspace/aspace.h>
 
-#include "tree/tree.h"
-
-typedef enum aspace_status asp_find_fn(struct aspace *space, struct aspace_vaddr address,
-				       struct aspace_area *area);
+#include "space/space.h"
+#include "tree/vector/vector.h"
 
 struct asp_lookup {
-	const char *name;
+	const struct asp_vector *vector;
 	/* aspace_find() with read sections that are inlined, and with others. */
 	asp_find_fn *find, *find_by_calls;
 	/* The same in a version that the caller keeps. */
@@ -36,18 +32,13 @@ struct asp_lookup {
 	enum aspace_status (*find_free_in)(const struct aspace *space, const struct asp_node *root,
 					   const struct aspace_gap *gap, uint64_t granule,
 					   struct aspace_vaddr *start);
-	struct asp_edit_ops edit;
 };
 
 extern const struct asp_lookup asp_lookup_portable;
-#if defined(__x86_64__) && !defined(ASPACE_FANOUT) && !defined(ASPACE_BARE_METAL)
-#define ASP_LOOKUP_X86 1
+#ifdef ASP_VECTOR_X86
 extern const struct asp_lookup asp_lookup_avx2, asp_lookup_avx512;
 #endif
-/* Advanced SIMD is part of the architecture; a kernel's build may do without. */
-#if defined(__aarch64__) && defined(__ARM_NEON) && !defined(ASPACE_FANOUT) &&                      \
-	!defined(ASPACE_BARE_METAL)
-#define ASP_LOOKUP_NEON 1
+#ifdef ASP_VECTOR_NEON
 extern const struct asp_lookup asp_lookup_neon;
 #endif
 
@@ -57,5 +48,13 @@ const struct asp_lookup *asp_lookup_best(void);
 /* The set of that name, or NULL if there is none or this CPU cannot run it: for tests and
  * measurements. */
 const struct asp_lookup *asp_lookup_named(const char *name);
+
+/* Before the first reader; `grace` is known. */
+static inline void asp_use_lookup(struct aspace *space, const struct asp_lookup *lookup)
+{
+	space->lookup = lookup;
+	space->vector = lookup->vector;
+	space->find = asp_read_is_inlined(space->grace) ? lookup->find : lookup->find_by_calls;
+}
 
 #endif

@@ -1,18 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The functions of a set of lookups: included by the file of each set, which defines before
- *
- *   LOOKUP          the set's name, asp_lookup_...
- *   LOOKUP_NAME     the same as a string
- *   LOOKUP_TARGET   the attribute by which the compiler may use its registers
- *   LOOKUP_WIDTH    how many bytes they have
- *   asp_bound       what keys are compared with, in the form in which it is wanted
- *   static asp_bound spread(uint64_t bound)
- *   static size_t count_below(const uint64_t *key, unsigned total, asp_bound bound)
- *                   how many keys are below the bound; total: ASP_LEAF_MAX or ASP_INNER_MAX
- *   inner_offers(), leaf_offers()
- *                   see tree/gap_body.h
- *   inner_gap()     see tree/edit_body.h
+ * The functions of a set of lookups: included by the file of each set, behind the header of its
+ * registers (tree/vector/vector.h).
  *
  * Keys at most an address are those below the address plus one. Of 2^64 - 1, which is in no
  * area, that is 0, and no key is below: it needs no case of its own.
@@ -25,46 +14,18 @@
 #include "space/space.h"
 #include "tree/search.h"
 
-/* From this level of the root on, leaves are likely not to be in a near cache. */
-#define TALL 4u
-
-/* On the way of every lookup; the compiler would make calls of them. */
-#define INLINE LOOKUP_TARGET static inline __attribute__((always_inline))
-
-/* Off that way. */
-#define NOINLINE LOOKUP_TARGET static __attribute__((noinline))
-
 /* Descents that go side by side: enough to keep a core's outstanding misses busy. */
 #define AT_ONCE 16u
 
-/* The first key of all. */
-LOOKUP_TARGET static inline uint64_t first_key(const struct asp_node *root)
-{
-	return root->level ? root->inner.first[0] : root->leaf.start[0];
-}
-
-/* How many keys are at most the address, which is below ASP_NO_KEY. */
-LOOKUP_TARGET static inline unsigned count_le(const uint64_t *key, unsigned total, uint64_t address)
-{
-	return (unsigned)count_below(key, total, spread(address + 1));
-}
-
 /* Keys are exact at every level: where the root has a child that starts below the bound, so
  * has every node below it. */
-LOOKUP_TARGET static inline const struct asp_node *next_below(const struct asp_node *node,
+VECTOR_TARGET static inline const struct asp_node *next_below(const struct asp_node *node,
 							      asp_bound bound)
 {
 	return node->inner.child[count_below(node->inner.first, ASP_INNER_MAX, bound) - 1];
 }
 
-/* The lines of a leaf that hold one array or the other. */
-LOOKUP_TARGET static inline void prefetch_slots(const struct asp_node *leaf)
-{
-	for (unsigned i = 0; i < ASP_LEAF_MAX; i += 64 / sizeof(struct asp_slot))
-		__builtin_prefetch(&leaf->leaf.slot[i]);
-}
-
-LOOKUP_TARGET static inline void prefetch_keys(const struct asp_node *node, bool leaf)
+VECTOR_TARGET static inline void prefetch_keys(const struct asp_node *node, bool leaf)
 {
 	const char *key = leaf ? (const char *)node->leaf.start : (const char *)node->inner.first;
 
@@ -72,15 +33,9 @@ LOOKUP_TARGET static inline void prefetch_keys(const struct asp_node *node, bool
 	__builtin_prefetch(key + 64);
 }
 
-LOOKUP_TARGET static inline void prefetch_children(const struct asp_node *node)
-{
-	__builtin_prefetch(&node->inner.child[0]);
-	__builtin_prefetch(&node->inner.child[ASP_INNER_MAX / 2]);
-}
-
 /* Is the area, the last that starts at or below the address, the answer? 2^64 - 1 is never
  * below an end. */
-LOOKUP_TARGET static inline bool holds(const struct asp_slot *slot, uint64_t address)
+VECTOR_TARGET static inline bool holds(const struct asp_slot *slot, uint64_t address)
 {
 	return address < slot->end && !(slot->flags & ASP_FLAG_LEAVING);
 }
@@ -90,7 +45,7 @@ typedef uint64_t asp_half __attribute__((vector_size(16), may_alias));
 typedef uint64_t asp_half_out __attribute__((vector_size(16), may_alias, aligned(8)));
 
 /* With the library's own flag bits. What belongs to a slot lies in an area as it does there. */
-LOOKUP_TARGET static inline void copy_area(uint64_t start, const struct asp_slot *slot,
+VECTOR_TARGET static inline void copy_area(uint64_t start, const struct asp_slot *slot,
 					   struct aspace_area *area)
 {
 	const asp_half *half = (const asp_half *)(const void *)slot;
@@ -137,7 +92,7 @@ INLINE const struct asp_node *descend(const struct asp_node *root, uint64_t addr
 }
 
 /* In any tree, also one that is private to a transaction and has its marks. */
-LOOKUP_TARGET static enum aspace_status find_in(const struct asp_node *root,
+VECTOR_TARGET static enum aspace_status find_in(const struct asp_node *root,
 						struct aspace_vaddr address,
 						struct aspace_area *area)
 {
@@ -221,7 +176,7 @@ NOINLINE enum aspace_status fill_and_end(struct aspace *space, const struct asp_
 /* Has the compiler take an address for one that it knows nothing of. */
 #define FORGET(pointer) __asm__("" : "+r"(pointer))
 
-LOOKUP_TARGET static enum aspace_status find(struct aspace *space, struct aspace_vaddr address,
+VECTOR_TARGET static enum aspace_status find(struct aspace *space, struct aspace_vaddr address,
 					     struct aspace_area *area)
 {
 	const struct asp_node *root, *node;
@@ -271,7 +226,7 @@ not_mapped:
 	return ASPACE_NOT_MAPPED;
 }
 
-LOOKUP_TARGET static size_t find_some(const struct asp_node *root,
+VECTOR_TARGET static size_t find_some(const struct asp_node *root,
 				      const struct aspace_vaddr *address, unsigned count,
 				      struct aspace_area *area)
 {
@@ -313,7 +268,7 @@ LOOKUP_TARGET static size_t find_some(const struct asp_node *root,
 	return found;
 }
 
-LOOKUP_TARGET static size_t find_many(const struct asp_node *root,
+VECTOR_TARGET static size_t find_many(const struct asp_node *root,
 				      const struct aspace_vaddr *address, size_t count,
 				      struct aspace_area *area)
 {
@@ -327,18 +282,14 @@ LOOKUP_TARGET static size_t find_many(const struct asp_node *root,
 	return found;
 }
 
-#include "tree/edit_body.h"
-#include "tree/gap_body.h"
-
 #include "read/free_body.h"
 
-const struct asp_lookup LOOKUP = {
-	.name = LOOKUP_NAME,
+const struct asp_lookup OF_VECTOR(lookup) = {
+	.vector = &OF_VECTOR(vector),
 	.find = find,
 	.find_by_calls = find_by_calls,
 	.find_in = find_in,
 	.find_many = find_many,
 	.find_free = find_free,
 	.find_free_in = find_free_in,
-	.edit = {search_finger, own, own_path, take_out, put_in, inner_gap},
 };

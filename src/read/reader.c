@@ -6,6 +6,7 @@
  * another thread reads, beyond what the read section of the flavour does.
  */
 #include "read/last_hit.h"
+#include "read/lookup.h"
 #include "space/space.h"
 
 static bool overlaps_in(const struct asp_node *root, struct aspace_range range)

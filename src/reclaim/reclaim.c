@@ -18,7 +18,7 @@
  * period (a reader may have found it in the snapshot) and then goes to the next
  * older snapshot that shows it, or is free.
  */
-#include "memory/nodes.h"
+#include "tree/nodes.h"
 #include "space/space.h"
 #include "update/reserve.h"
 #include "update/plan.h"

@@ -2,8 +2,9 @@
 /*
  * A space as a whole: create, destroy, statistics, validation, fork.
  */
-#include "memory/nodes.h"
+#include "tree/nodes.h"
 #include "options.h"
+#include "read/lookup.h"
 #include "space/space.h"
 #include "update/reserve.h"
 #include "update/plan.h"

@@ -40,11 +40,15 @@
 
 #include <aspace/aspace.h>
 
-#include "read/lookup.h"
 #include "memory/pool.h"
 #include "memory/record.h"
 #include "platform/platform.h"
 #include "tree/tree.h"
+#include "tree/vector/vector.h"
+
+struct asp_lookup; /* read/lookup.h */
+typedef enum aspace_status asp_find_fn(struct aspace *space, struct aspace_vaddr address,
+				       struct aspace_area *area);
 
 /* The order in which a commit calls backends: what can be refused and taken back
  * comes before what loses contents. */
@@ -141,6 +145,7 @@ struct aspace {
 	uint64_t id; /* no other space of the process has had it; 0: no last hits here */
 	uint64_t lo, hi, granule;
 	unsigned mode;
+	const struct asp_vector *vector; /* of `lookup` */
 	struct aspace_options options;
 
 	/* The writer's, under `lock`. */
@@ -208,13 +213,6 @@ static inline struct asp_node *asp_root(struct aspace *space)
 	/* Pairs with the release store of asp_publish(): whoever sees the root sees all
 	 * of the version. */
 	return atomic_load_explicit(&space->root, memory_order_acquire);
-}
-
-/* Before the first reader; `grace` is known. */
-static inline void asp_use_lookup(struct aspace *space, const struct asp_lookup *lookup)
-{
-	space->lookup = lookup;
-	space->find = asp_read_is_inlined(space->grace) ? lookup->find : lookup->find_by_calls;
 }
 
 static inline struct aspace *asp_space_of(struct asp_grace_client *client)

@@ -16,7 +16,7 @@
  *  E5  T4 holds, but for what is said of the nodes on the finger's path while it is untold;
  *      then the leaf is private, and finger->gap is its greatest gap, if known
  */
-#include "memory/nodes.h"
+#include "tree/nodes.h"
 #include "tree/search.h"
 #include "tree/tree.h"
 

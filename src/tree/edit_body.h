@@ -1,25 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What editing does to whole nodes. Compiled by each set of lookups (lookup_body.h), which
- * defines before
- *
- *   LOOKUP_TARGET   the attribute by which the compiler may use its registers
- *   LOOKUP_WIDTH    how many bytes they have
- *   INLINE          before a function that shall not be called
- *   static unsigned count_le(const uint64_t *key, unsigned total, uint64_t address)
- *                   how many keys are at most the address
- *   static uint64_t inner_gap(const struct asp_node *node)
- *                   the greatest gap between two children, or inside one; asp_inner_gap of
- *                   tree/search.h will do
+ * What editing does to whole nodes; compiled once for each set of vector/vector.h.
  */
-#include "memory/nodes.h"
+#include "tree/nodes.h"
 #include "tree/search.h"
 #include "tree/tree.h"
 
 /* One register. */
-typedef uint64_t asp_word __attribute__((vector_size(LOOKUP_WIDTH), may_alias));
+typedef uint64_t asp_word __attribute__((vector_size(VECTOR_WIDTH), may_alias));
 
-LOOKUP_TARGET static inline void copy_node(struct asp_node *to, const struct asp_node *from)
+VECTOR_TARGET static inline void copy_node(struct asp_node *to, const struct asp_node *from)
 {
 	const asp_word *word = (const asp_word *)(const void *)from;
 	asp_word *out = (asp_word *)(void *)to;
@@ -30,7 +20,7 @@ LOOKUP_TARGET static inline void copy_node(struct asp_node *to, const struct asp
 		out[i] = word[i];
 }
 
-LOOKUP_TARGET static void put_finger(struct asp_edit *edit, uint64_t address)
+VECTOR_TARGET static void put_finger(struct asp_edit *edit, uint64_t address)
 {
 	struct asp_finger *finger = &edit->finger;
 	struct asp_node *node = asp_edit_root(edit);
@@ -53,7 +43,7 @@ LOOKUP_TARGET static void put_finger(struct asp_edit *edit, uint64_t address)
 	asp_finger_set_reach(finger);
 }
 
-LOOKUP_TARGET static void search_finger(struct asp_edit *edit, uint64_t address)
+VECTOR_TARGET static void search_finger(struct asp_edit *edit, uint64_t address)
 {
 	struct asp_finger *finger = &edit->finger;
 	const struct asp_node *leaf;
@@ -89,7 +79,7 @@ INLINE struct asp_node *make_private(struct asp_edit *edit, struct asp_node **re
 	return copy;
 }
 
-LOOKUP_TARGET static struct asp_node *own(struct asp_edit *edit, struct asp_node **ref)
+VECTOR_TARGET static struct asp_node *own(struct asp_edit *edit, struct asp_node **ref)
 {
 	return make_private(edit, ref);
 }
@@ -108,7 +98,7 @@ INLINE struct asp_node **own_inner_path(struct asp_edit *edit)
 	return ref;
 }
 
-LOOKUP_TARGET static void own_path(struct asp_edit *edit)
+VECTOR_TARGET static void own_path(struct asp_edit *edit)
 {
 	edit->finger.node[0] = make_private(edit, own_inner_path(edit));
 }
@@ -130,7 +120,7 @@ INLINE struct asp_node *leaf_to_fill(struct asp_edit *edit, const struct asp_nod
 }
 
 /* All areas are moved, so that no branch depends on where `at` is: which could not be foretold. */
-LOOKUP_TARGET static struct asp_node *take_out(struct asp_edit *edit, unsigned at)
+VECTOR_TARGET static struct asp_node *take_out(struct asp_edit *edit, unsigned at)
 {
 	const struct asp_node *from;
 	struct asp_node *leaf = leaf_to_fill(edit, &from);
@@ -147,7 +137,7 @@ LOOKUP_TARGET static struct asp_node *take_out(struct asp_edit *edit, unsigned a
 	return leaf;
 }
 
-LOOKUP_TARGET static struct asp_node *put_in(struct asp_edit *edit, unsigned at,
+VECTOR_TARGET static struct asp_node *put_in(struct asp_edit *edit, unsigned at,
 					     const struct aspace_area *area)
 {
 	const struct asp_node *from;

@@ -140,7 +140,7 @@ static void begin_truth(struct aspace_txn *txn)
 	asp_put_records(space, &txn->leaving);
 	txn->born = 0;
 	asp_list_splice(&txn->clones_spare, &txn->clones_used);
-	asp_edit_begin(&txn->edit, &space->lookup->edit, &space->nodes, &space->records, txn->base,
+	asp_edit_begin(&txn->edit, &space->vector->edit, &space->nodes, &space->records, txn->base,
 		       txn->base->birth + 1);
 	txn->edit.even = true; /* as reserve_truth() counts */
 }

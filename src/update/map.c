@@ -3,6 +3,7 @@
  * Planning: map.
  */
 #include "options.h"
+#include "read/lookup.h"
 #include "update/pieces.h"
 #include "update/plan.h"
 #include "update/references.h"

@@ -21,7 +21,7 @@ void asp_txn_begin(struct aspace *space)
 	txn->action_count = txn->insertions = txn->borders = 0;
 	txn->sweep.end.value = 0;
 	txn->held_for = 0;
-	asp_edit_begin(&txn->edit, &space->lookup->edit, &space->nodes, &space->records, base,
+	asp_edit_begin(&txn->edit, &space->vector->edit, &space->nodes, &space->records, base,
 		       base->birth + 1);
 }
 

@@ -17,6 +17,7 @@
  * mapped and unmapped again none. Where a range is one area, and no other operation came
  * near it, the difference is what the operation said, and nothing is compared.
  */
+#include "read/lookup.h"
 #include "update/plan.h"
 
 static bool is_sorted(const struct asp_action *a, const struct asp_action *b)

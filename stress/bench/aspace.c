@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "bench/area.h"
-#include "space/space.h"
+#include "read/lookup.h"
 
 #define PEER_NAME "aspace"
 #define PEER_SNAPSHOT

@@ -15,6 +15,7 @@
 
 #include <aspace/backend/null.h>
 
+#include "read/lookup.h"
 #include "space/space.h"
 
 static const char *const names[] = {"portable", "avx2", "avx512", "neon"};

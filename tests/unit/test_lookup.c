@@ -20,7 +20,8 @@
 #include <aspace/backend/null.h>
 
 #include "read/last_hit.h"
-#include "memory/nodes.h"
+#include "tree/nodes.h"
+#include "read/lookup.h"
 #include "space/space.h"
 #include "update/plan.h"
 #include "tree/search.h"
@@ -47,7 +48,7 @@ static void map(struct aspace *space, uint64_t start, uint64_t end, uint64_t fla
 
 /* ---- The sets ------------------------------------------------------------- */
 
-#define AREAS_MAX 60000 /* a tree that is tall: see lookup_body.h */
+#define AREAS_MAX 60000 /* a tree that is tall: see TALL */
 
 static struct aspace_area model[AREAS_MAX];
 static size_t areas;
@@ -179,7 +180,7 @@ static void compare_copy(struct aspace *space, const struct asp_lookup *set, str
 	assert_int_equal(asp_writer_enter(space, 0), ASPACE_OK);
 	asp_txn_begin(space);
 	assert_true(asp_edit_reserve(edit, &need));
-	copy = set->edit.own(edit, &place);
+	copy = set->vector->edit.own(edit, &place);
 	assert_ptr_equal(place, copy);
 	assert_ptr_not_equal(copy, node);
 	assert_int_equal(copy->birth, edit->stamp);
@@ -211,7 +212,7 @@ static void compare_nodes(struct aspace *space, const struct asp_lookup *set)
 			address += 10;
 			node.inner.last[i] = address;
 		}
-		assert_int_equal(set->edit.inner_gap(&node), asp_inner_gap(&node));
+		assert_int_equal(set->vector->edit.inner_gap(&node), asp_inner_gap(&node));
 		compare_copy(space, set, &node);
 	}
 }
@@ -231,7 +232,7 @@ static void test_sets(void **state)
 			printf("not on this CPU: %s\n", names[n]);
 			continue;
 		}
-		assert_string_equal(set->name, names[n]);
+		assert_string_equal(set->vector->name, names[n]);
 		tried++;
 		space = make_space(0);
 		compare_nodes(space, set);
@@ -249,9 +250,9 @@ static void test_sets(void **state)
 	}
 	assert_true(tried > 0);
 #if defined(__x86_64__) || defined(__aarch64__)
-	printf("%u sets, the best of them %s\n", tried, asp_lookup_best()->name);
+	printf("%u sets, the best of them %s\n", tried, asp_lookup_best()->vector->name);
 #endif
-	assert_non_null(asp_lookup_named(asp_lookup_best()->name));
+	assert_non_null(asp_lookup_named(asp_lookup_best()->vector->name));
 }
 
 /* Leaves that are not near are looked for in another way. */

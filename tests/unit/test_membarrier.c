@@ -16,6 +16,7 @@
 #include <aspace/backend/null.h>
 
 #include "../child.h"
+#include "read/lookup.h"
 #include "space/space.h"
 
 static void check_space(struct aspace *space)

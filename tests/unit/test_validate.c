@@ -13,7 +13,7 @@
 
 #include <aspace/backend/null.h>
 
-#include "memory/nodes.h"
+#include "tree/nodes.h"
 #include "space/space.h"
 #include "tree/node.h"
 

@@ -7,8 +7,8 @@
  * next use. A record also tells of several nodes at once, so that they can be fetched into
  * the cache some uses ahead.
  */
-#ifndef ASPACE_MEMORY_NODES_H
-#define ASPACE_MEMORY_NODES_H
+#ifndef ASPACE_TREE_NODES_H
+#define ASPACE_TREE_NODES_H
 
 #include "memory/pool.h"
 #include "memory/record.h"
