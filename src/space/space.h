@@ -16,7 +16,7 @@
  *   update/births.c    since when references have been there, for snapshots
  *   reclaim/reclaim.c  what has left the newest version: nodes, user objects, leaving areas
  *
- * Dependencies: these -> tree -> memory -> platform.
+ * Dependencies: these -> tree -> memory -> platform (tests/rooms).
  *
  * Invariants (numbers for aspace_validate, beside T1 to T6 of tree/node.h and P1 and
  * P2 of memory/pool.h):
