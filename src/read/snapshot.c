@@ -16,7 +16,6 @@
  */
 #include "memory/treap.h"
 #include "space/space.h"
-#include "update/reserve.h"
 
 static uint64_t rank_of(const struct aspace_snapshot *snapshot)
 {

@@ -290,6 +290,11 @@ static inline void asp_note_retired(struct aspace *space, uint64_t bytes)
 		space->retired_max = bytes;
 }
 
+/* ---- reserve.c, for snapshot.c --------------------------------------------- */
+
+/* Try to cover snapshots; without waiting for a writer. */
+bool asp_cover(struct aspace *space);
+
 /* ---- snapshot.c, under snap_lock ------------------------------------------ */
 
 /* The newest snapshot older than version `before`, or NULL. `guess`: one that may be it, and

@@ -60,8 +60,6 @@ void asp_spend_for_truth(struct aspace *space);
 void asp_hold_for_truth(struct aspace_txn *txn);
 /* Grow the pools, so that what is held back is left. Then snapshots are covered. */
 bool asp_make_room(struct aspace *space, const struct asp_edit_need *need);
-/* Try to cover snapshots; without waiting for a writer. */
-bool asp_cover(struct aspace *space);
 
 /* Are snapshots covered, and will they be? */
 static inline bool asp_has_room(const struct aspace *space, const struct asp_edit_need *need)
