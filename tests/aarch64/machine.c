@@ -18,6 +18,8 @@
 #define OLDS_MAX   3
 #define PATH_MAX_  24
 #define RUBBISH    UINT64_C(0x0badbadbadbadbad)
+#define CPUS       4          /* that call operations; the walkers are others */
+#define CLEANED_MAX 64
 #define IGNORED    (UINT64_C(0xff) << 51) /* in a pointer to a table: bits 58 to 51 (D8.3.1) */
 #define KEEP_MAX   1024       /* entries that may live into the next operation */
 #define FRAMES     (1u << 15) /* granules of memory for areas, from FRAMES * granule on */
@@ -25,7 +27,8 @@
 /* What an entry of a table may still be seen as. */
 struct meta {
 	uint64_t olds[OLDS_MAX];
-	uint32_t generation; /* the olds are from this one */
+	uint32_t when, last; /* the last store that a walk can tell; the last one of all */
+	uint8_t by, last_by; /* whose */
 	uint8_t count;
 	bool watched; /* some probe's walk has been here */
 };
@@ -34,10 +37,11 @@ struct page {
 	uint64_t *entries;
 	struct meta *meta;
 	size_t size;        /* 0: not the first granule of a block in use */
-	uint32_t allocated; /* the generation */
-	bool linked;        /* a table descriptor has pointed here */
-	bool cleaned;       /* all of it, since it was allocated */
-	bool retired;
+	uint32_t allocated; /* when */
+	uint8_t by;
+	bool linked;     /* a table descriptor has pointed here */
+	uint8_t cleaned; /* all of it, since it was allocated, by these CPUs */
+	bool clean;      /* and that was completed */
 };
 
 enum kind { POINTER, LEAF, COMBINED };
@@ -51,7 +55,24 @@ struct entry {
 	const uint64_t *source;
 	uint16_t id;
 	bool global, contiguous;
-	uint8_t cpus, dying; /* bit by bit */
+	uint8_t cpus;        /* bit by bit */
+	uint8_t dying[CPUS]; /* the same, by who has invalidated it */
+};
+
+/* A CPU that calls operations. Time is counted in its stores. */
+struct cpu {
+	uint32_t now;         /* of its last store */
+	uint32_t stored;      /* of the last that walks can tell */
+	uint32_t ordered;     /* up to here, walks see its stores */
+	uint32_t knows[CPUS]; /* of other CPUs' stores: up to here. Its barrier orders them too. */
+	bool outstanding;     /* invalidations since the last full barrier */
+	bool outstanding_ipa; /* some of them by IPA */
+	bool unsynchronized;  /* something was ordered, or invalidated, since the last ISB */
+	uint16_t vmid;
+	const uint64_t *uncleaned; /* the last store was there, and no clean of it came */
+	/* Where it has cleaned what others have stored: its next barrier completes that too. */
+	struct meta *cleaned[CLEANED_MAX];
+	unsigned cleaned_count;
 };
 
 struct probe {
@@ -101,12 +122,8 @@ struct machine {
 	size_t refuse_frames;
 	uint64_t largest_frame;
 
-	uint32_t generation;  /* counts barriers that order stores */
-	uint32_t stored;      /* the generation of the last store */
-	bool outstanding;     /* invalidations since the last full barrier */
-	bool outstanding_ipa; /* some of them by IPA */
-	bool unsynchronized;  /* a barrier since the last ISB */
-	uint16_t vmid;
+	struct cpu cpus[CPUS];
+	unsigned cpu; /* who calls now */
 
 	struct entry *entries;
 	size_t count, capacity;
@@ -114,7 +131,6 @@ struct machine {
 	size_t probe_count;
 	bool running;
 	bool incoherent;
-	const uint64_t *uncleaned; /* the last store was there, and no clean of it came */
 
 	struct access *accesses;
 	size_t access_count, access_capacity;
@@ -182,11 +198,40 @@ static struct meta *meta_of(struct machine *m, const uint64_t *entry)
 	return page ? &page->meta[entry - page->entries] : NULL;
 }
 
+/* May walks still see what was there before? */
+static bool shows_olds(const struct machine *m, const struct meta *meta)
+{
+	return meta->count && meta->when > m->cpus[meta->by].ordered;
+}
+
 static bool is_pending(struct machine *m, const uint64_t *entry)
 {
 	struct meta *meta = meta_of(m, entry);
 
-	return meta && meta->count && meta->generation == m->generation;
+	return meta && shows_olds(m, meta);
+}
+
+/* May walks still see what was in a table's memory before it was allocated? */
+static bool is_fresh(const struct machine *m, const struct page *page)
+{
+	return m->incoherent ? !page->clean : page->allocated > m->cpus[page->by].ordered;
+}
+
+/* The CPU has read what another has stored: it has seen all that this one stored before, and what
+ * this one has seen. Loads acquire and stores release. */
+static void observe(struct machine *m, const struct meta *meta)
+{
+	struct cpu *cpu = &m->cpus[m->cpu];
+	const struct cpu *other = &m->cpus[meta->last_by];
+
+	if (cpu == other)
+		return;
+	if (cpu->knows[meta->last_by] < meta->last)
+		cpu->knows[meta->last_by] = meta->last;
+	for (unsigned i = 0; i < CPUS; i++) {
+		if (cpu->knows[i] < other->knows[i])
+			cpu->knows[i] = other->knows[i];
+	}
 }
 
 static bool page_alloc(void *ctx, size_t size, struct aspace_paddr *table)
@@ -212,8 +257,11 @@ static bool page_alloc(void *ctx, size_t size, struct aspace_paddr *table)
 		if (!page->entries || !page->meta)
 			abort();
 		page->size = size;
-		page->allocated = m->generation;
-		page->linked = page->retired = page->cleaned = false;
+		/* Zeroed, that is, stored to. */
+		page->allocated = ++m->cpus[m->cpu].now;
+		page->by = (uint8_t)m->cpu;
+		page->linked = page->clean = false;
+		page->cleaned = 0;
 		for (size_t j = 1; j < granules; j++)
 			m->pages[i + j].size = 1; /* taken, and nobody's address */
 		m->in_use++;
@@ -229,7 +277,7 @@ static void check_unreachable(struct machine *m, struct page *page, uint64_t add
 {
 	if (!page->linked)
 		return;
-	if (m->stored == m->generation)
+	if (m->cpus[m->cpu].stored > m->cpus[m->cpu].ordered)
 		violate(m, "a table is freed before the store that unlinked it is ordered");
 	for (size_t i = 0; i < m->count; i++) {
 		if (m->entries[i].kind == POINTER && m->entries[i].output == address)
@@ -248,6 +296,8 @@ static void page_free(void *ctx, struct aspace_paddr table, size_t size)
 	}
 	if (m->running)
 		check_unreachable(m, page, table.value);
+	for (unsigned i = 0; i < CPUS; i++)
+		m->cpus[i].cleaned_count = 0; /* some may be in this page; seldom any */
 	free(page->entries);
 	free(page->meta);
 	for (size_t j = 0; j < size / m->granule; j++)
@@ -552,7 +602,7 @@ static void insert(struct machine *m, const struct entry *new)
 		    old->descriptor == new->descriptor && old->output == new->output &&
 		    old->id == new->id && old->source == new->source) {
 			old->cpus |= new->cpus;
-			old->dying = 0; /* fetched once more */
+			memset(old->dying, 0, sizeof(old->dying)); /* fetched once more */
 			return;
 		}
 	}
@@ -767,7 +817,7 @@ static void access_by_dying(struct machine *m)
 	for (size_t i = 0; m->running && m->mmu.ha && i < m->count; i++) {
 		struct entry *e = &m->entries[i];
 
-		for (size_t j = 0; e->dying && e->kind != POINTER && j < m->probe_count; j++) {
+		for (size_t j = 0; e->dying[m->cpu] && e->kind != POINTER && j < m->probe_count; j++) {
 			if (covers(e, &m->probes[j]) && draw(m, 4) == 0)
 				access_by_entry(m, e, &m->probes[j], NULL);
 		}
@@ -909,9 +959,9 @@ static void walk(struct machine *m, struct probe *probe, uint16_t id, int level,
 	meta = &page->meta[index];
 	meta->watched = true;
 	note(probe, &page->entries[index]);
-	if (page->allocated == m->generation)
+	if (is_fresh(m, page))
 		see(m, probe, id, level, &page->entries[index], RUBBISH);
-	for (uint8_t i = 0; meta->generation == m->generation && i < meta->count; i++)
+	for (uint8_t i = 0; shows_olds(m, meta) && i < meta->count; i++)
 		see(m, probe, id, level, &page->entries[index], meta->olds[i]);
 	see(m, probe, id, level, &page->entries[index], page->entries[index]);
 }
@@ -990,6 +1040,10 @@ static uint64_t load(void *ctx, const uint64_t *entry)
 	struct machine *m = ctx;
 	uint64_t value = *entry;
 	const struct page *page;
+	const struct meta *meta = meta_of(m, entry);
+
+	if (meta)
+		observe(m, meta);
 
 	/* Now and then the processor gets in between the load and the exchange after it. */
 	if (!m->running || !m->mmu.ha || draw(m, 8))
@@ -1030,26 +1084,30 @@ static bool is_remark(struct machine *m, uint64_t old, uint64_t value)
 
 static void put(struct machine *m, uint64_t *entry, uint64_t value)
 {
+	struct cpu *cpu = &m->cpus[m->cpu];
 	struct meta *meta = meta_of(m, entry);
 
 	if (!meta) {
 		violate(m, "a store outside of all tables");
 		return;
 	}
-	if (m->uncleaned)
+	observe(m, meta);
+	if (cpu->uncleaned)
 		violate(m, "a store was not cleaned");
-	m->uncleaned = m->incoherent ? entry : NULL;
+	cpu->uncleaned = m->incoherent ? entry : NULL;
+	meta->last = ++cpu->now;
+	meta->last_by = (uint8_t)m->cpu;
 	/* No walk can tell one invalid descriptor from another either. */
 	if (is_remark(m, *entry, value) || (!(*entry & 1) && !(value & 1))) {
 		*entry = value;
 		return;
 	}
-	if (meta->generation != m->generation)
+	if (!shows_olds(m, meta))
 		meta->count = 0;
-	meta->generation = m->generation;
 	if (meta->count < OLDS_MAX)
 		meta->olds[meta->count++] = *entry;
-	m->stored = m->generation;
+	meta->when = cpu->stored = cpu->now;
+	meta->by = (uint8_t)m->cpu;
 	m->tally.stores++;
 	*entry = value;
 	mark_linked(m, value);
@@ -1085,6 +1143,7 @@ static bool swap(void *ctx, uint64_t *entry, uint64_t expected, uint64_t value)
 static void clean(void *ctx, const void *start, size_t size)
 {
 	struct machine *m = ctx;
+	struct cpu *cpu = &m->cpus[m->cpu];
 	struct page *page = page_with(m, start);
 
 	if (!page) {
@@ -1092,22 +1151,43 @@ static void clean(void *ctx, const void *start, size_t size)
 		return;
 	}
 	if (start == page->entries && size == page->size)
-		page->cleaned = true;
-	if (m->uncleaned && (const char *)m->uncleaned >= (const char *)start &&
-	    (const char *)m->uncleaned < (const char *)start + size)
-		m->uncleaned = NULL;
+		page->cleaned |= (uint8_t)(1u << m->cpu);
+	for (size_t i = 0; i < size / 8; i++) {
+		struct meta *meta = &page->meta[(const uint64_t *)start + i - page->entries];
+
+		if (meta->by != m->cpu && shows_olds(m, meta) &&
+		    cpu->cleaned_count < CLEANED_MAX)
+			cpu->cleaned[cpu->cleaned_count++] = meta;
+	}
+	if (cpu->uncleaned && (const char *)cpu->uncleaned >= (const char *)start &&
+	    (const char *)cpu->uncleaned < (const char *)start + size)
+		cpu->uncleaned = NULL;
 }
 
-/* Has the barrier that waits for cache maintenance cleaned memory to wait for? What no clean has
- * reached, a walk goes on to see as it was. */
-static void keep_uncleaned(struct machine *m)
+/* Has the barrier that waits for cache maintenance cleaned memory to wait for? Of this CPU's: it
+ * waits for no other's. What no clean has reached, a walk goes on to see as it was. */
+static void complete_cleaning(struct machine *m)
 {
-	if (m->uncleaned)
+	struct cpu *cpu = &m->cpus[m->cpu];
+
+	if (cpu->uncleaned)
 		violate(m, "a store was not cleaned");
-	for (size_t i = 0; i < PAGES; i++) {
-		if (m->pages[i].size > 1 && m->pages[i].allocated == m->generation - 1 &&
-		    !m->pages[i].cleaned)
-			m->pages[i].allocated = m->generation;
+	while (cpu->cleaned_count)
+		cpu->cleaned[--cpu->cleaned_count]->count = 0;
+	for (size_t i = 0; i < PAGES; i++)
+		m->pages[i].clean = m->pages[i].clean || m->pages[i].cleaned & 1u << m->cpu;
+}
+
+/* What this CPU has stored, and what it has seen of others, walks see from here on. */
+static void order_stores(struct machine *m)
+{
+	struct cpu *cpu = &m->cpus[m->cpu];
+
+	cpu->ordered = cpu->now;
+	/* Of others, in an incoherent system, only what it has cleaned itself: see clean(). */
+	for (unsigned i = 0; i < CPUS && !m->incoherent; i++) {
+		if (m->cpus[i].ordered < cpu->knows[i])
+			m->cpus[i].ordered = cpu->knows[i];
 	}
 }
 
@@ -1115,6 +1195,7 @@ static void dsb(void *ctx, enum aspace_aarch64_barrier barrier,
 		enum aspace_aarch64_shareability shareability)
 {
 	struct machine *m = ctx;
+	struct cpu *cpu = &m->cpus[m->cpu];
 	size_t kept = 0;
 
 	m->tally.barriers++;
@@ -1123,25 +1204,26 @@ static void dsb(void *ctx, enum aspace_aarch64_barrier barrier,
 		return; /* the other processor has not taken part */
 	/* Without cleaning completed, walks see what they saw. */
 	if (!m->incoherent || barrier == ASPACE_AARCH64_BARRIER_SYSTEM) {
-		m->generation++;
+		cpu->unsynchronized = cpu->unsynchronized || cpu->stored > cpu->ordered;
+		order_stores(m);
 		if (m->incoherent)
-			keep_uncleaned(m);
+			complete_cleaning(m);
 	}
-	m->unsynchronized = true;
-	if (barrier == ASPACE_AARCH64_BARRIER_STORES || !m->outstanding)
+	cpu->unsynchronized = cpu->unsynchronized || cpu->outstanding;
+	if (barrier == ASPACE_AARCH64_BARRIER_STORES || !cpu->outstanding)
 		return;
 	access_by_dying(m);
 	for (size_t i = 0; i < m->count; i++) {
 		struct entry *e = &m->entries[i];
 
-		e->cpus &= (uint8_t)~e->dying;
-		e->dying = 0;
+		e->cpus &= (uint8_t)~e->dying[m->cpu];
+		e->dying[m->cpu] = 0;
 		if (e->cpus)
 			m->entries[kept++] = *e;
 	}
 	m->tally.invalidated += m->count - kept;
 	m->count = kept;
-	m->outstanding = m->outstanding_ipa = false;
+	cpu->outstanding = cpu->outstanding_ipa = false;
 	walk_all(m);
 }
 
@@ -1150,7 +1232,7 @@ static void isb(void *ctx)
 	struct machine *m = ctx;
 
 	m->tally.isbs++;
-	m->unsynchronized = false;
+	m->cpus[m->cpu].unsynchronized = false;
 }
 
 static uint64_t extend(uint64_t value, unsigned top)
@@ -1193,6 +1275,7 @@ static bool decode_range(const struct mmu *u, uint64_t operand, struct target *t
 static bool hits(struct machine *m, const struct aspace_aarch64_tlbi *tlbi,
 		 const struct target *target, const struct entry *e)
 {
+	const struct cpu *cpu = &m->cpus[m->cpu];
 	bool all_ids = tlbi->kind == ASPACE_AARCH64_TLBI_VA_ALL_IDS ||
 		       tlbi->kind == ASPACE_AARCH64_TLBI_RANGE_ALL_IDS;
 
@@ -1201,10 +1284,11 @@ static bool hits(struct machine *m, const struct aspace_aarch64_tlbi *tlbi,
 		/* After stage 2: only what combines both stages, and only if no stage-2 entry
 		 * is left that it could be made of again. */
 		if (m->mmu.stage2)
-			return e->kind == COMBINED && m->vmid == m->mmu.id && !m->outstanding_ipa;
+			return e->kind == COMBINED && cpu->vmid == m->mmu.id &&
+			       !cpu->outstanding_ipa;
 		return true;
 	case ASPACE_AARCH64_TLBI_VMID:
-		return m->vmid == m->mmu.id;
+		return cpu->vmid == m->mmu.id;
 	case ASPACE_AARCH64_TLBI_ID:
 		return !e->global && e->id == tlbi->operand >> 48;
 	default:
@@ -1217,7 +1301,7 @@ static bool hits(struct machine *m, const struct aspace_aarch64_tlbi *tlbi,
 	if (e->kind == LEAF && target->ttl && (int)target->ttl != e->level)
 		return false;
 	if (m->mmu.stage2)
-		return m->vmid == m->mmu.id;
+		return cpu->vmid == m->mmu.id;
 	return !m->mmu.ids || all_ids || e->global || e->id == target->id;
 }
 
@@ -1247,7 +1331,7 @@ static void tlbi_issue(void *ctx, const struct aspace_aarch64_tlbi *tlbi)
 	m->tally.tlbis++;
 	m->tally.ranges += range;
 	m->tally.alls += !range && !single;
-	m->outstanding = true;
+	m->cpus[m->cpu].outstanding = true;
 	if (!kind_fits(&m->mmu, tlbi->kind))
 		violate(m, "an invalidation that is not of the regime");
 	if (range && !m->config.range_tlbi)
@@ -1261,28 +1345,30 @@ static void tlbi_issue(void *ctx, const struct aspace_aarch64_tlbi *tlbi)
 	if (range && target.ttl && (target.start & (size_of(&m->mmu, (int)target.ttl) - 1)))
 		violate(m, "a range with a TTL whose base is not aligned to the level");
 	if (tlbi->kind == ASPACE_AARCH64_TLBI_IPA || tlbi->kind == ASPACE_AARCH64_TLBI_IPA_RANGE)
-		m->outstanding_ipa = true;
+		m->cpus[m->cpu].outstanding_ipa = true;
 	for (size_t i = 0; i < m->count; i++) {
 		struct entry *e = &m->entries[i];
 
 		/* A store that is not ordered before us may be seen old after us. */
 		if (hits(m, tlbi, &target, e) && !is_pending(m, e->source))
-			e->dying |= e->cpus & cpus;
+			e->dying[m->cpu] |= e->cpus & cpus;
 	}
 }
 
 static void vmid_enter(void *ctx, uint16_t vmid)
 {
-	((struct machine *)ctx)->vmid = vmid;
+	struct machine *m = ctx;
+
+	m->cpus[m->cpu].vmid = vmid;
 }
 
 static void vmid_leave(void *ctx)
 {
 	struct machine *m = ctx;
 
-	if (m->outstanding)
+	if (m->cpus[m->cpu].outstanding)
 		violate(m, "the VMID changes before the invalidations are complete");
-	m->vmid = UINT16_MAX;
+	m->cpus[m->cpu].vmid = UINT16_MAX;
 }
 
 static const struct aspace_aarch64_ops ops = {
@@ -1407,15 +1493,24 @@ static void check_probe(struct machine *m, struct probe *probe)
 
 void machine_end(struct machine *m)
 {
-	if (m->stored == m->generation)
-		violate(m, "a store is not ordered at the end");
-	if (m->outstanding)
-		violate(m, "an invalidation is not complete at the end");
-	if (m->unsynchronized)
-		violate(m, "no ISB at the end");
+	for (unsigned i = 0; i < CPUS; i++) {
+		if (m->cpus[i].stored > m->cpus[i].ordered)
+			violate(m, "a store is not ordered at the end");
+		if (m->cpus[i].outstanding)
+			violate(m, "an invalidation is not complete at the end");
+		if (m->cpus[i].unsynchronized)
+			violate(m, "no ISB at the end");
+	}
 	for (size_t i = 0; i < m->probe_count; i++)
 		check_probe(m, &m->probes[i]);
 	m->running = false;
+}
+
+void machine_on_cpu(struct machine *m, unsigned cpu)
+{
+	if (cpu >= CPUS)
+		abort();
+	m->cpu = cpu;
 }
 
 void machine_refuse(struct machine *m, size_t nth)
@@ -1500,9 +1595,9 @@ struct machine *machine_create(const struct aspace_aarch64_config *config, uint6
 	m->expect = expect;
 	m->ctx = ctx;
 	m->random = seed;
-	m->generation = 2; /* what was never stored is from 0 */
 	m->granule = (size_t)1 << config->granule_shift;
-	m->vmid = UINT16_MAX;
+	for (unsigned i = 0; i < CPUS; i++)
+		m->cpus[i].vmid = UINT16_MAX;
 	/* At the top of what a descriptor can say: its highest bits are in use. */
 	m->memory_base = (UINT64_C(1) << config->output_bits) - (uint64_t)PAGES * m->granule;
 	if (aspace_aarch64_create(&options, &m->tables) != ASPACE_OK) {

@@ -8,6 +8,7 @@
  *    holds rubbish until then, whatever its allocator has written.
  *  - Where its walks are not coherent, the barrier must be one that waits for cache maintenance,
  *    and each store, and all of a new table, must have been cleaned before it.
+ *  - A barrier is its CPU's alone, where a test has several at work by turns (machine_on_cpu).
  *  - Each of two processors walks all the time, and keeps every entry of every level that it
  *    could have: leaves, pointers to tables, and at stage 2 entries that combine both
  *    stages. None is ever evicted but by an invalidation, and only at the barrier
@@ -87,6 +88,11 @@ void machine_begin(struct machine *machine, const uint64_t *probes, size_t count
 void machine_end(struct machine *machine);
 /* The operation in progress is being undone: what comes after is what was before; ask again. */
 void machine_turn_back(struct machine *machine);
+
+/* Who calls operations from here on: CPU 0 to 3; 0 at first. A barrier orders what its CPU has stored,
+ * and has loaded or exchanged of what others have stored; it waits for its own invalidations and
+ * cleaning alone. One call at a time, all the same. */
+void machine_on_cpu(struct machine *machine, unsigned cpu);
 
 /* The nth table from now on, and all later ones, are refused; 0: none. */
 void machine_refuse(struct machine *machine, size_t nth);

@@ -54,7 +54,7 @@ struct work {
 	size_t pinned_count;
 	uint64_t spares[SPARES]; /* zero, cleaned and ordered */
 	size_t spare_count;
-	bool stored; /* something that walks can see */
+	bool due; /* a barrier, and that this processor goes by what it has ordered */
 };
 
 /* Where a way down ends. */
@@ -76,7 +76,7 @@ static void link_pending(struct work *w, uint64_t *entry, uint64_t pending)
 			     (size_t)1 << t->geometry.granule_shift);
 	asp_a64_order_walks(t);
 	if (asp_a64_exchange(t, entry, pending, pending | ASP_A64_VALID))
-		w->stored = true;
+		w->due = true;
 }
 
 /* False: look again. */
@@ -103,10 +103,11 @@ static void unpin_all(struct work *w)
 }
 
 /* A free slot can be filled: no walk goes by what was there before. */
-static void settle(const struct work *w, int level, const uint64_t *entry, uint64_t descriptor)
+static void settle(struct work *w, int level, const uint64_t *entry, uint64_t descriptor)
 {
 	if (descriptor != ASP_A64_VACATED)
 		return;
+	w->due = true;
 	asp_a64_clean_memory(w->t, entry, sizeof(*entry));
 	asp_a64_invalidate_pointer(w->t, level, w->at);
 }
@@ -123,7 +124,7 @@ static bool link_spare(struct work *w, int level, uint64_t *entry, uint64_t desc
 		return false;
 	w->spare_count--;
 	w->pinned[w->pinned_count++] = entry;
-	w->stored = true;
+	w->due = true;
 	asp_a64_count_table(w->t);
 	return true;
 }
@@ -266,7 +267,7 @@ static bool put_leaves(struct work *w, const struct place *place, unsigned count
 				return false;
 			settle(w, place->level, &first[i], old);
 		} while (!asp_a64_exchange(t, &first[i], old, one));
-		w->stored = true;
+		w->due = true;
 	}
 	return true;
 }
@@ -341,7 +342,7 @@ enum aspace_status asp_a64_populate(struct aspace_aarch64 *t, const struct asp_a
 	while (status == ASPACE_BUSY);
 	while (w.spare_count)
 		asp_a64_table_free(t, w.spares[--w.spare_count]);
-	if (w.stored) {
+	if (w.due) {
 		asp_a64_order_walks(t);
 		t->ops->isb(t->ctx);
 	}
