@@ -13,16 +13,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGES      768 /* granules of table memory; address space, mostly never touched */
-#define PROBES_MAX 64
-#define OLDS_MAX   3
-#define PATH_MAX_  24
-#define RUBBISH    UINT64_C(0x0badbadbadbadbad)
-#define CPUS       4          /* that call operations; the walkers are others */
+#define PAGES       768 /* granules of table memory; address space, mostly never touched */
+#define PROBES_MAX  64
+#define OLDS_MAX    3
+#define PATH_MAX_   24
+#define RUBBISH     UINT64_C(0x0badbadbadbadbad)
+#define CPUS        4 /* that call operations; the walkers are others */
 #define CLEANED_MAX 64
-#define IGNORED    (UINT64_C(0xff) << 51) /* in a pointer to a table: bits 58 to 51 (D8.3.1) */
-#define KEEP_MAX   1024       /* entries that may live into the next operation */
-#define FRAMES     (1u << 15) /* granules of memory for areas, from FRAMES * granule on */
+#define IGNORED     (UINT64_C(0xff) << 51) /* in a pointer to a table: bits 58 to 51 (D8.3.1) */
+#define KEEP_MAX    1024                   /* entries that may live into the next operation */
+#define FRAMES      (1u << 15) /* granules of memory for areas, from FRAMES * granule on */
 
 /* What an entry of a table may still be seen as. */
 struct meta {
@@ -817,7 +817,8 @@ static void access_by_dying(struct machine *m)
 	for (size_t i = 0; m->running && m->mmu.ha && i < m->count; i++) {
 		struct entry *e = &m->entries[i];
 
-		for (size_t j = 0; e->dying[m->cpu] && e->kind != POINTER && j < m->probe_count; j++) {
+		for (size_t j = 0; e->dying[m->cpu] && e->kind != POINTER && j < m->probe_count;
+		     j++) {
 			if (covers(e, &m->probes[j]) && draw(m, 4) == 0)
 				access_by_entry(m, e, &m->probes[j], NULL);
 		}
@@ -1079,7 +1080,8 @@ static void mark_linked(struct machine *m, uint64_t value)
 /* A pointer to a table that changes in bits that no walk looks at? */
 static bool is_remark(struct machine *m, uint64_t old, uint64_t value)
 {
-	return (old & 3) == 3 && !((old ^ value) & ~IGNORED) && page_of(m, address_in(&m->mmu, old));
+	return (old & 3) == 3 && !((old ^ value) & ~IGNORED) &&
+	       page_of(m, address_in(&m->mmu, old));
 }
 
 static void put(struct machine *m, uint64_t *entry, uint64_t value)
@@ -1155,8 +1157,7 @@ static void clean(void *ctx, const void *start, size_t size)
 	for (size_t i = 0; i < size / 8; i++) {
 		struct meta *meta = &page->meta[(const uint64_t *)start + i - page->entries];
 
-		if (meta->by != m->cpu && shows_olds(m, meta) &&
-		    cpu->cleaned_count < CLEANED_MAX)
+		if (meta->by != m->cpu && shows_olds(m, meta) && cpu->cleaned_count < CLEANED_MAX)
 			cpu->cleaned[cpu->cleaned_count++] = meta;
 	}
 	if (cpu->uncleaned && (const char *)cpu->uncleaned >= (const char *)start &&

@@ -319,8 +319,8 @@ static void expect(void *ctx, uint64_t address, bool later, struct expectation *
 	if (!cell || !cell->mapped)
 		return;
 	*e = (struct expectation){
-		.mapped = cell->owner == FAULTS ? perhaps || is_mapped(address)
-						: cell->owner != LAZY,
+		.mapped =
+			cell->owner == FAULTS ? perhaps || is_mapped(address) : cell->owner != LAZY,
 		.anywhere = cell->owner != LINEAR,
 		.output = address + linear.offset,
 		.rights =
@@ -382,16 +382,15 @@ static void cut_window(bool few)
 
 		for (size_t j = 0; j < cells_here; j++) {
 			struct cell *cell = &cells[cell_count++];
-			uint64_t pages = draw(4)   ? 1 + draw(24)
-					 : large   ? block / granule + draw(block / granule / 2)
-						   : 16 * (1 + draw(12));
+			uint64_t pages = draw(4) ? 1 + draw(24)
+					 : large ? block / granule + draw(block / granule / 2)
+						 : 16 * (1 + draw(12));
 
 			if (pages > PAGES_MAX)
 				pages = PAGES_MAX;
 			if (draw(3)) /* a group, or a block, has room */
-				at = aspace_align_up(at, pages * granule > block
-								 ? block
-								 : 16 * granule);
+				at = aspace_align_up(at, pages * granule > block ? block
+										 : 16 * granule);
 			*cell = (struct cell){
 				.start = at,
 				.end = at + pages * granule,
@@ -900,8 +899,8 @@ static void interrupting_fault(void)
 }
 
 /* False: the operation has ended before the visitor's place. */
-static bool visit_at(size_t place, unsigned populated, void (*operation)(void),
-		     void (*guest)(void), unsigned guest_cpu)
+static bool visit_at(size_t place, unsigned populated, void (*operation)(void), void (*guest)(void),
+		     unsigned guest_cpu)
 {
 	bool met;
 
@@ -995,11 +994,10 @@ static void run_config(long rounds)
 	use_turns();
 	span = granule << draw(config.granule_shift - 2);
 	/* From the first address to a frame beyond those of the machine. */
-	if (aspace_aarch64_linear_init(&linear, tables,
-				       (UINT64_C(1) << (config.output_bits - 1)) +
-					       16 * granule * draw(100) -
-					       aspace_aarch64_range(&config).start.value) !=
-		    ASPACE_OK ||
+	if (aspace_aarch64_linear_init(
+		    &linear, tables,
+		    (UINT64_C(1) << (config.output_bits - 1)) + 16 * granule * draw(100) -
+			    aspace_aarch64_range(&config).start.value) != ASPACE_OK ||
 	    aspace_aarch64_allocated_init(&eager, tables, false, 0) != ASPACE_OK ||
 	    aspace_aarch64_allocated_init(&lazy, tables, true, granule) != ASPACE_OK ||
 	    aspace_aarch64_allocated_init(&faulting, tables, true, span) != ASPACE_OK)
@@ -1060,12 +1058,11 @@ int main(int argc, char **argv)
 	printf("%" PRIu64 " tables lost to another, %" PRIu64 " linked for the writer, %" PRIu64
 	       " vacated slots settled, %" PRIu64 " pins met by the writer\n",
 	       totals.lost_tables, totals.linked_pending, totals.settled, totals.held);
-	if (only < 0 && (!totals.maps || !totals.unmaps || !totals.protects || !totals.replaces ||
-			 !totals.moves || !totals.compactions || !totals.harvests ||
-			 !totals.refused || !totals.groups ||
-			 !totals.blocks || !totals.refused_faults ||
-			 !totals.lost_tables || !totals.linked_pending || !totals.settled ||
-			 !totals.held)) {
+	if (only < 0 &&
+	    (!totals.maps || !totals.unmaps || !totals.protects || !totals.replaces ||
+	     !totals.moves || !totals.compactions || !totals.harvests || !totals.refused ||
+	     !totals.groups || !totals.blocks || !totals.refused_faults || !totals.lost_tables ||
+	     !totals.linked_pending || !totals.settled || !totals.held)) {
 		fprintf(stderr, "something was not provoked\n");
 		return 1;
 	}

@@ -193,9 +193,8 @@ static void free_slot(const struct aspace_aarch64 *t, uint64_t table)
 	uint64_t parent = asp_a64_load(t, &entries[1]);
 
 	if (parent != LIST_END)
-		asp_a64_exchange(
-			t, &asp_a64_pointer(t, parent)[asp_a64_load(t, &entries[2]) >> 3],
-			ASP_A64_VACATED, 0);
+		asp_a64_exchange(t, &asp_a64_pointer(t, parent)[asp_a64_load(t, &entries[2]) >> 3],
+				 ASP_A64_VACATED, 0);
 }
 
 void asp_a64_retire_unlinked(struct aspace_aarch64 *t)

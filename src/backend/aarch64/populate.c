@@ -84,8 +84,7 @@ static bool pin(struct work *w, uint64_t *entry, uint64_t table)
 {
 	/* As many as can be counted: one of them goes, for they wait for nobody. */
 	if ((table & ASP_A64_PINS_MASK) == ASP_A64_PINS_MASK ||
-	    !asp_a64_exchange(w->t, entry, table,
-			      (table + ASP_A64_PIN_ONE) | ASP_A64_VISITED))
+	    !asp_a64_exchange(w->t, entry, table, (table + ASP_A64_PIN_ONE) | ASP_A64_VISITED))
 		return false;
 	w->pinned[w->pinned_count++] = entry;
 	return true;

@@ -151,8 +151,8 @@ struct group {
 static struct group group_of(const struct aspace_aarch64 *t, const struct asp_a64_slot *slot)
 {
 	uint64_t size = asp_a64_size(&t->geometry, slot->level);
-	uint64_t start = aspace_align_down(slot->start,
-					   size * asp_a64_group(&t->config, slot->level));
+	uint64_t start =
+		aspace_align_down(slot->start, size * asp_a64_group(&t->config, slot->level));
 
 	return (struct group){
 		.level = slot->level,
