@@ -582,11 +582,17 @@ static void check_conflict(struct machine *m, const struct entry *new)
 	for (size_t i = 0; i < m->count; i++) {
 		const struct entry *old = &m->entries[i];
 
-		if (old->kind != new->kind || old->kind == POINTER || old->last < new->start ||
-		    new->last < old->start || !(old->cpus & new->cpus))
+		if (old->kind != new->kind || old->last < new->start || new->last < old->start ||
+		    !(old->cpus & new->cpus))
 			continue;
 		if (old->id != new->id && !old->global && !new->global)
 			continue;
+		if (old->kind == POINTER) {
+			if (old->level == new->level && old->output != new->output)
+				violate(m, "two pointers to tables for one address: a break is "
+					   "missing");
+			continue;
+		}
 		if (!same_translation(m, old, new))
 			violate(m, "two TLB entries for one address: a break is missing");
 	}
@@ -606,8 +612,7 @@ static void insert(struct machine *m, const struct entry *new)
 			return;
 		}
 	}
-	if (new->kind != POINTER)
-		check_conflict(m, new);
+	check_conflict(m, new);
 	if (m->count == m->capacity) {
 		m->capacity = m->capacity ? 2 * m->capacity : 256;
 		m->entries = realloc(m->entries, m->capacity * sizeof(*m->entries));
@@ -1306,6 +1311,44 @@ static bool hits(struct machine *m, const struct aspace_aarch64_tlbi *tlbi,
 	return !m->mmu.ids || all_ids || e->global || e->id == target->id;
 }
 
+/* Does a walk from `table` at `level`, by anything that it may see, read what is in `page`? */
+static bool leads_into(struct machine *m, uint64_t address, int level, uint64_t table,
+		       const struct page *page)
+{
+	const struct mmu *u = &m->mmu;
+	const struct page *here = page_of(m, table);
+	unsigned bits = level == u->start ? u->input - shift_of(u, level) : u->stride;
+	size_t index = (size_t)(address >> shift_of(u, level)) & (((size_t)1 << bits) - 1);
+
+	if (!here || here->size == 1 || here == page || level == 3)
+		return here == page;
+	for (unsigned i = 0; i <= here->meta[index].count; i++) {
+		bool old = i < here->meta[index].count;
+		uint64_t value = old ? here->meta[index].olds[i] : here->entries[index];
+
+		if ((!old || shows_olds(m, &here->meta[index])) && (value & 3) == 3 &&
+		    leads_into(m, address, level + 1, address_in(u, value), page))
+			return true;
+	}
+	return false;
+}
+
+/* Can a walk read again what the entry was made of? */
+static bool comes_back(struct machine *m, const struct entry *e)
+{
+	const struct page *page = page_with(m, e->source);
+
+	for (size_t i = 0; i < m->count; i++) {
+		const struct entry *other = &m->entries[i];
+
+		if (other->kind == POINTER && other->start <= e->start && e->start <= other->last &&
+		    (other->cpus & ~other->dying[m->cpu]) &&
+		    leads_into(m, e->start, other->level + 1, other->output, page))
+			return true;
+	}
+	return leads_into(m, e->start, m->mmu.start, m->mmu.root, page);
+}
+
 static bool kind_fits(const struct mmu *u, enum aspace_aarch64_tlbi_kind kind)
 {
 	bool ipa = kind == ASPACE_AARCH64_TLBI_IPA || kind == ASPACE_AARCH64_TLBI_IPA_RANGE;
@@ -1347,12 +1390,15 @@ static void tlbi_issue(void *ctx, const struct aspace_aarch64_tlbi *tlbi)
 		violate(m, "a range with a TTL whose base is not aligned to the level");
 	if (tlbi->kind == ASPACE_AARCH64_TLBI_IPA || tlbi->kind == ASPACE_AARCH64_TLBI_IPA_RANGE)
 		m->cpus[m->cpu].outstanding_ipa = true;
-	for (size_t i = 0; i < m->count; i++) {
-		struct entry *e = &m->entries[i];
+	/* A store that is not ordered before us may be seen old after us, if a walk gets there. */
+	for (unsigned pass = 0; pass < 2; pass++) {
+		for (size_t i = 0; i < m->count; i++) {
+			struct entry *e = &m->entries[i];
 
-		/* A store that is not ordered before us may be seen old after us. */
-		if (hits(m, tlbi, &target, e) && !is_pending(m, e->source))
-			e->dying[m->cpu] |= e->cpus & cpus;
+			if (is_pending(m, e->source) == pass && hits(m, tlbi, &target, e) &&
+			    (!pass || !comes_back(m, e)))
+				e->dying[m->cpu] |= e->cpus & cpus;
+		}
 	}
 }
 

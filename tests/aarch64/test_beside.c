@@ -386,6 +386,10 @@ static void cut_window(bool few)
 					 : large ? block / granule + draw(block / granule / 2)
 						 : 16 * (1 + draw(12));
 
+			if (j == 1 && large && !few) { /* a block's worth, for faults */
+				pages = block / granule + draw(40);
+				at = aspace_align_up(at, block);
+			}
 			if (pages > PAGES_MAX)
 				pages = PAGES_MAX;
 			if (draw(3)) /* a group, or a block, has room */
@@ -992,7 +996,8 @@ static void run_config(long rounds)
 	machine = machine_create(&config, draw64(), expect, NULL);
 	tables = machine_tables(machine);
 	use_turns();
-	span = granule << draw(config.granule_shift - 2);
+	span = granule << (config_number ? draw(config.granule_shift - 2)
+					 : config.granule_shift - 3u);
 	/* From the first address to a frame beyond those of the machine. */
 	if (aspace_aarch64_linear_init(
 		    &linear, tables,

@@ -200,13 +200,13 @@ static bool too_many(const struct aspace_aarch64 *t)
 }
 
 /* Everything of the tree, and what else cannot be told apart from it. */
-static void issue_all(const struct aspace_aarch64 *t)
+static void issue_all(const struct aspace_aarch64 *t, bool global)
 {
 	enum aspace_aarch64_tlbi_kind kind = ASPACE_AARCH64_TLBI_ALL;
 
 	if (t->config.regime == ASPACE_AARCH64_STAGE2)
 		kind = ASPACE_AARCH64_TLBI_VMID;
-	else if (asp_a64_has_asids(&t->config) && !t->config.all_asids && !t->gathered_global)
+	else if (asp_a64_has_asids(&t->config) && !t->config.all_asids && !global)
 		kind = ASPACE_AARCH64_TLBI_ID;
 	issue(t, kind, false, kind == ASPACE_AARCH64_TLBI_ID ? id_of(t) : 0,
 	      aspace_aarch64_range(&t->config));
@@ -244,7 +244,7 @@ static void issue_combined(const struct aspace_aarch64 *t)
 static void issue_gathered(const struct aspace_aarch64 *t)
 {
 	if (too_many(t)) {
-		issue_all(t);
+		issue_all(t, t->gathered_global);
 		return;
 	}
 	for (unsigned i = 0; i < t->gathered_count; i++)
@@ -293,8 +293,13 @@ void asp_a64_invalidate_pointer(const struct aspace_aarch64 *t, int level, uint6
 
 	asp_a64_order_walks(t);
 	enter_vmid(t);
-	invalidate_item(t, &item, 0);
-	issue_combined(t);
+	/* The table had pointers itself, which may be cached too, each for its own addresses. */
+	if (level + 1 < ASP_A64_LAST_LEVEL) {
+		issue_all(t, false);
+	} else {
+		invalidate_item(t, &item, 0);
+		issue_combined(t);
+	}
 	wait_for_all(t);
 	leave_vmid(t);
 }

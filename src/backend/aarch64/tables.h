@@ -231,8 +231,8 @@ void asp_a64_gather(struct aspace_aarch64 *tables, int level, uint64_t start, ui
 bool asp_a64_is_gathered(const struct aspace_aarch64 *tables, uint64_t start, uint64_t end);
 /* A barrier: what this processor has stored, walks see before what it stores next. Any thread. */
 void asp_a64_order_walks(const struct aspace_aarch64 *tables);
-/* Take the pointer to a table away that was in the slot of `at`: on return no walk goes by it any
- * more. Any thread. */
+/* Take the pointer to a table away that was in the slot of `at`, and those that were in that table:
+ * on return no walk goes by them any more. Any thread. */
 void asp_a64_invalidate_pointer(const struct aspace_aarch64 *tables, int level, uint64_t at);
 /* The same for the writer's, if there are any. */
 void asp_a64_order_stores(struct aspace_aarch64 *tables);

@@ -37,7 +37,7 @@ link_test() {
 	[[ $name != qemu ]] || return 0 # run_test makes its image
 	"$cc" -o "$out" "$work/base/test_$name.o" "$work/base/machine.o" "$work/base/log.o" \
 		"$work/base/status.o" "$@" \
-		"${cmocka[@]}"
+		"${cmocka[@]}" -lpthread
 }
 
 row() {
@@ -49,6 +49,7 @@ run_test() {
 	local status=0 args=() tree=${1%/*}
 	[[ $2 != random ]] || args=(--operations 40)
 	[[ $2 != allocated ]] || args=(--operations 600)
+	[[ $2 != beside ]] || args=(--rounds 20)
 	if [[ $2 == qemu ]]; then
 		[[ $tree != "$work/base" ]] || tree=$source
 		"$here/../qemu/run.sh" "$tree" "$work/image" max >"$3" 2>&1 || status=$?
@@ -71,7 +72,7 @@ verdict() {
 	echo "$said"
 }
 
-for test in random tables allocated classify invalidate; do
+for test in random tables allocated beside classify invalidate; do
 	"$cc" -std=gnu11 -O1 -g -I"$source/include" -I"$source/src" -I"$source/tests" \
 		-c "$source/tests/aarch64/test_$test.c" -o "$work/base/test_$test.o" "${cmocka[@]}"
 done
