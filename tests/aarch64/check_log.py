@@ -15,6 +15,7 @@ Knows nothing of descriptors but bits 1 and 0 and, for 4K granules below 2^48, t
 import sys
 
 ADDRESS = 0xfffffffff000
+IGNORED = 0xff << 51
 
 
 def fail(number, line, what):
@@ -69,10 +70,14 @@ def main():
             before = at, memory.get(at, 0), gone
             if at & ~0xfff not in tables:
                 fail(number, line, "not in a table")
-            if before[1] & 1 and before[1] != value:
+            # Bits 58 to 51 of a pointer to a table are ignored; of what is invalid, all but bit 0.
+            pointer = before[1] & value & 3 == 3 and before[1] & ADDRESS in tables
+            told = (before[1] ^ value) & ~IGNORED if pointer else before[1] != value
+            told = told and (before[1] | value) & 1
+            if told and before[1] & 1:
                 gone = 1
             memory[at] = value
-            stored = True
+            stored = stored or told
             if cleans and dirty is not None:
                 fail(number, line, f"the store before it, to {dirty:#x}, was not cleaned")
             dirty = at

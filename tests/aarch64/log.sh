@@ -12,7 +12,8 @@ command -v python3 >/dev/null || { echo "skipped: there is no python3"; exit 77;
 
 "$1" --config 0 --operations 150 --log "$work/log" >/dev/null
 python3 "$check" "$work/log"
-for event in 'dsb all' 'dsb stores' tlbi 'store .* 0$'; do
+# The last: a pointer to a table is taken away (vacated: bits 63 and 62).
+for event in 'dsb all' 'dsb stores' tlbi 'swap .* 0xc000000000000000$'; do
 	grep -v "^$event" "$work/log" >"$work/wrong" || true
 	if said=$(python3 "$check" "$work/wrong" 2>&1); then
 		echo "FAILED: without '$event' nothing is found"
