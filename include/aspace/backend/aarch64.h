@@ -14,8 +14,10 @@
  * has the real instructions.
  *
  * One writer at a time changes a tree: the space's writer lock sees to it, if all its areas
- * are in one space. aspace_aarch64_query() and aspace_aarch64_walk() take no lock; beside
- * a writer they need the operations read_enter, read_leave and table_retire.
+ * are in one space. Beside it, any number of faults populate areas that it does not change, at once:
+ * struct aspace_aarch64_ops says which operations they call. aspace_aarch64_query() and
+ * aspace_aarch64_walk() take no lock; beside a writer they need the operations read_enter, read_leave
+ * and table_retire.
  *
  * Section numbers are those of the Arm Architecture Reference Manual, DDI 0487.
  */
@@ -298,8 +300,16 @@ struct aspace_aarch64_tlbi {
 };
 
 /**
- * What the tables ask of the machine. Except where it says so, a call comes from the
- * space's writer, with its lock held.
+ * What the tables ask of the machine.
+ *
+ * Where it says "any thread", a call may come from several threads at once; else from the
+ * space's writer alone, with its lock held. *Faults* come beside the writer and beside each other, with no
+ * lock held, or in the middle of the writer's batch or of another fault on the same processor: in a
+ * handler, where the program calls aspace_fault() there. They call table_alloc and table_free,
+ * frame_alloc and frame_free, which may sleep or do I/O: no table is held meanwhile; and load, swap,
+ * clean, table_pointer, dsb, isb, tlbi, vmid_enter and vmid_leave, which may not. So an allocator that
+ * serves a lazy source has a lock of its own, or is lock-free, and the writer's calls of it are
+ * among those that it is to expect at the same time.
  */
 struct aspace_aarch64_ops {
 	/** sizeof(struct aspace_aarch64_ops), so that the table can grow: of a table that is shorter
@@ -309,9 +319,10 @@ struct aspace_aarch64_ops {
 	size_t size;
 
 	/** Memory for a table: @p size bytes (a granule; for the root of a stage 2 up to 16),
-	 * aligned to that, zeroed, within output_bits. False: there is none. */
+	 * aligned to that, zeroed, within output_bits. False: there is none. Any thread. */
 	bool (*table_alloc)(void *ctx, size_t size, struct aspace_paddr *table);
-	/** Takes back a table that no walker can be in. */
+	/** Takes back a table that no walker can be in. From a fault, one that was never linked, zero
+	 * as it came. Any thread. */
 	void (*table_free)(void *ctx, struct aspace_paddr table, size_t size);
 	/** Optional: the same for one that lockless readers of this library may be in: free
 	 * it after a grace period. Unlinked, and invalidated in all TLBs. Without it,
@@ -325,10 +336,10 @@ struct aspace_aarch64_ops {
 	uint64_t (*load)(void *ctx, const uint64_t *entry);
 	/** At least releases: who follows a pointer sees the table behind it. */
 	void (*store)(void *ctx, uint64_t *entry, uint64_t value);
-	/** Compare, and exchange if equal: did it? Acquires and releases. */
+	/** Compare, and exchange if equal: did it? Acquires and releases. Any thread. */
 	bool (*swap)(void *ctx, uint64_t *entry, uint64_t expected, uint64_t value);
 
-	/** A data synchronization barrier. */
+	/** A data synchronization barrier. Any thread, this and the next two. */
 	void (*dsb)(void *ctx, enum aspace_aarch64_barrier barrier,
 		    enum aspace_aarch64_shareability shareability);
 	/** An instruction synchronization barrier. */
@@ -336,14 +347,15 @@ struct aspace_aarch64_ops {
 	/** One invalidation. */
 	void (*tlbi)(void *ctx, const struct aspace_aarch64_tlbi *tlbi);
 	/** Optional, with the next: before the invalidations of a stage 2. Make @p vmid the
-	 * current one, with HCR_EL2 such that they hit EL1&0 of a guest. */
+	 * current one, with HCR_EL2 such that they hit EL1&0 of a guest. On the processor that
+	 * calls; several may be inside, and one twice, where a fault interrupts the writer. */
 	void (*vmid_enter)(void *ctx, uint16_t vmid);
 	/** After them: put back what was. */
 	void (*vmid_leave)(void *ctx);
 	/** Optional: walks are not coherent with the data cache; clean these bytes to where
 	 * the walker reads. Called after each store; it need not wait for the cleaning to
 	 * complete, since a BARRIER_SYSTEM follows before the next store that counts on it:
-	 * before a table is linked, before an invalidation, and at the end. */
+	 * before a table is linked, before an invalidation, and at the end. Any thread. */
 	void (*clean)(void *ctx, const void *start, size_t size);
 
 	/** Optional, with the next: a lockless read begins. Any thread. */
@@ -354,11 +366,12 @@ struct aspace_aarch64_ops {
 	/** Optional, with the next: a frame for an area of struct aspace_aarch64_allocated. @p size
 	 * bytes (a granule, a block or a contiguous group) aligned to that, within output_bits, with
 	 * the contents that new memory is to have. False: there is none of that size; it is asked
-	 * for smaller ones then, down to a granule. */
+	 * for smaller ones then, down to a granule. Any thread: a fault calls it. */
 	bool (*frame_alloc)(void *ctx, uint64_t size, struct aspace_paddr *frame);
 	/** Takes back a frame: exactly one that came in one allocation, whatever was made of its
 	 * descriptors meanwhile (aspace_aarch64_compact() included), or a part that frame_split
-	 * has told of. No TLB has it. */
+	 * has told of. No TLB has it. Any thread: a fault gives back a frame for which it finds no
+	 * table, or no place any more. */
 	void (*frame_free)(void *ctx, struct aspace_paddr frame, uint64_t size);
 	/** Optional: the same for one that was mapped, and that lockless readers may have learnt
 	 * of: free it after a grace period. Without it, frame_free. */
@@ -409,8 +422,8 @@ ASPACE_API void aspace_aarch64_destroy(struct aspace_aarch64 *tables);
  * an update of the space would be: at any moment, one update, or one such call, is at work on the
  * tree. Who has an open transaction of each space that shows areas of the tree is there: from
  * aspace_txn_begin() on to commit or abort the thread has the writer lock, and the backend is not
- * called before the commit. So is who sees to it in another way that nobody updates the space, its
- * helper and aspace_fault() included. A callback of the backend is not there: its own change is
+ * called before the commit, but for faults. So is who sees to it in another way that nobody updates the
+ * space, its helper included. A callback of the backend is not there: its own change is
  * under way.
  */
 
@@ -474,8 +487,16 @@ struct aspace_aarch64_allocated {
  * `fault` populates what surrounds the address: the largest block, group or page that is free, inside
  * the area and no larger than @p fault_max or the area's cap. Its leaf begins as accessed, and as
  * written where @p access says so. ASPACE_ACCESS_DENIED: the area's flags do not allow the access;
- * ASPACE_NO_MEMORY: nothing has changed; ASPACE_OK also where it was populated already. It calls
- * nothing but the operations: whether it may run in a signal handler is theirs to say.
+ * ASPACE_NO_MEMORY: nothing has changed; ASPACE_OK also where it was populated already, and in a source
+ * that is not lazy. It calls nothing but the operations: whether it may run in a signal handler is theirs
+ * to say.
+ *
+ * Faults run beside each other, in different spans, and beside changes of other areas of the tables, a
+ * compaction, a harvest or a walk included; they take no lock and wait for nobody. A *span* is the
+ * largest size of a frame that is not above @p fault_max: two faults in one must not run at the same
+ * time, nor a fault and a change of its area; the library sees to that. A table that a batch would free
+ * while a fault is at work in it, and that then stays empty, since the fault was refused memory, is freed
+ * with the next change that passes there, at the latest when the area is unmapped.
  *
  * Frames come back in the pieces in which frame_alloc has handed them out, or in which frame_split has
  * cut them. Leaves say in bits 61 to 59 which these are: TCR or VTCR must not give these bits to the
@@ -495,7 +516,8 @@ ASPACE_API enum aspace_status aspace_aarch64_allocated_init(struct aspace_aarch6
 /**
  * Make the leaves in @p range as large as they can be: tables of equal leaves become blocks, whatever
  * lies between, runs of them contiguous groups. No translation changes; tables become free. Nothing is
- * made that would be replaced in the same pass.
+ * made that would be replaced in the same pass. A table in which a fault is at work at the moment is left
+ * as it is.
  *
  * @p flags: caps on the size, as for an area: ::ASPACE_AARCH64_LEVEL_1 and so on, and
  * ::ASPACE_AARCH64_NO_CONTIGUOUS. The areas' own caps are not known here.
@@ -504,7 +526,7 @@ ASPACE_API enum aspace_status aspace_aarch64_allocated_init(struct aspace_aarch6
  * bbm_level 2, conflicts_tolerated and without hardware_access.
  * Errors: ASPACE_INVALID_PARAM; ASPACE_NOT_SUPPORTED: no_transient_faults forbids it.
  * Context: the place of a writer (above): with an open transaction of each space that shows areas of the
- * tables, or where no update of these runs at the same time. Allocates nothing. O(tables and descriptors
+ * tables, or where no update of these runs at the same time; faults may. Allocates nothing. O(tables and descriptors
  * of the range).
  */
 ASPACE_API enum aspace_status aspace_aarch64_compact(struct aspace_aarch64 *tables,

@@ -3,7 +3,9 @@
  * The backend of allocated frames. The rules that it keeps are those of change.c, and:
  *
  *  1. After prepare the stash holds all frames that the maps of the batch take.
- *  2. What is unmapped keeps its frames until flush, so that an undo can put them back; unless
+ *  2. A fault changes nothing but by asp_a64_populate(), and reads nothing of the tables that the
+ *     writer changes.
+ *  3. What is unmapped keeps its frames until flush, so that an undo can put them back; unless
  *     something else is mapped in their place before.
  */
 #include "tables.h"
@@ -303,6 +305,8 @@ static enum aspace_status allocated_fault(struct aspace_backend *backend,
 		return ASPACE_INVALID_PARAM;
 	if (access & ~allowed(area->flags))
 		return ASPACE_ACCESS_DENIED;
+	if (!source->lazy)
+		return ASPACE_OK;
 	/* The access follows: it need not be noted by the processor. */
 	map.attributes |= ASP_A64_AF;
 	if ((access & ASPACE_ACCESS_WRITE) && t->config.hardware_dirty)

@@ -142,9 +142,8 @@ bool asp_a64_visit(const struct aspace_aarch64 *t, const struct asp_a64_span *sp
 }
 
 /* The group that a walk is in. Beside a writer, what lies at its addresses may become another in
- * the middle of it: of another level, or with other frames. */
+ * the middle of it: of another level, which then begins elsewhere, or with other frames. */
 struct group {
-	int level;
 	uint64_t start, output;
 };
 
@@ -155,7 +154,6 @@ static struct group group_of(const struct aspace_aarch64 *t, const struct asp_a6
 		aspace_align_down(slot->start, size * asp_a64_group(&t->config, slot->level));
 
 	return (struct group){
-		.level = slot->level,
 		.start = start,
 		.output = asp_a64_decode_output(&t->config, slot->descriptor) -
 			  (aspace_align_down(slot->start, size) - start),
@@ -180,8 +178,8 @@ static uint64_t with_history(struct visit *visit, const struct asp_a64_slot *slo
 	if (!(slot->descriptor & ASP_A64_CONTIGUOUS) || !t->config.hardware_access)
 		return slot->descriptor;
 	group = group_of(t, slot);
-	if (!visit->history || group.level != visit->group.level ||
-	    group.start != visit->group.start || group.output != visit->group.output) {
+	if (!visit->history || group.start != visit->group.start ||
+	    group.output != visit->group.output) {
 		visit->group = group;
 		visit->history = asp_a64_with_group_history(t, slot->level, slot->entry,
 							    slot->start, slot->descriptor);

@@ -214,11 +214,25 @@ static void fill(void *memory, size_t size, uint64_t value)
 		*p = value;
 }
 
-bool table_alloc(void *ctx, size_t size, struct aspace_paddr *table)
+/* Of what all CPUs' faults and CPU 0's updates take from, tables and frames. */
+static atomic_flag memory_taken = ATOMIC_FLAG_INIT;
+
+void memory_lock(void)
+{
+	/* Acquire, and release below: one CPU after the other. */
+	while (atomic_flag_test_and_set_explicit(&memory_taken, memory_order_acquire))
+		;
+}
+
+void memory_unlock(void)
+{
+	atomic_flag_clear_explicit(&memory_taken, memory_order_release);
+}
+
+static bool take_table(size_t size, struct aspace_paddr *table)
 {
 	size_t units = size / 4096;
 
-	(void)ctx;
 	for (size_t i = 0; i + units <= POOL_UNITS; i += units) {
 		size_t taken = 0;
 
@@ -237,16 +251,29 @@ bool table_alloc(void *ctx, size_t size, struct aspace_paddr *table)
 	return false;
 }
 
+bool table_alloc(void *ctx, size_t size, struct aspace_paddr *table)
+{
+	bool taken;
+
+	(void)ctx;
+	memory_lock();
+	taken = take_table(size, table);
+	memory_unlock();
+	return taken;
+}
+
 void table_free(void *ctx, struct aspace_paddr table, size_t size)
 {
 	size_t first = (table.value - (uint64_t)(uintptr_t)pool) / 4096;
 
 	(void)ctx;
+	memory_lock();
 	if (free_table_filling)
 		fill(&pool[first * 4096], size, free_table_filling);
 	for (size_t j = 0; j < size / 4096; j++)
 		used[first + j] = 0;
 	pool_used--;
+	memory_unlock();
 }
 
 uint64_t *table_pointer(void *ctx, struct aspace_paddr table)

@@ -59,6 +59,10 @@ extern uint64_t free_table_filling;
 /* Tables that are in use; how many were ever taken. */
 extern size_t pool_used, pool_taken;
 
+/* Around what several CPUs take from at once: frames, and in these calls tables. */
+void memory_lock(void);
+void memory_unlock(void);
+
 bool table_alloc(void *ctx, size_t size, struct aspace_paddr *table);
 void table_free(void *ctx, struct aspace_paddr table, size_t size);
 uint64_t *table_pointer(void *ctx, struct aspace_paddr table);

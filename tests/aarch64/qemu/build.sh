@@ -40,7 +40,7 @@ rm -rf "$out/objects" "$out/library.a"
 compile tables "$source"/src/backend/aarch64/*.c
 if [[ $whole ]]; then
 	core=("$source/src/platform/bare/bare_metal.c")
-	for file in "$source"/src/*.c; do
+	for file in "$source"/src/{space,read,update,reclaim}/*.c; do
 		[[ $file == */lookup_*.c ]] || core+=("$file")
 	done
 	compile core "${core[@]}"

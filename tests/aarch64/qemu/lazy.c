@@ -18,18 +18,17 @@ static uint64_t window;
 static bool used[POOL], noted[POOL];
 static size_t frames_used;
 
-/* ---- Frames, under the writer lock --------------------------------------------------------- */
+/* ---- Frames, from several CPUs ------------------------------------------------------------- */
 
 static volatile uint64_t *word(size_t frame, size_t n)
 {
 	return (volatile uint64_t *)(uintptr_t)(FIRST + frame * PAGE) + n;
 }
 
-static bool frame_alloc(void *ctx, uint64_t size, struct aspace_paddr *frame)
+static bool take_frame(uint64_t size, struct aspace_paddr *frame)
 {
 	size_t pages = (size_t)(size / PAGE);
 
-	(void)ctx;
 	for (size_t i = 0; i + pages <= POOL; i += pages) {
 		size_t taken = 0;
 
@@ -53,11 +52,23 @@ static bool frame_alloc(void *ctx, uint64_t size, struct aspace_paddr *frame)
 	return false;
 }
 
+static bool frame_alloc(void *ctx, uint64_t size, struct aspace_paddr *frame)
+{
+	bool taken;
+
+	(void)ctx;
+	memory_lock();
+	taken = take_frame(size, frame);
+	memory_unlock();
+	return taken;
+}
+
 static void frame_free(void *ctx, struct aspace_paddr frame, uint64_t size)
 {
 	size_t first = (size_t)((frame.value - FIRST) / PAGE), end = first + (size_t)(size / PAGE);
 
 	(void)ctx;
+	memory_lock();
 	for (size_t i = first; i < end; i++) {
 		if (!used[i])
 			fail("frame %lx is freed twice", FIRST + i * PAGE);
@@ -66,6 +77,7 @@ static void frame_free(void *ctx, struct aspace_paddr frame, uint64_t size)
 			*word(i, n) = POISON;
 	}
 	frames_used -= end - first;
+	memory_unlock();
 }
 
 void lazy_ops(struct aspace_aarch64_ops *ops)

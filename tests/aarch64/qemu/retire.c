@@ -49,7 +49,9 @@ static void table_retire(void *ctx, struct aspace_paddr table, size_t size)
 
 static bool table_alloc_polled(void *ctx, size_t size, struct aspace_paddr *table)
 {
-	retire_poll();
+	/* Not in a fault on another CPU: the ring is the writer's. */
+	if (!cpu_number())
+		retire_poll();
 	return table_alloc(ctx, size, table);
 }
 
