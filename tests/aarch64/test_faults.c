@@ -48,9 +48,9 @@ static bool claim(uint32_t first, uint32_t count)
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t nothing = 0;
 
-		if (atomic_compare_exchange_strong_explicit(
-			    &pieces[first + i], &nothing, i ? TAKEN : count, memory_order_relaxed,
-			    memory_order_relaxed))
+		if (atomic_compare_exchange_strong_explicit(&pieces[first + i], &nothing,
+							    i ? TAKEN : count, memory_order_relaxed,
+							    memory_order_relaxed))
 			continue;
 		while (i--)
 			relaxed_store(&pieces[first + i], 0);
@@ -213,7 +213,7 @@ static void place_areas(struct dice *dice)
 				.start = {at},
 				.end = {at + pages * PAGE},
 				.flags = RW,
-				.backend = j           ? &lazy.backend
+				.backend = j       ? &lazy.backend
 					   : i % 2 ? &eager.backend
 						   : &linear.backend,
 			};
@@ -265,9 +265,8 @@ static void fault(unsigned me)
 	atomic_fetch_add(&a->inside, 1);
 	if (!atomic_load(&a->closed)) {
 		struct glimpse glimpse = lookup_begins(&traffic);
-		enum aspace_status status =
-			a->area.backend->ops->fault(a->area.backend, &a->area, aspace_va(address),
-						    ASPACE_ACCESS_READ);
+		enum aspace_status status = a->area.backend->ops->fault(
+			a->area.backend, &a->area, aspace_va(address), ASPACE_ACCESS_READ);
 
 		check(status == ASPACE_OK || status == ASPACE_NO_MEMORY);
 		if (status == ASPACE_OK) {
@@ -317,8 +316,8 @@ static void update(struct dice *dice)
 	if (!roll_below(dice, 20))
 		check_ok(aspace_aarch64_compact(tables, all, 0));
 	else if (!roll_below(dice, 20))
-		check_ok(aspace_aarch64_harvest(tables, all, ASPACE_AARCH64_ACCESSED, ignore,
-						NULL));
+		check_ok(
+			aspace_aarch64_harvest(tables, all, ASPACE_AARCH64_ACCESSED, ignore, NULL));
 	else if (!roll_below(dice, 3))
 		renew(&for_faults[roll_below(dice, AREAS)]);
 	else if (!a->mapped)

@@ -151,6 +151,8 @@ class Check:
                 if not name.endswith(".o"):
                     continue
                 path = "src/" + os.path.relpath(os.path.join(at, name), folder)[:-len(".o")]
+                if not os.path.exists(os.path.join(self.root, path)):
+                    continue  # of a build before the file went
                 listing = subprocess.run(["nm", os.path.join(at, name)], check=True,
                                          capture_output=True, text=True).stdout
                 for line in listing.splitlines():
