@@ -284,6 +284,18 @@ static inline bool asp_edit_reserve(struct asp_edit *edit, const struct asp_edit
 		asp_unpack_records(edit->nodes, records));
 }
 
+/* The same where the pools are known to have as many: only the builds for tests have something to
+ * note, or to refuse. */
+static inline bool asp_edit_reserve_had(struct asp_edit *edit, const struct asp_edit_need *need)
+{
+#ifdef ASPACE_TESTING
+	return asp_edit_reserve(edit, need);
+#else
+	(void)edit, (void)need;
+	return true;
+#endif
+}
+
 #ifdef ASPACE_TESTING
 /* Traps unless E4 holds and a descent from the root finds the same as the finger. */
 void asp_edit_check(const struct asp_edit *edit, const struct asp_cursor *cursor, bool found,

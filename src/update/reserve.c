@@ -122,7 +122,9 @@ bool asp_reserve_or_spend(struct aspace_txn *txn, const struct asp_edit_need *ne
 
 	asp_hold_back(space, asp_tree_height(txn->base), space->node_count,
 		      atomic_load_explicit(&space->areas, memory_order_relaxed));
-	if (!asp_has_room(space, need) && !asp_make_room(space, need))
+	if (__builtin_expect(asp_has_room(space, need), 1))
+		return asp_edit_reserve_had(&txn->edit, need);
+	if (!asp_make_room(space, need))
 		asp_spend(space);
 	return asp_edit_reserve(&txn->edit, need);
 }
@@ -161,8 +163,9 @@ static inline bool reserve(struct aspace_txn *txn, const struct asp_edit_need *n
 {
 	struct aspace *space = txn->space;
 
-	if (__builtin_expect(!asp_has_room(space, need), 0) && !asp_make_room(space, need) &&
-	    !asp_uncover(space))
+	if (__builtin_expect(asp_has_room(space, need), 1))
+		return asp_edit_reserve_had(&txn->edit, need);
+	if (!asp_make_room(space, need) && !asp_uncover(space))
 		return false;
 	return asp_edit_reserve(&txn->edit, need);
 }
