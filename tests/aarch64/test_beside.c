@@ -64,7 +64,7 @@ static struct {
 	uint64_t maps, unmaps, protects, replaces, moves, compactions, harvests, refused;
 	uint64_t faults, groups, blocks, refused_faults;
 	/* What shall have been met. */
-	uint64_t lost_tables, linked_pending, settled, held, turns, places;
+	uint64_t lost_tables, linked_pending, settled, held, turns, places, pauses;
 } totals;
 
 static uint64_t draw64(void)
@@ -154,12 +154,21 @@ static void visit(void)
 	machine_on_cpu(machine, running);
 }
 
+/* CPU 0 or 1 has so many places left before the turn goes to the other one. 0: it has done so, or
+ * goes on to its end. */
+static size_t pause_after[CPUS];
+
 /* Perhaps another one goes on first. */
 static void turn(void)
 {
 	unsigned me = running, next;
 
 	visit();
+	if (pause_after[me] && !--pause_after[me] && runnable[!me]) {
+		totals.pauses += me;
+		give_turn(!me);
+		wait_for_turn(me);
+	}
 	if (!patience)
 		return;
 	if (me == 0 && hot)
@@ -818,32 +827,59 @@ static void run_round(void)
  * the machine; each batch in the middle of a fault; and a fault in the middle of another one. As it may be on
  * one processor, in a handler: so nobody waits for who was interrupted.
  *
- * Three cells in one last-level table, the fault's between the writer's; a fourth has a table of its own. The
- * whole of the fault's cell is populated, or a page at its other end, or nothing.
+ * Three cells in one last-level table, the fault's between the writer's; a fourth has a table of its own. At
+ * the other end of the fault's cell something is populated, or nothing. A fifth cell is a block, all of it populated,
+ * for a compaction to find while a fault is looking there.
  */
-enum batch { MAP, UNMAP, PROTECT, REPLACE, MOVE, COMPACT, HARVEST, BATCHES };
+enum batch { MAP, UNMAP, MAP_AND_UNMAP, PROTECT, REPLACE, MOVE, COMPACT, HARVEST, BATCHES };
 
 static enum batch batch_kind;
+static size_t lengths[BATCHES]; /* how many places each has */
+static struct cell *fault_cell;
 static uint64_t fault_pages[2]; /* of who is interrupted, and of who interrupts */
+
+static void fault_on_page(uint64_t page)
+{
+	struct aspace_area area = area_of(fault_cell);
+
+	if (area.backend->ops->fault(area.backend, &area,
+				     aspace_va(fault_cell->start + page * granule),
+				     ASPACE_ACCESS_READ) != ASPACE_OK)
+		fail("a fault at a place");
+	fault_cell->populated[page / 8] |= (uint8_t)(1u << page % 8);
+	totals.faults++;
+}
 
 static void place_cells(unsigned populated)
 {
 	uint64_t block = granule << (config.granule_shift - 3);
 	uint64_t start = aspace_aarch64_range(&config).start.value + 7 * block;
-	static const unsigned pages[] = {16, 64, 16, 16};
+	static const unsigned pages[] = {16, 64, 16, 16, 512};
+	bool full = batch_kind == COMPACT && span > granule;
 
-	cell_count = 4;
+	cell_count = full ? 5 : 4;
 	for (size_t i = 0; i < cell_count; i++) {
+		if (i == 3)
+			start += block;
+		if (i == 4)
+			start = aspace_align_up(start, block);
 		cells[i] = (struct cell){
-			.start = i == 3 ? start + block : start,
-			.end = (i == 3 ? start + block : start) + pages[i] * granule,
-			.owner = i == 1 ? FAULTS : EAGER,
+			.start = start,
+			.end = start + pages[i] * granule,
+			.owner = i == 1 || i == 4 ? FAULTS : EAGER,
 		};
 		start = cells[i].end;
 	}
 	memcpy(earlier, cells, sizeof(cells));
+	if (full) { /* first: then its frames follow each other */
+		map_cell(&cells[4], RW);
+		fault_cell = &cells[4];
+		for (uint64_t page = 0; page < pages[4]; page += span / granule)
+			fault_on_page(page);
+	}
+	fault_cell = &cells[full ? 4 : 1];
 	map_cell(&cells[1], RW);
-	if (batch_kind != MAP)
+	if (batch_kind > MAP_AND_UNMAP || batch_kind == UNMAP)
 		map_cell(&cells[0], RW);
 	for (unsigned i = 0; i < populated; i++) {
 		struct aspace_area area = area_of(&cells[1]);
@@ -863,6 +899,10 @@ static void do_batch(void)
 	case MAP:
 		map_cell(&cells[0], RW);
 		break;
+	case MAP_AND_UNMAP:
+		map_cell(&cells[0], RW);
+		unmap_cell(&cells[0]);
+		break;
 	case UNMAP:
 		unmap_cell(&cells[0]);
 		break;
@@ -878,18 +918,6 @@ static void do_batch(void)
 		work_on_all(batch_kind == COMPACT);
 		break;
 	}
-}
-
-static void fault_on_page(uint64_t page)
-{
-	struct aspace_area area = area_of(&cells[1]);
-
-	if (area.backend->ops->fault(area.backend, &area,
-				     aspace_va(cells[1].start + page * granule),
-				     ASPACE_ACCESS_READ) != ASPACE_OK)
-		fail("a fault at a place");
-	cells[1].populated[page / 8] |= (uint8_t)(1u << page % 8);
-	totals.faults++;
 }
 
 static void interrupted_fault(void)
@@ -933,17 +961,64 @@ static bool visit_at(size_t place, unsigned populated, void (*operation)(void), 
 	return met;
 }
 
+static void *pausing_fault(void *arg)
+{
+	(void)arg;
+	wait_for_turn(1);
+	interrupted_fault();
+	end_turns(1);
+	return NULL;
+}
+
+/*
+ * The same with two switches: a batch up to a place, a fault up to a place, the batch to its end, and the rest of the
+ * fault. Or the other way round. These are too many: drawn.
+ */
+static void pause_somewhere(void)
+{
+	pthread_t thread;
+
+	round_number++;
+	batch_kind = (enum batch)draw(BATCHES - !config.hardware_access);
+	place_cells((unsigned)draw(2));
+	perhaps = true;
+	begin();
+	pause_after[0] = 1 + draw(lengths[batch_kind]);
+	pause_after[1] = 1 + draw(40);
+	if (draw(4) == 0) /* the fault first */
+		pause_after[0] = 1;
+	runnable[0] = runnable[1] = true;
+	if (pthread_create(&thread, NULL, pausing_fault, NULL))
+		fail("no thread");
+	running = 0;
+	do_batch();
+	end_turns(0);
+	pthread_join(thread, NULL);
+	pause_after[0] = pause_after[1] = 0;
+	running = 0;
+	machine_on_cpu(machine, 0);
+	perhaps = false;
+	next_operation();
+	machine_end(machine);
+	check_all();
+	begin();
+	clear_all();
+	machine_end(machine);
+	machine_forget_accesses(machine, 0, UINT64_MAX);
+}
+
 /* Each of the first places; later ones are most often looks into one more descriptor of many. */
-static void visit_places(unsigned populated, void (*operation)(void), void (*guest)(void),
+static size_t visit_places(unsigned populated, void (*operation)(void), void (*guest)(void),
 			 unsigned guest_cpu)
 {
 	for (round_number = 1;
 	     visit_at((size_t)round_number, populated, operation, guest, guest_cpu);
 	     round_number += 1 + round_number / 100)
 		;
+	return (size_t)round_number;
 }
 
-static void visit_everywhere(void)
+static void visit_everywhere(long pauses)
 {
 	uint64_t drawn = span;
 
@@ -957,11 +1032,18 @@ static void visit_everywhere(void)
 			batch_kind = (enum batch)kind;
 			if (batch_kind == HARVEST && !config.hardware_access)
 				continue;
-			visit_places(populated, do_batch, interrupted_fault, 1);
+			lengths[kind] = visit_places(populated, do_batch, interrupted_fault, 1);
 			visit_places(populated, interrupted_fault, do_batch, 0);
 		}
+		batch_kind = MAP;
 		visit_places(populated, interrupted_fault, interrupting_fault, 2);
+		/* Nobody does this; but of a page it would be no harm. */
+		fault_pages[1] = 0;
+		if (span == granule)
+			visit_places(populated, interrupted_fault, interrupting_fault, 2);
 	}
+	for (round_number = 0; round_number < pauses;)
+		pause_somewhere();
 	span = faulting.fault_max = drawn;
 }
 
@@ -1008,7 +1090,7 @@ static void run_config(long rounds)
 	    aspace_aarch64_allocated_init(&faulting, tables, true, span) != ASPACE_OK)
 		fail("no source");
 	if (config.granule_shift == 12) /* elsewhere it takes long, and shows the same */
-		visit_everywhere();
+		visit_everywhere(100 * rounds);
 	for (round_number = 0; round_number < rounds; round_number++)
 		run_round();
 	if (machine_destroy(machine))
@@ -1057,9 +1139,9 @@ int main(int argc, char **argv)
 	       totals.maps, totals.unmaps, totals.protects, totals.replaces, totals.moves,
 	       totals.compactions, totals.harvests, totals.refused);
 	printf("%" PRIu64 " faults, %" PRIu64 " leaves of groups, %" PRIu64 " blocks, %" PRIu64
-	       " without memory; %" PRIu64 " turns, %" PRIu64 " places\n",
+	       " without memory; %" PRIu64 " turns, %" PRIu64 " places, %" PRIu64 " pauses\n",
 	       totals.faults, totals.groups, totals.blocks, totals.refused_faults, totals.turns,
-	       totals.places);
+	       totals.places, totals.pauses);
 	printf("%" PRIu64 " tables lost to another, %" PRIu64 " linked for the writer, %" PRIu64
 	       " vacated slots settled, %" PRIu64 " pins met by the writer\n",
 	       totals.lost_tables, totals.linked_pending, totals.settled, totals.held);

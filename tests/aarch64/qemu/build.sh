@@ -44,7 +44,7 @@ if [[ $whole ]]; then
 		[[ $file == */lookup_*.c ]] || core+=("$file")
 	done
 	compile core "${core[@]}"
-	compile tree "$source"/src/tree/*.c
+	compile tree "$source"/src/tree/*.c "$source"/src/tree/vector/{portable,vector}.c
 	compile memory "$source"/src/memory/*.c
 	compile helpers "$here/retire.c" "$here/lazy.c"
 fi

@@ -49,7 +49,7 @@ run_test() {
 	local status=0 args=() tree=${1%/*}
 	[[ $2 != random ]] || args=(--operations 40)
 	[[ $2 != allocated ]] || args=(--operations 600)
-	[[ $2 != beside ]] || args=(--rounds 20)
+	[[ $2 != beside ]] || args=(--rounds 10)
 	if [[ $2 == qemu ]]; then
 		[[ $tree != "$work/base" ]] || tree=$source
 		"$here/../qemu/run.sh" "$tree" "$work/image" max >"$3" 2>&1 || status=$?
