@@ -1009,7 +1009,7 @@ static void pause_somewhere(void)
 
 /* Each of the first places; later ones are most often looks into one more descriptor of many. */
 static size_t visit_places(unsigned populated, void (*operation)(void), void (*guest)(void),
-			 unsigned guest_cpu)
+			   unsigned guest_cpu)
 {
 	for (round_number = 1;
 	     visit_at((size_t)round_number, populated, operation, guest, guest_cpu);
