@@ -712,7 +712,8 @@ ASPACE_API enum aspace_status aspace_dump(struct aspace *space, enum aspace_dump
  * Call before fork(). Takes every lock of the library, so that the child finds whole
  * spaces. Until the call after fork the thread may only look up; updates of its own answer
  * ASPACE_DEADLOCK. Not inside a read section. A transaction that the thread has open goes on, in
- * parent and child; nobody may then be waiting for that space inside a read section.
+ * parent and child; nobody may then be waiting for that space inside a read section, or with
+ * another space's transaction open: this call waits for all others.
  * Context: may block, for all writers and for a grace period in progress; not from a
  * signal handler; from a callback as beside a transaction. O(spaces).
  */

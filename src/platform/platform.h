@@ -140,7 +140,8 @@ struct asp_grace_client {
 	struct asp_grace_client *next, **link;
 	unsigned pins;    /* the helper is at work here */
 	uintptr_t worker; /* the thread that is, else 0 */
-	bool forking;     /* a fork has its writer lock, or is waiting for it */
+	unsigned forks;   /* so many forks are in the line for its writer lock */
+	bool taken;       /* a fork has it */
 	bool kept;        /* ... and had it before, in the same thread */
 };
 

@@ -191,8 +191,9 @@ void aspace_snapshot_release(struct aspace_snapshot *snapshot)
 	asp_list_splice(&space->freed_objects, &snapshot->objects);
 	if (freed)
 		atomic_store(&space->freed_any, true); /* see asp_writer_leave() */
-	asp_lock_release(&space->snap_lock);
+	/* Under the lock, which a fork takes: a child finds it released in both places or in none. */
 	*snapshot = (struct aspace_snapshot){0};
+	asp_lock_release(&space->snap_lock);
 
 	/* The next writer takes it from there; where none comes, the helper does. */
 	if (freed)

@@ -112,6 +112,8 @@ static void *install(void *unused)
 	return NULL;
 }
 
+static void *fork_once(void *unused);
+
 /* ---- What the owner of the transaction does --------------------------------------- */
 
 static pthread_t waiting;
@@ -179,6 +181,15 @@ static void figures(void)
 	join(spawn(look_inside, older));
 }
 
+/* They end when the transaction has. */
+static pthread_t second;
+
+static void another_fork(void)
+{
+	second = spawn(fork_once, NULL);
+	until(relaxed_load(&held->lock.next) - relaxed_load(&held->lock.serving) >= 3);
+}
+
 static void hooks(void)
 {
 	install(NULL);
@@ -200,6 +211,7 @@ static const struct act {
 	{"snapshots", snapshots},
 	{"statistics, validation, trim", figures},
 	{"installing hooks", hooks},
+	{"another fork", another_fork},
 };
 
 /* ---- Rounds ------------------------------------------------------------------------ */
@@ -256,6 +268,8 @@ static void round_of(const struct act *act, bool late)
 	check(fork_waits() && !relaxed_load(&forked)); /* that is: all this was beside it */
 	check_ok(aspace_txn_commit(txn));
 	join(forker);
+	if (act->act == another_fork)
+		join(second);
 	relaxed_store(&go, true);
 	if (act->act != end_a_thread)
 		join(waiting);

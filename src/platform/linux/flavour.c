@@ -55,8 +55,8 @@ static void link_client(struct asp_grace *grace, struct asp_grace_client *client
 	atomic_init(&client->latest, 0);
 	client->pins = 0;
 	client->worker = 0;
-	client->forking = false;
-	client->kept = false;
+	client->forks = 0;
+	client->taken = client->kept = false;
 	client->next = grace->clients;
 	client->link = &grace->clients;
 	if (client->next)
@@ -140,7 +140,7 @@ void asp_grace_detach(struct asp_grace *grace, struct asp_grace_client *client)
 
 	asp_lock_acquire(&asp_flavours_lock);
 	/* Whose lock a fork has, or waits for, stays on the list (fork.c, 2). */
-	while (client->forking)
+	while (client->forks || client->taken)
 		await_change(grace);
 	/* From now on work is not started again (invariant 1). */
 	last = unlink_client(grace, client);

@@ -27,7 +27,8 @@
  * Invariants:
  *  1. Nothing is waited for without limit with a lock held, but those of all flavours and of
  *     snapshots, under which nobody waits, registers with bp or makes a thread.
- *  2. A client that is `forking` stays on the list of its flavour: detach waits.
+ *  2. A client that a fork has `taken`, or that has `forks` in its line, stays on the list of its
+ *     flavour: detach waits. Who writes `taken` and `kept` has bp's locks, so one fork does.
  *  3. Between the hooks `forker` is the thread that called, and `depth` counts its calls.
  */
 #include "platform/linux/grace.h"
@@ -62,17 +63,16 @@ static void wake_detachers(struct asp_grace *grace)
 	asp_wake_all(&grace->idle);
 }
 
-/* Gives back the writer lock of everybody but one, for which the caller is in the line. */
-static void give_up(const struct asp_grace_client *but)
+/* Under the lock of all flavours, which is given back too. */
+static void give_up(void)
 {
-	asp_lock_acquire(&asp_flavours_lock);
 	for_each_flavour(grace) {
 		for_each_client(client, grace) {
-			if (!client->forking || client == but)
+			if (!client->taken)
 				continue;
+			client->taken = false;
 			if (client->writer && !client->kept)
 				asp_lock_release(client->writer);
-			client->forking = false;
 		}
 		if (grace->clients)
 			wake_detachers(grace);
@@ -85,23 +85,30 @@ static void give_up(const struct asp_grace_client *but)
  * client's writer lock; false: given up, and nothing is held. */
 static bool take_writer(struct asp_grace *grace, struct asp_grace_client *client, uint64_t deadline)
 {
-	uint32_t ticket;
+	bool kept = client->owns && client->owns(client);
+	bool taken = !client->writer || kept || asp_lock_try(client->writer);
 
-	client->forking = true;
-	client->kept = client->owns && client->owns(client);
-	if (!client->writer || client->kept || asp_lock_try(client->writer))
-		return true;
-	asp_lock_release(&asp_flavours_lock);
-	ticket = asp_lock_draw(client->writer);
-	if (asp_lock_await(client->writer, ticket, deadline)) {
+	if (!taken) {
+		uint32_t ticket;
+
+		client->forks++;
+		asp_lock_release(&asp_flavours_lock);
+		ticket = asp_lock_draw(client->writer);
+		taken = asp_lock_await(client->writer, ticket, deadline);
 		asp_lock_acquire(&asp_flavours_lock);
+		if (!taken) {
+			give_up();
+			asp_lock_await(client->writer, ticket, 0);
+			asp_lock_release(client->writer);
+			asp_lock_acquire(&asp_flavours_lock);
+		}
+		client->forks--;
+	}
+	if (taken) {
+		client->taken = true;
+		client->kept = kept;
 		return true;
 	}
-	give_up(client);
-	asp_lock_await(client->writer, ticket, 0);
-	asp_lock_release(client->writer);
-	asp_lock_acquire(&asp_flavours_lock);
-	client->forking = false;
 	wake_detachers(grace);
 	asp_lock_release(&asp_flavours_lock);
 	return false;
@@ -118,7 +125,7 @@ static bool take_writers(uint64_t deadline)
 		all = true;
 		for_each_flavour(grace) {
 			for_each_client(client, grace) {
-				if (client->forking)
+				if (client->taken)
 					continue;
 				all = false;
 				if (!take_writer(grace, client, deadline))
@@ -170,7 +177,9 @@ static void clients_after_fork(bool child)
 		for_each_client(client, grace) {
 			if (client->after_fork)
 				client->after_fork(client, child);
-			client->forking = false;
+			client->taken = false;
+			if (child)
+				client->forks = 0; /* they are gone */
 		}
 		if (grace->clients)
 			wake_detachers(grace);
