@@ -27,11 +27,62 @@
  *     A: release(lock); load(x)      B: store(x); try(lock)   (x seq_cst)
  *
  * cannot end with A missing B's store and B's try failing because of A.
+ *
+ * The order of locks. Who holds one may wait for one of a greater number, and of the same number
+ * as it says; it may try any. What may run, or be waited for, while one is held:
+ *
+ *   1  writer     of a space. Of several: the newer space's first. Backends and the callbacks
+ *                 that docs/calls.md names run under it, and a transaction's owner does as it
+ *                 likes. Never: readers, a thread that is made or ends, a fork.
+ *   2  flavours   of the process: clients and helpers (linux/grace.h). Nothing.
+ *   3  snapshots  of a space. Nothing. One at a time.
+ *
+ * The hook of fork takes all of them, and liburcu's before them: it waits for those of number 1 in
+ * any order, but never for long with anything held (linux/fork.c). Otherwise liburcu's are waited
+ * for with none held but the writer's: who holds or is about to wait for another has registered.
+ * Nobody sleeps upon a word, makes or joins a thread or waits for a grace period with one held.
+ * The builds for tests assert all that (linux/order.c). Locks of backends are none of these:
+ * they are taken under the writer's.
  */
+enum asp_lock_rank {
+	ASP_LOCK_UNRANKED, /* not asserted: of tests */
+	ASP_LOCK_WRITER,
+	ASP_LOCK_FLAVOURS,
+	ASP_LOCK_SNAPSHOTS,
+};
+
+#if defined(ASPACE_TESTING) && !defined(ASPACE_BARE_METAL)
+#define ASP_LOCK_ORDER 1
+#endif
+
 struct asp_lock {
 	_Atomic uint32_t next;    /* the ticket that the next comer draws */
 	_Atomic uint32_t serving; /* the ticket that holds the lock */
+#ifdef ASP_LOCK_ORDER
+	enum asp_lock_rank rank;
+	uint64_t number;             /* of those of one rank: of the space; the newer the greater */
+	struct asp_lock *held_below; /* the holder's list of what it holds */
+#endif
 };
+
+/* Give a lock its place in the order. After asp_lock_init(). */
+#ifdef ASP_LOCK_ORDER
+void asp_lock_set_rank(struct asp_lock *lock, enum asp_lock_rank rank, uint64_t number);
+/* Dies if the calling thread holds a lock of the library; `what` it is about to do. */
+void asp_lock_check_none(const char *what);
+#else
+static inline void asp_lock_set_rank(struct asp_lock *lock, enum asp_lock_rank rank,
+				     uint64_t number)
+{
+	(void)lock;
+	(void)rank;
+	(void)number;
+}
+static inline void asp_lock_check_none(const char *what)
+{
+	(void)what;
+}
+#endif
 
 void asp_lock_init(struct asp_lock *lock);
 void asp_lock_acquire(struct asp_lock *lock);

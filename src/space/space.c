@@ -93,6 +93,7 @@ enum aspace_status aspace_create(const struct aspace_options *given, struct aspa
 	struct aspace_options options = {0};
 	struct aspace *space;
 	enum aspace_status status;
+	uint64_t number;
 
 	if (!out || (given && !asp_copy_options(&options, sizeof(options), given,
 						offsetof(struct aspace_options, limits))))
@@ -104,12 +105,13 @@ enum aspace_status aspace_create(const struct aspace_options *given, struct aspa
 	space = options.pages->alloc(options.pages_ctx, SPACE_BYTES);
 	if (!space)
 		return ASPACE_NO_MEMORY;
+	number = next_id();
 	*space = (struct aspace){
 		.lo = options.limits.start.value,
 		.hi = options.limits.end.value,
 		.granule = options.granule,
 		.mode = options.mode,
-		.id = options.mode & ASPACE_NO_LAST_HIT ? 0 : next_id(),
+		.id = options.mode & ASPACE_NO_LAST_HIT ? 0 : number,
 		.options = options,
 		.client =
 			{
@@ -121,7 +123,9 @@ enum aspace_status aspace_create(const struct aspace_options *given, struct aspa
 			},
 	};
 	asp_lock_init(&space->lock);
+	asp_lock_set_rank(&space->lock, ASP_LOCK_WRITER, number);
 	asp_lock_init(&space->snap_lock);
+	asp_lock_set_rank(&space->snap_lock, ASP_LOCK_SNAPSHOTS, number);
 	asp_pool_init(&space->nodes, sizeof(struct asp_node), options.pages, options.pages_ctx);
 	asp_pool_init(&space->records, sizeof(struct aspace_record), options.pages,
 		      options.pages_ctx);

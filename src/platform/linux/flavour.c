@@ -17,7 +17,11 @@
 struct asp_grace asp_flavours[ASP_FLAVOURS] = {FRESH, FRESH, FRESH, FRESH,
 					       FRESH, FRESH, FRESH, FRESH};
 
-struct asp_lock asp_flavours_lock;
+struct asp_lock asp_flavours_lock = {
+#ifdef ASP_LOCK_ORDER
+	.rank = ASP_LOCK_FLAVOURS,
+#endif
+};
 
 /* Under the lock. The structure of a flavour, made if need be. */
 static struct asp_grace *find_flavour(const struct rcu_flavor_struct *flavour)

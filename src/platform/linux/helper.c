@@ -107,6 +107,7 @@ void asp_helper_join(struct asp_grace *grace)
 	grace->joinable = false;
 	asp_lock_release(&asp_flavours_lock);
 
+	asp_lock_check_none("joining a thread");
 	/* It holds nothing and waits for nothing of ours any more. */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	pthread_join(thread, NULL);
@@ -183,6 +184,7 @@ static int create_helper(struct asp_grace *grace)
 	size_t stack;
 	int error;
 
+	asp_lock_check_none("making a thread");
 	error = pthread_attr_init(&attr);
 	if (error)
 		return error;

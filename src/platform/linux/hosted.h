@@ -92,8 +92,28 @@ static inline unsigned *asp_writer_locks(void)
 	return &asp_writer_lock_count;
 }
 
-/* Acquire in two steps, for who gives back what it holds when it has waited for long: a place in
- * the line, and that place's turn. False: at `deadline` (asp_now_ms(); 0: none) it had not come.
+/* order.c: the calling thread is about to wait for a lock; has it; no longer. */
+#ifdef ASP_LOCK_ORDER
+void asp_order_check(const struct asp_lock *lock);
+void asp_order_add(struct asp_lock *lock);
+void asp_order_remove(struct asp_lock *lock);
+#else
+static inline void asp_order_check(const struct asp_lock *lock)
+{
+	(void)lock;
+}
+static inline void asp_order_add(struct asp_lock *lock)
+{
+	(void)lock;
+}
+static inline void asp_order_remove(struct asp_lock *lock)
+{
+	(void)lock;
+}
+#endif
+
+/* Acquire in two steps, for who gives back what it holds when it has waited for long, and so is not
+ * bound to the order: a place in the line, and that place's turn. False: at `deadline` (asp_now_ms(); 0: none) it had not come.
  * Whoever has drawn a place must wait for it, and release. */
 uint32_t asp_lock_draw(struct asp_lock *lock);
 bool asp_lock_await(struct asp_lock *lock, uint32_t ticket, uint64_t deadline);

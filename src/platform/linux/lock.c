@@ -80,6 +80,7 @@ void asp_lock_init(struct asp_lock *lock)
 {
 	atomic_init(&lock->next, 0);
 	atomic_init(&lock->serving, 0);
+	asp_lock_set_rank(lock, ASP_LOCK_UNRANKED, 0);
 }
 
 uint32_t asp_lock_draw(struct asp_lock *lock)
@@ -111,11 +112,13 @@ bool asp_lock_await(struct asp_lock *lock, uint32_t ticket, uint64_t deadline)
 			futex_wait(&lock->serving, serving, deadline ? &until : NULL,
 				   ticket_bit(ticket));
 	}
+	asp_order_add(lock);
 	return true;
 }
 
 void asp_lock_acquire(struct asp_lock *lock)
 {
+	asp_order_check(lock);
 	asp_lock_await(lock, asp_lock_draw(lock), 0);
 }
 
@@ -132,14 +135,20 @@ bool asp_lock_try(struct asp_lock *lock)
 	 * relaxed for that, but must not let the critical section rise above it.
 	 */
 	serving = atomic_load(&lock->serving);
-	return atomic_compare_exchange_strong(&lock->next, &serving, serving + 1);
+	if (!atomic_compare_exchange_strong(&lock->next, &serving, serving + 1))
+		return false;
+	asp_order_add(lock);
+	return true;
 }
 
 void asp_lock_release(struct asp_lock *lock)
 {
+	uint32_t serving;
+
+	asp_order_remove(lock);
 	/* A read-modify-write, for the total order with asp_lock_try(); a release store
 	 * followed by the load of next could be reordered. */
-	uint32_t serving = atomic_fetch_add(&lock->serving, 1) + 1;
+	serving = atomic_fetch_add(&lock->serving, 1) + 1;
 
 	/* See asp_lock_acquire() for the pairing. This still reads the lock: who frees
 	 * it must know that every release has returned, not only happened. */
@@ -159,6 +168,7 @@ void asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms)
 {
 	struct timespec until;
 
+	asp_lock_check_none("sleeping upon a word");
 	if (!timeout_ms) {
 		futex_wait(word, value, NULL, FUTEX_BITSET_MATCH_ANY);
 		return;

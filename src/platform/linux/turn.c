@@ -18,6 +18,7 @@ static void synchronize(struct asp_grace *grace, uint64_t number)
 {
 	int cancel;
 
+	asp_lock_check_none("waiting for a grace period");
 	/* Both are cancellation points inside; see helper.c. */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	if (grace->flavour)
