@@ -989,9 +989,9 @@ static void pause_somewhere(void)
 	if (draw(4) == 0) /* the fault first */
 		pause_after[0] = 1;
 	runnable[0] = runnable[1] = true;
+	running = 0;
 	if (pthread_create(&thread, NULL, pausing_fault, NULL))
 		fail("no thread");
-	running = 0;
 	do_batch();
 	end_turns(0);
 	pthread_join(thread, NULL);
@@ -1091,7 +1091,7 @@ static void run_config(long rounds)
 	    aspace_aarch64_allocated_init(&faulting, tables, true, span) != ASPACE_OK)
 		fail("no source");
 	if (config.granule_shift == 12) /* elsewhere it takes long, and shows the same */
-		visit_everywhere(100 * rounds);
+		visit_everywhere(60 * rounds);
 	for (round_number = 0; round_number < rounds; round_number++)
 		run_round();
 	if (machine_destroy(machine))
