@@ -247,8 +247,8 @@ static void ask_for_a_helper(void)
 	struct aspace *fresh;
 
 	/* Not with a lock held, nor in a section; nor without waiting. */
-	check_ok(aspace_txn_begin(plain, 0, &txn));
-	check_status(aspace_quiesce(leaving, 0), ASPACE_BUSY);
+	check_ok(aspace_txn_begin(leaving, 0, &txn));
+	check_status(aspace_quiesce(plain, 0), ASPACE_BUSY);
 	fresh = make_space(NULL);
 	aspace_txn_abort(txn);
 	check_alone();

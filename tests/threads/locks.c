@@ -255,7 +255,7 @@ static void transact(struct dice *dice)
 		count(TRANSACTION_BELOW);
 	}
 	if (roll_below(dice, 4) == 0) {
-		struct aspace *space = make_one();
+		struct aspace *space = make_space(NULL);
 
 		check_status(aspace_destroy(space, 0), ASPACE_BUSY);
 		aspace_txn_abort(txn);

@@ -97,12 +97,13 @@ uint32_t asp_lock_draw(struct asp_lock *lock)
 
 bool asp_lock_await(struct asp_lock *lock, uint32_t ticket, uint64_t deadline)
 {
-	struct timespec until = {.tv_sec = (time_t)(deadline / 1000),
-				 .tv_nsec = (long)(deadline % 1000) * 1000000};
 	uint32_t serving;
 	int spins = 0;
 
 	while ((serving = atomic_load(&lock->serving)) != ticket) {
+		struct timespec until = {.tv_sec = (time_t)(deadline / 1000),
+					 .tv_nsec = (long)(deadline % 1000) * 1000000};
+
 		/* Only the next in line has something to gain by spinning. */
 		if (ticket - serving == 1 && spins++ < SPINS)
 			relax();
@@ -118,8 +119,15 @@ bool asp_lock_await(struct asp_lock *lock, uint32_t ticket, uint64_t deadline)
 
 void asp_lock_acquire(struct asp_lock *lock)
 {
+	uint32_t ticket;
+
 	asp_order_check(lock);
-	asp_lock_await(lock, asp_lock_draw(lock), 0);
+	ticket = asp_lock_draw(lock);
+	/* Mostly it is free; this is what asp_lock_await() would begin with. */
+	if (__builtin_expect(atomic_load(&lock->serving) == ticket, 1))
+		asp_order_add(lock);
+	else
+		asp_lock_await(lock, ticket, 0);
 }
 
 bool asp_lock_try(struct asp_lock *lock)
