@@ -60,8 +60,8 @@ enum aspace_how {
 	ASPACE_REPLACE = 1,
 	/** unmap, protect: the whole range must be mapped, else ASPACE_NOT_MAPPED. */
 	ASPACE_STRICT = 2,
-	/** Never wait, not for other writers either: answer ASPACE_BUSY. (The lock of the
-	 * list of snapshots does not count: it is held for microseconds only.) */
+	/** Never wait, not for other writers either, nor for faults: answer ASPACE_BUSY. (The locks of
+	 * the lists of snapshots and of faults do not count: they are held for microseconds only.) */
 	ASPACE_NOWAIT = 4,
 };
 
@@ -461,13 +461,28 @@ ASPACE_API enum aspace_status aspace_resize(struct aspace *space, struct aspace_
  * An access to @p address faulted: let the area's backend populate it. A leaving area
  * still has its memory, and is populated too.
  *
+ * Takes no writer lock, and publishes no version: faults run beside each other and beside writers,
+ * and the backend may take as long as it likes. One fault at a time in a *span*, the unit that the
+ * backend populates at once; a thread that comes meanwhile waits for the first, and if that
+ * populated what it came for answers ASPACE_OK without calling the backend again. Whoever would
+ * change what is being populated waits for that (see ::ASPACE_NOWAIT), at its place among all that
+ * want to be there, and holds up nobody who does not; and a fault that
+ * comes after it waits for it. (Where references to user objects are counted: whoever would change any part of the
+ * area.) A deferred unmap waits, too, and a fault keeps the area's user object.
+ *
+ * A backend whose `fault_span` says so, or was built before there was one, is called under the
+ * writer lock instead, as an update would be.
+ *
  * @p access is a mask of enum aspace_access.
- * Errors: ASPACE_NOT_MAPPED, ASPACE_NOT_SUPPORTED (no `fault`), ASPACE_DEADLOCK, ASPACE_BUSY
- * (nowait), what the backend said.
- * Context: reader-safe; takes the writer lock. May be called from the handler of a
- * synchronous fault in code that holds no lock of the library and is in no
- * backend; whether the backend's own work is signal-safe is the backend's word.
- * O(log n), beside that work.
+ * Errors: ASPACE_NOT_MAPPED; ASPACE_NOT_SUPPORTED (no `fault`); ASPACE_DEADLOCK where it meets
+ * what the calling thread itself is at, in an update, a callback or another fault beneath it (elsewhere it goes through), or
+ * would have to wait in one; ASPACE_BUSY where it would have to wait and may not (nowait; the thread has the
+ * writer lock of another space, or is in its `fault`); what the backend said.
+ * Context: reader-safe; waits for faults in the same span and for operations that change it, never
+ * for readers. May be called from the handler of a
+ * synchronous fault, in callbacks of the library too; whether the backend's own work
+ * is signal-safe, and may be done beneath another call of it, is the backend's word.
+ * O(log n + faults and waiting writers at that moment), beside that work.
  */
 ASPACE_API enum aspace_status aspace_fault(struct aspace *space, struct aspace_vaddr address,
 					   unsigned access, unsigned how);
@@ -569,9 +584,12 @@ ASPACE_API enum aspace_status aspace_txn_find_free(struct aspace_txn *txn,
  * transaction is over and the writer lock free, whatever the result, but ASPACE_DEADLOCK.
  *
  * Errors: ASPACE_NO_MEMORY, ASPACE_BAD_STATE, what a backend said; ASPACE_DEADLOCK from
- * another thread or a callback, with nothing done.
+ * another thread or a callback, with nothing done; ASPACE_BUSY where faults are in what it changes
+ * and it may not wait for them: it was begun with ::ASPACE_NOWAIT, or the thread has the writer
+ * lock of another space, too.
  * Context: reader-safe; only in the thread that began; calls backends; does not wait for
- * readers.
+ * readers. Waits for faults in what it changes, and keeps the writer lock meanwhile, as
+ * it has since it began: what such a fault waits for must not be another writer of the space.
  * Ownership: on failure the callers still own the references that they passed.
  * O(t log t + k log n), with t operations that touched k areas.
  */

@@ -7,7 +7,7 @@
  *
  * A backend is a structure whose first member is a struct aspace_backend. The
  * library calls it under the writer lock of the space, one call at a time for
- * each space; a backend that serves several spaces must expect calls of
+ * each space, but for `fault` and `release`; a backend that serves several spaces must expect calls of
  * different spaces at once.
  *
  * One operation of the space becomes, for each backend that it touches:
@@ -19,6 +19,14 @@
  * backend that it touches: it ends the batch (TLB maintenance) and lets go of what
  * `prepare` had reserved and nobody used. It comes once, or more often where an
  * operation touches more than eight backends.
+ *
+ * `fault` is called *beside* all that, with no lock of the library held: for different spans (see
+ * `fault_span`) in several threads at once, and beside a batch that changes other areas. No call
+ * that changes an area, and no other fault in the same span, runs at the same time: so it needs no
+ * lock for what belongs to the span alone. But it must touch nothing that a batch changes
+ * elsewhere (tables or counts that areas share, what `prepare` reserves) without a lock, or atomics, of the
+ * backend's own. It may take as long as it likes, do I/O, sleep; only who would change the area
+ * waits for it. `clone`, `can_merge` and `check_area` may run beside it for the same area.
  *
  * A callback may read the space (it sees the version before the operation), and must end the
  * sections that it begins. An update of the same space from a callback answers ASPACE_DEADLOCK.
@@ -114,8 +122,13 @@ struct aspace_backend_ops {
 	enum aspace_status (*move)(struct aspace_backend *, const struct aspace_change *);
 	/** Optional: the batch has ended. Cannot fail. */
 	void (*flush)(struct aspace_backend *);
-	/** Optional: an access to @p address in @p area faulted; populate it. @p access
-	 * is a mask of enum aspace_access. */
+	/** Optional: an access to @p address in @p area faulted; populate it: nothing outside of
+	 * the span of @p address, nor of the area. @p access
+	 * is a mask of enum aspace_access. @p area is what is there when the call begins; parts
+	 * of it that are not in the span may go, or get other flags, during the call. Its user
+	 * object is not released meanwhile. Called with no lock held, beside
+	 * everything else: see the head of this file, and `fault_span`. An update of the same
+	 * space from here answers ASPACE_DEADLOCK. */
 	enum aspace_status (*fault)(struct aspace_backend *, const struct aspace_area *area,
 				    struct aspace_vaddr address, unsigned access);
 	/** Optional: may @p left and @p right become one area? Asked for neighbours
@@ -146,6 +159,20 @@ struct aspace_backend_ops {
 	 * @p what. Runs under the writer lock. */
 	enum aspace_status (*check_area)(struct aspace_backend *, const struct aspace_area *area,
 					 struct aspace_vaddr *at, const char **what);
+	/** Optional: the *span* of faults in @p area: how many bytes `fault` populates at once, a
+	 * power of two; it is aligned to its size, and cut where the area ends. In one span there is
+	 * one `fault` at a time; a thread that comes meanwhile waits, and where the first has
+	 * populated what it asked for (the same span, no other kinds of access) it is not even
+	 * called. Writers wait for faults in the spans that they change; where references are
+	 * counted (`clone`, `release`), for all in the area.
+	 *
+	 * Without it, the span is the whole area. 0, and a table that is too short to have it: `fault`
+	 * is called under the writer lock, one call at a time in a space, as libaspace did before
+	 * there were spans. Say so where `fault` changes what a batch changes, too.
+	 *
+	 * Must answer the same each time for the same backend and flags. Called in a read section,
+	 * in signal handlers where aspace_fault() is; must not call the library. O(1). */
+	uint64_t (*fault_span)(struct aspace_backend *, const struct aspace_area *area);
 };
 
 /** The part of a backend that the library knows. Lives as long as any space or

@@ -722,6 +722,12 @@ static enum aspace_status mock_fault(struct aspace_backend *backend, const struc
 	return entry.status;
 }
 
+static uint64_t mock_fault_span(struct aspace_backend *backend, const struct aspace_area *area)
+{
+	(void)area;
+	return UINT64_C(1) << mock_of(backend)->shift;
+}
+
 static bool mock_can_merge(struct aspace_backend *backend, const struct aspace_area *left,
 			   const struct aspace_area *right)
 {
@@ -871,6 +877,7 @@ static struct aspace_backend_ops ops_for(unsigned mode)
 		.move = mode & ASPACE_MOCK_NO_MOVE ? NULL : mock_move,
 		.flush = mode & ASPACE_MOCK_NO_FLUSH ? NULL : mock_flush,
 		.fault = mode & ASPACE_MOCK_NO_FAULT ? NULL : mock_fault,
+		.fault_span = mock_fault_span,
 		.can_merge = mode & (ASPACE_MOCK_MERGE_ALWAYS | ASPACE_MOCK_MERGE_NEVER)
 				     ? mock_can_merge
 				     : NULL,

@@ -21,6 +21,7 @@
 #include "tree/nodes.h"
 #include "space/space.h"
 #include "update/reserve.h"
+#include "update/pins.h"
 #include "update/plan.h"
 #include "update/births.h"
 
@@ -307,6 +308,18 @@ static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_reco
 	return status;
 }
 
+/* Holds off who would be at work in the leaving area. If somebody is, the record waits for that
+ * pin, and nobody else does. */
+static bool claim_leaving(struct aspace *space, struct aspace_record *record, struct asp_pin *claim)
+{
+	struct asp_cursor cursor;
+	struct aspace_area area;
+
+	asp_edit_seek(&space->txn.edit, &cursor, record->address);
+	area = asp_cursor_area(&cursor);
+	return asp_pins_claim(space, claim, (struct aspace_range){area.start, area.end}, record);
+}
+
 /* The leaving areas that have come due, at most `most`, in one version. Answers how
  * many; their references go to `ready`. */
 static uint32_t unmap_leaving_areas(struct aspace *space, struct aspace_record_list *ready,
@@ -318,6 +331,7 @@ static uint32_t unmap_leaving_areas(struct aspace *space, struct aspace_record_l
 		enum aspace_status status;
 	} refused[CALLS_AT_ONCE];
 	struct asp_edit_need need = {.records = 2};
+	struct asp_pin claim[CALLS_AT_ONCE];
 	uint32_t count = 0, refusals = 0;
 
 	/* What is held back is enough for one area; it comes back with the next grace period. */
@@ -327,6 +341,8 @@ static uint32_t unmap_leaving_areas(struct aspace *space, struct aspace_record_l
 	       asp_reserve_or_spend(txn, &need)) {
 		struct aspace_record *record = asp_list_pop(&space->deferred);
 
+		if (!claim_leaving(space, record, &claim[count]))
+			continue;
 		refused[refusals].status = unmap_leaving(space, record, &refused[refusals].area);
 		refusals += refused[refusals].status != ASPACE_OK;
 		count++;
@@ -339,6 +355,8 @@ static uint32_t unmap_leaving_areas(struct aspace *space, struct aspace_record_l
 		asp_publish(txn);
 	else
 		asp_txn_drop(txn);
+	for (uint32_t i = 0; i < count; i++)
+		asp_pins_drop(space, &claim[i]);
 	for (uint32_t i = 0; i < refusals && space->options.refused; i++)
 		space->options.refused(space->options.ctx, space, &refused[i].area,
 				       refused[i].status);
@@ -360,13 +378,12 @@ static uint32_t collect(struct aspace *space, struct call *calls, unsigned *call
 	uint32_t count = 0;
 
 	while (count < CALLS_AT_ONCE && due(space)) {
-		if (space->deferred.head->leaving) {
-			uint32_t unmapped =
-				unmap_leaving_areas(space, &ready, CALLS_AT_ONCE - count);
+		struct aspace_record *head = space->deferred.head;
 
-			if (!unmapped)
+		if (head->leaving) {
+			count += unmap_leaving_areas(space, &ready, CALLS_AT_ONCE - count);
+			if (space->deferred.head == head)
 				break; /* no memory: again after a grace period */
-			count += unmapped;
 		} else {
 			asp_list_push(&ready, asp_list_pop(&space->deferred));
 			count++;
@@ -382,6 +399,10 @@ static uint32_t collect(struct aspace *space, struct call *calls, unsigned *call
 		keeper = holder_of_object(space, holder, record);
 		if (keeper) {
 			asp_list_push(&keeper->objects, record);
+			continue;
+		}
+		if (asp_pins_keep(space, record)) {
+			space->deferred_in++; /* it comes once more */
 			continue;
 		}
 		calls[(*call_count)++] = (struct call){record->backend, record->user};
@@ -403,6 +424,7 @@ static bool run_due(struct aspace *space, bool wait)
 	if (atomic_load_explicit(&space->runner, memory_order_relaxed))
 		return true; /* that thread goes on until nothing is due */
 	atomic_store_explicit(&space->runner, asp_thread_self(), memory_order_relaxed);
+	asp_pins_resume(space);
 	do {
 		asp_reclaim_nodes(space);
 		count = collect(space, calls, &call_count);
@@ -505,7 +527,7 @@ enum aspace_status asp_quiesce(struct aspace *space, unsigned how)
 			again = false;
 			target = space->deferred_in;
 		}
-		if (asp_deferred_done(space, target))
+		if (asp_deferred_done(space, target) && !space->pins.postponed.head)
 			break;
 		stamp = next_stamp(space, target);
 		if (stamp)

@@ -6,6 +6,7 @@
 #include "options.h"
 #include "read/lookup.h"
 #include "space/space.h"
+#include "update/pins.h"
 #include "update/reserve.h"
 #include "update/plan.h"
 #include "update/pieces.h"
@@ -126,6 +127,8 @@ enum aspace_status aspace_create(const struct aspace_options *given, struct aspa
 	asp_lock_set_rank(&space->lock, ASP_LOCK_WRITER, number);
 	asp_lock_init(&space->snap_lock);
 	asp_lock_set_rank(&space->snap_lock, ASP_LOCK_SNAPSHOTS, number);
+	asp_lock_init(&space->pins.lock);
+	asp_lock_set_rank(&space->pins.lock, ASP_LOCK_PINS, number);
 	asp_pool_init(&space->nodes, sizeof(struct asp_node), options.pages, options.pages_ctx);
 	asp_pool_init(&space->records, sizeof(struct aspace_record), options.pages,
 		      options.pages_ctx);
@@ -170,15 +173,18 @@ static bool next_areas(struct aspace *space, unsigned most, struct aspace_range 
  * from the one before. */
 static enum aspace_status unmap_all(struct aspace *space)
 {
+	bool grace = space->mode & ASPACE_GRACE_UNMAP;
 	unsigned most = 256;
 
 	for (;;) {
 		enum aspace_status status = asp_writer_enter(space, 0);
+		struct asp_pin place;
 		struct aspace_range range;
 		uint64_t stamp;
 
 		if (status != ASPACE_OK)
 			return status;
+		asp_pins_say(space, grace ? ASP_CHANGES_NOTHING : aspace_limits(space));
 		/* A refused area is back: it would be found, and leave, for ever. */
 		if (space->refused || !next_areas(space, most, &range)) {
 			status = space->refused ? ASPACE_BAD_STATE : ASPACE_OK;
@@ -193,6 +199,13 @@ static enum aspace_status unmap_all(struct aspace *space)
 		else
 			asp_txn_drop(&space->txn);
 		stamp = status == ASPACE_NO_MEMORY ? asp_reclaim_hurry(space) : 0;
+		if (space->txn.pinned) {
+			asp_pins_queue(space, &place);
+			asp_writer_leave(space);
+			asp_pins_wait(space, &place);
+			asp_pins_drop(space, &place);
+			continue;
+		}
 		asp_writer_leave(space);
 		if (status == ASPACE_OK)
 			continue;
@@ -207,7 +220,7 @@ static enum aspace_status unmap_all(struct aspace *space)
 /* Those of before: what came back then is an area like any other. */
 static enum aspace_status forget_refusals(struct aspace *space)
 {
-	enum aspace_status status = asp_writer_enter(space, 0);
+	enum aspace_status status = asp_writer_enter_now(space, 0);
 
 	if (status == ASPACE_OK) {
 		space->refused = false;
@@ -235,8 +248,9 @@ static enum aspace_status check_idle(struct aspace *space)
 	if (status != ASPACE_OK)
 		return status;
 	asp_reclaim_nodes(space);
-	idle = !asp_root(space)->count && !space->deferred.head && !space->retired.head &&
-	       !space->waiting.head && !atomic_load_explicit(&space->runner, memory_order_relaxed);
+	idle = !asp_root(space)->count && !space->deferred.head && !space->pins.postponed.head &&
+	       !space->retired.head && !space->waiting.head &&
+	       !atomic_load_explicit(&space->runner, memory_order_relaxed);
 	asp_writer_leave(space);
 	return idle ? ASPACE_OK : ASPACE_BUSY;
 }
@@ -260,7 +274,7 @@ static enum aspace_status make_idle(struct aspace *space)
 /* Is nobody at work on the space, in it, or beneath us? */
 static enum aspace_status check_unused(struct aspace *space)
 {
-	if (asp_is_owner(space) && (!space->txn.open || space->txn.busy))
+	if ((asp_is_owner(space) && (!space->txn.open || space->txn.busy)) || asp_pins_mine(space))
 		return ASPACE_DEADLOCK;
 	if (atomic_load_explicit(&space->txn_open, memory_order_relaxed))
 		return ASPACE_BUSY;
@@ -350,7 +364,8 @@ enum aspace_status aspace_stats(struct aspace *space, struct aspace_stats *given
 				space->actions.bytes_mapped + SPACE_BYTES,
 		.version = asp_root(space)->birth,
 		.grace_periods = asp_grace_count(space->grace),
-		.releases_pending = space->deferred.count - space->leaving_count,
+		.releases_pending =
+			space->deferred.count + space->pins.postponed.count - space->leaving_count,
 	};
 	asp_lock_acquire(&space->snap_lock);
 	stats.bytes_retired += space->freed_nodes.count * sizeof(struct asp_node);
@@ -419,29 +434,34 @@ static unsigned check_areas(struct aspace *space, const struct asp_node *root,
 static unsigned check_deferred(struct aspace *space, const struct asp_node *root,
 			       struct asp_tree_census *census)
 {
+	/* The second is changed under the writer lock only, which we have. */
+	const struct aspace_record_list *lists[] = {&space->deferred, &space->pins.postponed};
 	struct aspace_record *record;
 	uint64_t leaving = 0, count = 0, sum = 0;
 
-	for (record = space->deferred.head; record; record = record->next) {
-		int at;
-		const struct asp_node *leaf;
+	for (unsigned i = 0; i < 2; i++) {
+		for (record = lists[i]->head; record; record = record->next) {
+			int at;
+			const struct asp_node *leaf;
 
-		count++;
-		if (!record->leaving)
-			continue;
-		leaving++;
-		sum += record->address;
-		leaf = asp_tree_find(root, record->address, &at);
-		census->at = record->address;
-		census->what = "a leaving record is for no leaving area";
-		if (!leaf || leaf->leaf.start[at] != record->address ||
-		    !(leaf->leaf.slot[at].flags & ASP_FLAG_LEAVING))
-			return SPACE + 3;
+			count++;
+			if (!record->leaving)
+				continue;
+			leaving++;
+			sum += record->address;
+			leaf = asp_tree_find(root, record->address, &at);
+			census->at = record->address;
+			census->what = "a leaving record is for no leaving area";
+			if (!leaf || leaf->leaf.start[at] != record->address ||
+			    !(leaf->leaf.slot[at].flags & ASP_FLAG_LEAVING))
+				return SPACE + 3;
+		}
 	}
 	/* Not two records for one area and none for another, either. */
 	census->what = "leaving areas and their records differ";
 	if (leaving != census->leaving || sum != census->leaving_sum ||
-	    leaving != space->leaving_count || count != space->deferred.count)
+	    leaving != space->leaving_count ||
+	    count != space->deferred.count + space->pins.postponed.count)
 		return SPACE + 3;
 	return 0;
 }
@@ -488,7 +508,8 @@ static unsigned check_counts(struct aspace *space, struct asp_tree_census *censu
 	for (const struct aspace_record *ready = space->nodes.ready; ready; ready = ready->next)
 		records++;
 	if (asp_pool_in_use(&space->records) !=
-	    records + space->freed_objects.count + space->deferred.count + space->births.count)
+	    records + space->freed_objects.count + space->deferred.count +
+		    space->pins.postponed.count + space->births.count)
 		return SPACE + 2;
 	census->what = "a birth is noted where no reference is, or out of order";
 	return asp_births_valid(space, &census->at) ? 0 : SPACE + 8;
@@ -573,8 +594,15 @@ static unsigned check_all(struct aspace *space, struct asp_tree_census *census)
 			bad = check_held_back(space, census);
 		asp_lock_release(&space->snap_lock);
 	}
-	if (!bad)
+	if (!bad) {
+		const char *what = asp_pins_check(space, &census->at);
+
+		if (what) {
+			census->what = what;
+			return SPACE + 10;
+		}
 		bad = check_areas(space, root, census);
+	}
 	return bad;
 }
 
@@ -632,6 +660,7 @@ static void before_fork(struct asp_grace_client *client)
 		++*asp_writer_locks();
 	}
 	asp_lock_acquire(&space->snap_lock);
+	asp_pins_before_fork(space);
 }
 
 /* Threads that are gone have left these as they were. */
@@ -647,7 +676,9 @@ static void mend_in_child(struct aspace *space)
 	if (runner && runner != asp_thread_self()) {
 		atomic_store_explicit(&space->runner, 0, memory_order_relaxed);
 		atomic_store_explicit(&space->deferred_out,
-				      space->deferred_in - (uint32_t)space->deferred.count,
+				      space->deferred_in -
+					      (uint32_t)(space->deferred.count +
+							 space->pins.postponed.count),
 				      memory_order_relaxed);
 	}
 }
@@ -656,7 +687,9 @@ static void after_fork(struct asp_grace_client *client, bool child)
 {
 	struct aspace *space = asp_space_of(client);
 	uint64_t due = space->deferred.head ? space->deferred.head->stamp : 0;
+	bool postponed = space->pins.postponed.head; /* in the child its pin has gone */
 
+	asp_pins_after_fork(space, child);
 	if (child)
 		mend_in_child(space);
 	asp_lock_release(&space->snap_lock);
@@ -666,7 +699,7 @@ static void after_fork(struct asp_grace_client *client, bool child)
 		asp_lock_release(&space->lock);
 	}
 	/* The helper may have found the lock taken, and gone. */
-	if (due || atomic_load(&space->freed_any))
+	if (due || postponed || atomic_load(&space->freed_any))
 		asp_grace_request(space->grace, client, due ? due : 1);
 }
 

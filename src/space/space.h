@@ -14,6 +14,7 @@
  *   update/commit.c    backends, undo; publish.c: the one store
  *   update/txn.c       transactions of several operations
  *   update/births.c    since when references have been there, for snapshots
+ *   update/fault.c     faults: no version, no writer lock; pins.c: who holds whom off
  *   reclaim/reclaim.c  what has left the newest version: nodes, user objects, leaving areas
  *
  * Dependencies: these -> tree -> memory -> platform (tests/rooms).
@@ -24,8 +25,8 @@
  *      outside an operation no action is in use
  *  S2  areas, leaving and nodes in use are what a census of the newest version,
  *      the retired nodes and those that snapshots hold says
- *  S3  every leaving area has one record on the deferred list, and no other
- *      record is for one
+ *  S3  every leaving area has one record on the deferred list, or among those that wait for
+ *      a pin, and no other record is for one
  *  S4  every area lies in the limits, on the granule of the space and of its backend,
  *      with flags that its backend declares
  *  S5  without ASPACE_NEVER_MERGE, no two neighbours are equal
@@ -34,6 +35,7 @@
  *  S7  backends hold what areas say, leaving ones too: as far as they can be asked
  *  S8  births of references are noted as births.c says (B1, B2)
  *  S9  giving back works: H1 and H2 of reserve.h
+ *  S10 pins and claims are as pins.c says (N1 to N3)
  */
 #ifndef ASPACE_SPACE_H
 #define ASPACE_SPACE_H
@@ -98,6 +100,9 @@ struct aspace_txn {
 	bool open;             /* between aspace_txn_begin and commit or abort */
 	bool busy;             /* an operation or the commit of the open one is under way */
 	bool leaving_in_way;   /* the last plan said BUSY because of leaving areas */
+	bool nowait;           /* of an open one: its commit waits for nobody */
+	bool pinned;           /* the last commit said BUSY because of pins */
+	struct asp_pin *place; /* where the operation has waited for pins; mostly NULL */
 	unsigned held_for;     /* so many more reservations what is held back will do for */
 	bool all_spent;        /* the last plan said NO_MEMORY where what is held may be spent */
 	size_t action_count;
@@ -130,6 +135,22 @@ struct asp_births {
 	size_t count;
 };
 
+/* Who is at work in an area, or waits to change it: pins.c. */
+struct asp_pins {
+	/* Taken inside the two others, and held for a look at the list. */
+	struct asp_lock lock;
+	struct asp_pin *first, *last; /* in the order of their arrival */
+	/* How many there are. Changed under the lock, read without it: N4. */
+	_Atomic uint32_t used;
+	/* How many faults wait for the operation that holds the writer lock: N6. */
+	_Atomic uint32_t behind;
+	/* Counts whatever somebody waits for; waited upon. */
+	_Atomic uint32_t turn;
+	uint32_t sleepers; /* who wait until another entry goes */
+	/* Deferred things that wait for a pin to go. Changed under `lock` of the space, too. */
+	struct aspace_record_list postponed;
+};
+
 struct aspace {
 	/* Read by everybody, written by the writer. Published with release, read with
 	 * acquire: see asp_root(). */
@@ -153,6 +174,9 @@ struct aspace {
 	/* The thread that holds `lock`, else 0. Only ever compared with the caller's own
 	 * number, and a thread reads back its own store: relaxed is enough. */
 	_Atomic uintptr_t owner;
+	/* What the holder of `lock` changes, [change_lo, change_hi): N5. 0 in change_hi: it has not
+	 * said so yet. */
+	_Atomic uint64_t change_lo, change_hi;
 	struct asp_pool nodes, records, actions;
 	size_t copy; /* of what is held back: for snapshots, so many nodes */
 	struct aspace_txn txn;
@@ -206,6 +230,8 @@ struct aspace {
 	 * look; set, and read by a leaver after its release, sequentially consistently, so
 	 * that one of leaver and helper sees the other: asp_writer_leave(). */
 	_Atomic bool freed_any;
+
+	struct asp_pins pins __attribute__((aligned(64)));
 };
 
 static inline struct asp_node *asp_root(struct aspace *space)
@@ -247,9 +273,13 @@ static inline bool asp_is_strict(const struct aspace *space, unsigned how)
 
 /* ---- writer.c ------------------------------------------------------------- */
 
-/* Take the writer lock, with garbage below its bound. ASPACE_BUSY, ASPACE_DEADLOCK. */
+/* Take the writer lock, with garbage below its bound. ASPACE_BUSY, ASPACE_DEADLOCK. The caller
+ * says at once what it changes (asp_pins_say()). */
 enum aspace_status asp_writer_enter(struct aspace *space, unsigned how);
-/* The same without waiting for readers, ever; for calls that make no garbage. */
+/* The same without waiting for readers, ever. */
+enum aspace_status asp_writer_become(struct aspace *space, unsigned how);
+/* For calls that make no garbage, and claim (asp_pins_claim()) what they change, if anything: it
+ * has been said that nothing is. */
 enum aspace_status asp_writer_enter_now(struct aspace *space, unsigned how);
 void asp_writer_leave(struct aspace *space);
 /* May somebody be waiting for the calling thread, so that it must not wait for readers?

@@ -9,6 +9,7 @@
  * it reached gives the lock back, waits for readers, and comes again.
  */
 #include "space/space.h"
+#include "update/pins.h"
 
 bool asp_is_waited_for(struct aspace *space)
 {
@@ -36,9 +37,12 @@ bool asp_wait_for_readers(struct aspace *space, uint64_t stamp)
 	return true;
 }
 
-enum aspace_status asp_writer_enter_now(struct aspace *space, unsigned how)
+static inline enum aspace_status become(struct aspace *space, unsigned how)
 {
 	if (asp_is_owner(space))
+		return ASPACE_DEADLOCK;
+	/* Whoever holds a pin of the space counts there, too. */
+	if (__builtin_expect(*asp_writer_locks() != 0, 0) && asp_pins_mine(space))
 		return ASPACE_DEADLOCK;
 	if (!(how & ASPACE_NOWAIT))
 		asp_lock_acquire(&space->lock);
@@ -49,10 +53,24 @@ enum aspace_status asp_writer_enter_now(struct aspace *space, unsigned how)
 	return ASPACE_OK;
 }
 
+enum aspace_status asp_writer_become(struct aspace *space, unsigned how)
+{
+	return become(space, how);
+}
+
+enum aspace_status asp_writer_enter_now(struct aspace *space, unsigned how)
+{
+	enum aspace_status status = become(space, how);
+
+	if (status == ASPACE_OK)
+		asp_pins_say(space, ASP_CHANGES_NOTHING);
+	return status;
+}
+
 enum aspace_status asp_writer_enter(struct aspace *space, unsigned how)
 {
 	for (;;) {
-		enum aspace_status status = asp_writer_enter_now(space, how);
+		enum aspace_status status = become(space, how);
 		uint64_t stamp;
 
 		if (status != ASPACE_OK)
@@ -73,9 +91,11 @@ void asp_writer_leave(struct aspace *space)
 {
 	uint64_t due = space->deferred.head ? space->deferred.head->stamp : 0;
 
+	asp_pins_unsay(space);
 	atomic_store_explicit(&space->owner, 0, memory_order_relaxed);
 	--*asp_writer_locks();
 	asp_lock_release(&space->lock);
+	asp_pins_left(space);
 
 	/* The helper thread gives up where it finds the lock taken. Either it found it
 	 * free, or its note that a grace period has ended came before our release, and

@@ -4,6 +4,7 @@
  *
  *   settle      an open transaction works out what it asks of backends (txn.c)
  *   reserve     what telling the truth would take, should undo fail
+ *   hold off    who is at work in what is going to change (pins.c), or wait for them
  *   prepare     every change, before the first one is made
  *   change      phase by phase (enum asp_phase): what can be refused and taken back
  *               first, what loses contents last
@@ -16,6 +17,7 @@
  *
  * Nothing after `prepare` depends on an allocation.
  */
+#include "update/pins.h"
 #include "update/plan.h"
 #include "update/reserve.h"
 
@@ -457,26 +459,32 @@ static enum aspace_status make_only_change(struct aspace_txn *txn, struct asp_ac
 	return status;
 }
 
-enum aspace_status asp_commit(struct aspace_txn *txn)
+/* Can the plan be committed? False: it has been dropped, and *status says why it need not be. */
+static inline bool is_to_be_made(struct aspace_txn *txn, enum aspace_status *status)
 {
-	enum aspace_status status = txn->open ? asp_txn_settle(txn) : ASPACE_OK;
-	size_t standing = 0;
+	if (!reserve_truth(txn)) {
+		*status = ASPACE_NO_MEMORY;
+	} else if (txn->edit.root == txn->base) { /* nothing to do */
+		*status = ASPACE_OK;
+	} else {
+		return true;
+	}
+	asp_txn_drop(txn);
+	return false;
+}
 
-	if (status == ASPACE_OK && !reserve_truth(txn))
-		status = ASPACE_NO_MEMORY;
-	if (status != ASPACE_OK) {
-		asp_txn_drop(txn);
-		return status;
-	}
-	if (txn->edit.root == txn->base) { /* nothing to do */
-		asp_txn_drop(txn);
-		return ASPACE_OK;
-	}
+/* `claim`: of an open transaction, else NULL. */
+static inline enum aspace_status change_and_publish(struct aspace_txn *txn, struct asp_pin *claim)
+{
+	enum aspace_status status;
+	size_t standing = 0;
 
 	if (txn->action_count == 1 && !txn->sweep.end.value)
 		status = make_only_change(txn, txn->actions[__builtin_ctz(txn->phases)].head);
 	else
 		status = make_all_changes(txn, &standing);
+	if (claim)
+		asp_pins_close(txn->space, claim);
 	if (standing) {
 		tell_truth(txn);
 		return ASPACE_BAD_STATE;
@@ -485,5 +493,39 @@ enum aspace_status asp_commit(struct aspace_txn *txn)
 		asp_publish(txn);
 	else
 		asp_txn_drop(txn);
+	return status;
+}
+
+enum aspace_status asp_commit(struct aspace_txn *txn)
+{
+	enum aspace_status status;
+
+	if (!is_to_be_made(txn, &status))
+		return status;
+	if (__builtin_expect(asp_pins_any(txn->space), 0) && !asp_pins_hold_off(txn)) {
+		asp_txn_drop(txn);
+		return ASPACE_BUSY;
+	}
+	return change_and_publish(txn, NULL);
+}
+
+enum aspace_status asp_commit_open(struct aspace_txn *txn)
+{
+	enum aspace_status status = asp_txn_settle(txn);
+	struct aspace *space = txn->space;
+	struct asp_pin claim;
+
+	if (status != ASPACE_OK) {
+		asp_txn_drop(txn);
+		return status;
+	}
+	if (!is_to_be_made(txn, &status))
+		return status;
+	if (!asp_pins_claim_plan(txn, &claim)) {
+		asp_txn_drop(txn);
+		return ASPACE_BUSY;
+	}
+	status = change_and_publish(txn, &claim);
+	asp_pins_drop(space, &claim);
 	return status;
 }

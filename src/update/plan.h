@@ -76,6 +76,8 @@ unsigned asp_count_borders(struct asp_edit *edit, struct aspace_range range, uin
 
 /* Make the planned changes and publish; or drop the plan. The lock stays held. */
 enum aspace_status asp_commit(struct aspace_txn *txn);
+/* The same for an open transaction. */
+enum aspace_status asp_commit_open(struct aspace_txn *txn);
 /* Publish the private tree. Cannot fail. */
 void asp_publish(struct aspace_txn *txn);
 /* Work the actions of an open transaction out from what it has touched. */

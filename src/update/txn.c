@@ -18,6 +18,7 @@
  * near it, the difference is what the operation said, and nothing is compared.
  */
 #include "read/lookup.h"
+#include "update/pins.h"
 #include "update/plan.h"
 
 static bool is_sorted(const struct asp_action *a, const struct asp_action *b)
@@ -287,8 +288,10 @@ enum aspace_status aspace_txn_begin(struct aspace *space, unsigned how, struct a
 	status = asp_writer_enter(space, how);
 	if (status != ASPACE_OK)
 		return status;
+	asp_pins_say(space, ASP_CHANGES_NOTHING);
 	asp_txn_begin(space);
 	space->txn.open = true;
+	space->txn.nowait = how & ASPACE_NOWAIT;
 	atomic_store_explicit(&space->txn_open, true, memory_order_relaxed);
 	*out = &space->txn;
 	return ASPACE_OK;
@@ -391,7 +394,7 @@ enum aspace_status aspace_txn_commit(struct aspace_txn *txn)
 
 	if (status != ASPACE_OK)
 		return status;
-	status = asp_commit(txn);
+	status = asp_commit_open(txn);
 	if (status == ASPACE_NO_MEMORY)
 		asp_reclaim_hurry(space);
 	asp_writer_leave(space);

@@ -2,6 +2,7 @@
 /*
  * The public operations: enter, plan, commit, leave.
  */
+#include "update/pins.h"
 #include "update/plan.h"
 
 enum verb {
@@ -48,25 +49,56 @@ struct request {
 	};
 };
 
+/* From the start of the area that is there to its end, or to the end that it is to have. */
+static struct aspace_range resized(struct aspace *space, struct aspace_vaddr start, uint64_t size)
+{
+	struct aspace_range range = aspace_range_of(start.value, start.value + size);
+	struct asp_cursor cursor;
+
+	if (!asp_cursor_seek(&cursor, asp_root(space), start.value) ||
+	    asp_cursor_start(&cursor) != start.value)
+		return ASP_CHANGES_NOTHING;
+	if (range.end.value < asp_cursor_slot(&cursor)->end)
+		range.end.value = asp_cursor_slot(&cursor)->end;
+	return range;
+}
+
+/* With a grace period, memory is not taken now. */
+static void say_unmapped(struct aspace *space, struct aspace_range range)
+{
+	asp_pins_say(space, space->mode & ASPACE_GRACE_UNMAP ? ASP_CHANGES_NOTHING : range);
+}
+
+/* First says where backends may be asked to change what areas have, if the operation is not
+ * refused. What is mapped where nothing is disturbs nobody. */
 static enum aspace_status plan(struct aspace_txn *txn, const struct request *r)
 {
+	struct aspace *space = txn->space;
+
 	switch (r->verb) {
 	case VERB_MAP:
+		asp_pins_say(space, r->how & ASPACE_REPLACE ? r->map.range : ASP_CHANGES_NOTHING);
 		return asp_plan_map(txn, r->map.range, r->map.flags, r->map.backend, r->map.user,
 				    r->how);
 	case VERB_MAP_ANYWHERE:
+		asp_pins_say(space, ASP_CHANGES_NOTHING);
 		return asp_plan_map_anywhere(txn, r->map.gap, r->map.flags, r->map.backend,
 					     r->map.user, r->how, r->map.start);
 	case VERB_UNMAP:
+		say_unmapped(space, r->unmap);
 		return asp_plan_unmap(txn, r->unmap, r->how);
 	case VERB_CLEAR:
-		return asp_plan_unmap(txn, aspace_limits(txn->space), ASP_HOW_LENIENT);
+		say_unmapped(space, aspace_limits(space));
+		return asp_plan_unmap(txn, aspace_limits(space), ASP_HOW_LENIENT);
 	case VERB_PROTECT:
+		asp_pins_say(space, r->protect.range);
 		return asp_plan_protect(txn, r->protect.range, r->protect.decide, r->protect.ctx,
 					r->how);
 	case VERB_MOVE:
+		asp_pins_say(space, r->move.from);
 		return asp_plan_move(txn, r->move.from, r->move.to);
 	case VERB_RESIZE:
+		say_unmapped(space, resized(space, r->resize.start, r->resize.size));
 		return asp_plan_resize(txn, r->resize.start, r->resize.size, r->how);
 	}
 	return ASPACE_INVALID_PARAM;
@@ -87,6 +119,41 @@ static enum aspace_status wait_for_leaving(struct aspace *space)
 	return refused ? ASPACE_OK : status;
 }
 
+/* Plans and commits, under the lock. */
+static inline enum aspace_status attempt(struct aspace *space, const struct request *request)
+{
+	enum aspace_status status;
+
+	asp_txn_begin(space);
+	status = plan(&space->txn, request);
+	if (status == ASPACE_OK)
+		return asp_commit(&space->txn);
+	asp_txn_drop(&space->txn);
+	return status;
+}
+
+/* Faults were in the way. Waits for them without the lock, at its place among all that want to be
+ * where they are; called and answered with the lock held. It must not wait for readers
+ * meanwhile: they may be faults that wait for this place. */
+__attribute__((noinline)) static enum aspace_status attempt_again(struct aspace *space,
+								  const struct request *request)
+{
+	enum aspace_status status;
+	struct asp_pin place;
+
+	asp_pins_queue(space, &place);
+	do {
+		asp_writer_leave(space);
+		asp_pins_wait(space, &place);
+		asp_writer_become(space, 0); /* cannot fail: not ours, and it may wait */
+		space->txn.place = &place;
+		status = attempt(space, request);
+		space->txn.place = NULL;
+	} while (space->txn.pinned);
+	asp_pins_drop(space, &place);
+	return status;
+}
+
 static enum aspace_status run(struct aspace *space, const struct request *request)
 {
 	if (request->how & ~ASP_HOW_PUBLIC)
@@ -98,13 +165,10 @@ static enum aspace_status run(struct aspace *space, const struct request *reques
 
 		if (status != ASPACE_OK)
 			return status;
-		asp_txn_begin(space);
-		status = plan(&space->txn, request);
+		status = attempt(space, request);
+		if (__builtin_expect(space->txn.pinned, 0) && asp_pins_may_wait(request->how))
+			status = attempt_again(space, request);
 		wait = status == ASPACE_BUSY && space->txn.leaving_in_way;
-		if (status == ASPACE_OK)
-			status = asp_commit(&space->txn);
-		else
-			asp_txn_drop(&space->txn);
 		if (status == ASPACE_NO_MEMORY) {
 			/* What was held back is on its way back, if it was spent. */
 			stamp = asp_reclaim_hurry(space);
@@ -198,32 +262,4 @@ enum aspace_status aspace_resize(struct aspace *space, struct aspace_vaddr start
 				  .how = how,
 				  .resize = {start, size},
 			  });
-}
-
-enum aspace_status aspace_fault(struct aspace *space, struct aspace_vaddr address, unsigned access,
-				unsigned how)
-{
-	enum aspace_status status;
-	struct asp_cursor cursor;
-	struct aspace_area area;
-
-	if (how & ~ASP_HOW_PUBLIC || !access ||
-	    access & ~(unsigned)(ASPACE_ACCESS_READ | ASPACE_ACCESS_WRITE | ASPACE_ACCESS_EXECUTE))
-		return ASPACE_INVALID_PARAM;
-	status = asp_writer_enter_now(space, how);
-	if (status != ASPACE_OK)
-		return status;
-	/* The lock keeps the newest version in place: no section is needed. A leaving area
-	 * still has its memory: a reader that found it in time may touch it now. */
-	if (!asp_cursor_seek(&cursor, asp_root(space), address.value) ||
-	    asp_cursor_start(&cursor) > address.value) {
-		status = ASPACE_NOT_MAPPED;
-	} else {
-		area = asp_public_area(asp_cursor_area(&cursor));
-		status = asp_op(area.backend, fault)
-				 ? area.backend->ops->fault(area.backend, &area, address, access)
-				 : ASPACE_NOT_SUPPORTED;
-	}
-	asp_writer_leave(space);
-	return status;
 }

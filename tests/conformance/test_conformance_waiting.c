@@ -193,6 +193,9 @@ static void assert_reads_work(void)
 	assert_ok(aspace_find_free(w.space, &gap, &found));
 }
 
+/* Where the calling thread is at work it is told so; elsewhere the fault goes through. */
+static enum aspace_status want_of_fault;
+
 static void update_beneath(void)
 {
 	struct aspace_stats stats = {.size = sizeof(stats)};
@@ -200,7 +203,7 @@ static void update_beneath(void)
 	assert_every_update(ASPACE_DEADLOCK, 0);
 	assert_every_update(ASPACE_DEADLOCK, ASPACE_NOWAIT);
 	assert_status(ASPACE_DEADLOCK, aspace_quiesce(w.space, 0));
-	assert_status(ASPACE_DEADLOCK, aspace_fault(w.space, at(50), ASPACE_ACCESS_READ, 0));
+	assert_status(want_of_fault, aspace_fault(w.space, at(50), ASPACE_ACCESS_READ, 0));
 	assert_status(ASPACE_DEADLOCK, aspace_stats(w.space, &stats, 0));
 	assert_status(ASPACE_DEADLOCK, aspace_validate(w.space, NULL, 0));
 	assert_reads_work();
@@ -241,7 +244,9 @@ static void a_protect_callback_may_read_but_not_update(void **state)
 	struct aspace_txn *txn;
 
 	(void)state;
+	want_of_fault = ASPACE_DEADLOCK;
 	assert_ok(aspace_protect_with(w.space, range(0, 100), update_while_deciding, NULL, 0));
+	want_of_fault = ASPACE_OK;
 	assert_int_equal(stage, 1);
 	stage = 0;
 	assert_ok(aspace_txn_begin(w.space, 0, &txn));
@@ -373,7 +378,7 @@ static void with_nowait_a_held_lock_is_busy(void **state)
 	wait_for(1);
 	assert_every_update(ASPACE_BUSY, ASPACE_NOWAIT);
 	assert_status(ASPACE_BUSY, aspace_quiesce(w.space, ASPACE_NOWAIT));
-	assert_status(ASPACE_BUSY, aspace_fault(w.space, at(50), 1, ASPACE_NOWAIT));
+	assert_ok(aspace_fault(w.space, at(50), 1, ASPACE_NOWAIT)); /* takes no lock */
 	assert_status(ASPACE_BUSY, aspace_stats(w.space, &stats, ASPACE_NOWAIT));
 	assert_status(ASPACE_BUSY, aspace_validate(w.space, NULL, ASPACE_NOWAIT));
 	assert_status(ASPACE_BUSY, aspace_trim(w.space, ASPACE_NOWAIT));

@@ -314,6 +314,14 @@ static enum aspace_status allocated_fault(struct aspace_backend *backend,
 	return asp_a64_populate(t, &map, address.value, source->fault_max);
 }
 
+/* Populating changes tables that other areas share. */
+static uint64_t allocated_fault_span(struct aspace_backend *backend, const struct aspace_area *area)
+{
+	(void)backend;
+	(void)area;
+	return 0;
+}
+
 const struct aspace_backend_ops asp_a64_allocated_ops = {
 	.size = sizeof(asp_a64_allocated_ops),
 	.map = allocated_map,
@@ -325,4 +333,5 @@ const struct aspace_backend_ops asp_a64_allocated_ops = {
 	.flush = allocated_flush,
 	.fault = allocated_fault,
 	.check_area = asp_a64_check_area,
+	.fault_span = allocated_fault_span,
 };

@@ -204,6 +204,13 @@ static enum aspace_status host_fault(struct aspace_backend *backend, const struc
 	return status;
 }
 
+/* madvise() of one page at a time: the kernel sees to it that each is populated once. */
+static uint64_t host_fault_span(struct aspace_backend *backend, const struct aspace_area *area)
+{
+	(void)area;
+	return host_of(backend)->page;
+}
+
 static const struct aspace_backend_ops host_ops = {
 	.size = sizeof(host_ops),
 	.map = host_map,
@@ -214,6 +221,7 @@ static const struct aspace_backend_ops host_ops = {
 	.move = host_move,
 	.flush = host_flush,
 	.fault = host_fault,
+	.fault_span = host_fault_span,
 };
 
 /* ---- Making and unmaking ---- */

@@ -1,0 +1,705 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who holds whom off: faults and advice beside writers.
+ *
+ * What changes no area takes no writer lock. It is *pinned* instead: noted on a short list of the
+ * space, with the range that it is at work in, and the backend is called with no lock held. A
+ * writer that would change that range waits for it, at its *place* on the same list, without the
+ * writer lock. The list is a queue: who comes waits for those before it that it meets (whose
+ * ranges overlap with its own), and for nobody else.
+ *
+ * Entries lie on the stacks of the threads that they are about. Nothing is allocated.
+ *
+ * Invariants (N1 to N3 are asked by aspace_validate, as S10):
+ *  N1  The list is in the order of arrival. (A writer that finds itself held up came before the
+ *      faults that wait for what it is about to do, and goes before these.)
+ *  N2  Entries at work do not meet. An entry is at work only if nothing before it meets it, and
+ *      nothing behind it that is at work.
+ *  N3  A pin that is at work is in an area of the newest version, of the backend that is called.
+ *  N4  `used` is the number of entries. An entry is counted, by a read-modify-write, before its
+ *      thread looks at the writer lock.
+ *  N5  Whoever holds the writer lock says what it changes, at once, once, and before it looks
+ *      at `used`; and takes it back before it gives the lock back. An open transaction, and who
+ *      runs deferred work, say "nothing", and put claims on the list instead before they call
+ *      a backend.
+ *  N6  A fault that waits for the operation that holds the writer lock is counted in `behind`
+ *      before it looks whether that still holds it. Who gives the lock back looks at
+ *      `behind` after that.
+ *  N7  A thread that is the space's writer, or is in its list already, never waits here: it gets
+ *      ASPACE_DEADLOCK. One that holds the writer lock of any other space, or a pin there, gets
+ *      ASPACE_BUSY. Who holds a pin never becomes the writer, and counts as one that others
+ *      may wait for (asp_writer_locks()): it waits for no reader. So whoever is waited for
+ *      here waits for nothing here, and no circle closes. An open transaction that
+ *      commits is the exception: it keeps the writer lock while it waits, since that is what a
+ *      transaction is. No fault waits for that lock.
+ *  N8  While a pin is at work no reference to the user object of its area is released, and the
+ *      area's memory does not go: deferred things that meet it are postponed.
+ *
+ * Why a writer needs no more than one load where there are no pins (N4, N5). The load of `used`,
+ * the read-modify-writes and loads of the writer lock, and those of a fault are sequentially
+ * consistent. A fault counts itself, and then looks at the lock.
+ *   It finds it free: any writer that comes takes its ticket after that, and its load of `used`
+ *   comes later still: it sees the fault.
+ *   It finds it held, with ticket t: those with later tickets wait for `serving` to advance, which
+ *   it had not: they, too, see the fault. Whether t does is not known, so the fault looks what t
+ *   has said. If t has not said anything yet the fault waits for that: it goes on only beside a
+ *   writer whose range it has read. If t is through, its version is visible. What it reads is t's:
+ *   what others said was taken back before t was served, and `serving` is looked at once more.
+ * So the fault never relies on t's seeing it, and t never on being seen at once.
+ */
+#include "update/pins.h"
+
+/* Nobody waits for what a handler or a NOWAIT call may not wait for longer than this many looks:
+ * a writer has just come and not yet said what it changes. */
+#define LOOKS_AT_ONCE 256
+
+static bool meets(uint64_t lo, uint64_t hi, uint64_t other_lo, uint64_t other_hi)
+{
+	return lo < other_hi && other_lo < hi;
+}
+
+/* ---- The list, under its lock -------------------------------------------------- */
+
+/* At the end, or before `next`. */
+static void put(struct aspace *space, struct asp_pin *pin, struct asp_pin *next)
+{
+	struct asp_pins *pins = &space->pins;
+
+	pin->next = next;
+	pin->before = next ? next->before : pins->last;
+	if (pin->before)
+		pin->before->next = pin;
+	else
+		pins->first = pin;
+	if (next)
+		next->before = pin;
+	else
+		pins->last = pin;
+	pin->listed = true;
+	/* Sequentially consistent: N4. */
+	atomic_fetch_add(&pins->used, 1);
+}
+
+static void count_behind(struct aspace *space, struct asp_pin *pin, bool behind)
+{
+	if (pin->behind == behind)
+		return;
+	pin->behind = behind;
+	/* Sequentially consistent: N6. */
+	if (behind)
+		atomic_fetch_add(&space->pins.behind, 1);
+	else
+		atomic_fetch_sub(&space->pins.behind, 1);
+}
+
+static void count_sleeper(struct aspace *space, struct asp_pin *pin, bool sleeps)
+{
+	if (pin->counted == sleeps)
+		return;
+	pin->counted = sleeps;
+	space->pins.sleepers += sleeps ? 1 : -1u;
+}
+
+/* True: somebody is to be woken, after the lock has been given back. */
+static bool take_out(struct aspace *space, struct asp_pin *pin)
+{
+	struct asp_pins *pins = &space->pins;
+
+	if (!pin->listed)
+		return false;
+	if (pin->before)
+		pin->before->next = pin->next;
+	else
+		pins->first = pin->next;
+	if (pin->next)
+		pin->next->before = pin->before;
+	else
+		pins->last = pin->before;
+	pin->listed = false;
+	count_behind(space, pin, false);
+	count_sleeper(space, pin, false);
+	atomic_fetch_sub(&pins->used, 1);
+	if (!pins->sleepers)
+		return false;
+	/* Release and acquire: who reads the new number finds the entry gone. (Under the lock it
+	 * does anyway; but the word is waited upon without.) */
+	atomic_fetch_add(&pins->turn, 1);
+	return true;
+}
+
+void asp_pins_tell(struct aspace *space)
+{
+	/* Acquire and release: who reads the new number finds the writer lock given back. */
+	atomic_fetch_add(&space->pins.turn, 1);
+	asp_wake_all(&space->pins.turn);
+}
+
+static bool changes(const struct aspace_txn *txn, uint64_t lo, uint64_t hi)
+{
+	for (unsigned phases = txn->phases; phases; phases &= phases - 1) {
+		const struct asp_action *action = txn->actions[__builtin_ctz(phases)].head;
+
+		for (; action; action = action->next) {
+			if (meets(lo, hi, action->change.range.start.value,
+				  action->change.range.end.value))
+				return true;
+		}
+	}
+	return false;
+}
+
+static bool meet(const struct asp_pin *a, const struct asp_pin *b)
+{
+	if (!meets(a->lo, a->hi, b->lo, b->hi))
+		return false;
+	if (a->txn)
+		return changes(a->txn, b->lo, b->hi);
+	return !b->txn || changes(b->txn, a->lo, a->hi);
+}
+
+/* The ticket of whoever holds the writer lock. */
+static uint32_t writer_ticket(struct aspace *space)
+{
+	return atomic_load(&space->lock.serving);
+}
+
+/* Does it wait for the writer with that ticket? Then that does not wait for it. */
+static bool waits_for(const struct asp_pin *pin, uint32_t ticket)
+{
+	return pin->behind && pin->ticket == ticket;
+}
+
+/* Who is in the way of the pin (or would be, of one that is not listed and came now). `ticket`:
+ * that of a writer that asks, or NULL. */
+static const struct asp_pin *obstacle(struct aspace *space, const struct asp_pin *pin,
+				      const uint32_t *ticket)
+{
+	bool before = true;
+
+	for (const struct asp_pin *other = space->pins.first; other; other = other->next) {
+		if (other == pin)
+			before = false;
+		else if ((before || other->at_work) && meet(other, pin) &&
+			 !(ticket && waits_for(other, *ticket)))
+			return other;
+	}
+	return NULL;
+}
+
+/* Is somebody at work in the claim of who holds the writer lock? It waits for nobody else: those
+ * that wait may be writers, or wait for one, who wait for that lock. */
+static bool is_met(struct aspace *space, const struct asp_pin *claim)
+{
+	for (const struct asp_pin *pin = space->pins.first; pin; pin = pin->next) {
+		if (pin != claim && pin->at_work && meet(pin, claim))
+			return true;
+	}
+	return false;
+}
+
+static bool is_listed(struct aspace *space, const struct asp_pin *but)
+{
+	uintptr_t self = asp_thread_self();
+
+	for (const struct asp_pin *pin = space->pins.first; pin; pin = pin->next) {
+		if (pin != but && pin->thread == self)
+			return true;
+	}
+	return false;
+}
+
+bool asp_pins_mine(struct aspace *space)
+{
+	bool mine;
+
+	if (!asp_pins_any(space)) /* one of ours would be counted */
+		return false;
+	asp_lock_acquire(&space->pins.lock);
+	mine = is_listed(space, NULL);
+	asp_lock_release(&space->pins.lock);
+	return mine;
+}
+
+/* ---- Beside the writers ------------------------------------------------------ */
+
+enum verdict {
+	GO,
+	AGAIN,   /* the area is another one by now */
+	QUEUE,   /* something on the list is in the way */
+	BEHIND,  /* the writer at work is */
+	UNKNOWN, /* perhaps it is */
+};
+
+/* What a look has found. */
+struct found {
+	const struct asp_node *root;
+	struct aspace_area area;
+	uint64_t lo, hi; /* to be pinned */
+	uint64_t span;   /* 0: not known */
+};
+
+static bool counts_references(const struct aspace_backend *backend)
+{
+	return asp_op(backend, clone) || asp_op(backend, release);
+}
+
+/* What a fault at the address is at work in; false: under the writer lock. */
+static bool span_of(uint64_t address, struct found *found)
+{
+	struct aspace_backend *backend = found->area.backend;
+	const struct aspace_backend_ops *ops = backend->ops;
+
+	/* Of tables that are shorter nothing is known: they were written for an older library,
+	 * which called them under the lock. */
+	if (ops->size < offsetof(struct aspace_backend_ops, fault_span) + sizeof(ops->fault_span))
+		return false;
+	found->lo = found->area.start.value;
+	found->hi = found->area.end.value;
+	found->span = 0;
+	if (!ops->fault_span)
+		return true;
+	found->span = ops->fault_span(backend, &found->area);
+	if (!found->span)
+		return false;
+	if (found->span & (found->span - 1))
+		found->span = 0;
+	/* Where references are counted the whole area, whatever part of it a writer would cut. */
+	if (!found->span || counts_references(backend))
+		return true;
+	address &= ~(found->span - 1);
+	if (found->lo < address)
+		found->lo = address;
+	if (found->hi - address > found->span)
+		found->hi = address + found->span;
+	return true;
+}
+
+static bool find(const struct asp_node *root, uint64_t address, struct aspace_area *area)
+{
+	struct asp_cursor cursor;
+
+	/* A leaving area still has its memory: a reader that found it in time may touch it. */
+	if (!asp_cursor_seek(&cursor, root, address) || asp_cursor_start(&cursor) > address)
+		return false;
+	*area = asp_public_area(asp_cursor_area(&cursor));
+	return true;
+}
+
+/* Is there still what was found? */
+static bool is_still_there(const struct asp_node *root, uint64_t address, const struct found *found)
+{
+	const struct aspace_area *area = &found->area;
+	struct aspace_area now;
+
+	return root == found->root ||
+	       (find(root, address, &now) && now.start.value == area->start.value &&
+		now.end.value == area->end.value && now.flags == area->flags &&
+		now.backend == area->backend && now.user == area->user);
+}
+
+/* What does the writer at work change? See the head. */
+static enum verdict beside_writer(struct aspace *space, struct asp_pin *pin)
+{
+	for (;;) {
+		uint32_t ticket = writer_ticket(space);
+		uint64_t lo, hi;
+
+		if (atomic_load(&space->lock.next) == ticket)
+			return GO;
+		/* Acquire: if this is of a later writer, the load of the ticket says so. */
+		hi = atomic_load_explicit(&space->change_hi, memory_order_acquire);
+		lo = atomic_load_explicit(&space->change_lo, memory_order_acquire);
+		if (writer_ticket(space) != ticket)
+			continue;
+		pin->ticket = ticket;
+		if (!hi)
+			return UNKNOWN;
+		return meets(pin->lo, pin->hi, lo, hi) ? BEHIND : GO;
+	}
+}
+
+/* Under the lock of the list, and in a section. */
+static enum verdict judge(struct aspace *space, struct asp_pin *pin, const struct found *found)
+{
+	enum verdict verdict;
+
+	if (obstacle(space, pin, NULL))
+		return QUEUE;
+	verdict = beside_writer(space, pin);
+	if (verdict != GO)
+		return verdict;
+	/* No writer changes it from here on; but one may have, since it was found. */
+	if (!is_still_there(asp_root(space), pin->address, found))
+		return AGAIN;
+	pin->area = found->area;
+	pin->at_work = true;
+	return GO;
+}
+
+/* It has to wait: may it? */
+static enum aspace_status may_wait(struct aspace *space, const struct asp_pin *pin, unsigned how)
+{
+	if (asp_is_owner(space) || is_listed(space, pin))
+		return ASPACE_DEADLOCK;
+	return how & ASPACE_NOWAIT || *asp_writer_locks() ? ASPACE_BUSY : ASPACE_OK;
+}
+
+/* Counts the pin among those that are told, or no longer: true if it was counted as it should be
+ * when the lock of the list was taken, so that it may sleep. */
+static bool is_counted(struct aspace *space, struct asp_pin *pin, enum verdict verdict)
+{
+	bool behind = verdict == BEHIND || verdict == UNKNOWN, sleeps = verdict == QUEUE;
+	bool counted = pin->behind >= behind && pin->counted >= sleeps;
+
+	count_behind(space, pin, behind);
+	count_sleeper(space, pin, sleeps);
+	return counted;
+}
+
+static void leave_list(struct aspace *space, struct asp_pin *pin)
+{
+	bool wake;
+
+	if (!pin->listed)
+		return;
+	asp_lock_acquire(&space->pins.lock);
+	wake = take_out(space, pin);
+	asp_lock_release(&space->pins.lock);
+	if (wake)
+		asp_wake_all(&space->pins.turn);
+}
+
+/* One look; ASPACE_BUSY with *seen set where there is something to wait for. */
+static enum aspace_status try_to_pin(struct aspace *space, struct asp_pin *pin,
+				     const struct found *found, unsigned how, enum verdict *verdict,
+				     uint32_t *seen)
+{
+	enum aspace_status status = ASPACE_OK;
+
+	asp_lock_acquire(&space->pins.lock);
+	/* Before the look: whatever changes after it changes this. */
+	*seen = atomic_load(&space->pins.turn);
+	pin->lo = found->lo;
+	pin->hi = found->hi;
+	pin->span = found->span;
+	if (!pin->listed)
+		put(space, pin, NULL);
+	*verdict = pin->served ? GO : judge(space, pin, found);
+	if (*verdict == GO || *verdict == AGAIN) {
+		is_counted(space, pin, *verdict);
+	} else {
+		status = may_wait(space, pin, how);
+		if (status == ASPACE_OK && !is_counted(space, pin, *verdict))
+			*verdict = AGAIN;
+	}
+	asp_lock_release(&space->pins.lock);
+	return status;
+}
+
+static enum aspace_status look(const struct asp_pin *pin, struct found *found, bool *under_lock)
+{
+	if (!find(found->root, pin->address, &found->area))
+		return ASPACE_NOT_MAPPED;
+	if (!asp_op(found->area.backend, fault))
+		return ASPACE_NOT_SUPPORTED;
+	*under_lock = !span_of(pin->address, found);
+	return ASPACE_OK;
+}
+
+enum aspace_status asp_pins_pin(struct aspace *space, struct asp_pin *pin, unsigned how,
+				bool *under_lock)
+{
+	enum aspace_status status;
+	enum verdict verdict;
+	unsigned looks = 0;
+
+	pin->thread = asp_thread_self();
+	*under_lock = false;
+	for (;;) {
+		struct found found;
+		uint32_t seen = 0;
+
+		/* The section keeps the user object until the pin does (N8). */
+		asp_read_lock(space->grace);
+		found.root = asp_root(space);
+		verdict = AGAIN;
+		status = look(pin, &found, under_lock);
+		if (status == ASPACE_OK && !*under_lock)
+			status = try_to_pin(space, pin, &found, how, &verdict, &seen);
+		asp_read_unlock(space->grace);
+
+		if (verdict == UNKNOWN && status != ASPACE_OK && looks++ < LOOKS_AT_ONCE)
+			continue;
+		if (status != ASPACE_OK || *under_lock || pin->served) {
+			leave_list(space, pin);
+			return status;
+		}
+		if (verdict == GO) {
+			++*asp_writer_locks();
+			return ASPACE_OK;
+		}
+		/* What a writer has to say it says at once, and tells nobody. */
+		if (verdict != AGAIN)
+			asp_wait(&space->pins.turn, seen, verdict == UNKNOWN);
+	}
+}
+
+/* Those that wait to do what has just been done need not. */
+static void serve(struct asp_pin *done)
+{
+	uint64_t same = done->span ? ~(done->span - 1) : UINT64_MAX;
+
+	for (struct asp_pin *pin = done->next; pin; pin = pin->next) {
+		if (pin->kind != ASP_FAULT && meet(pin, done))
+			break; /* who waits behind that is to find what it leaves */
+		if (pin->kind == ASP_FAULT && !pin->at_work && meet(pin, done) &&
+		    !((pin->address ^ done->address) & same) && !(pin->access & ~done->access))
+			pin->served = true;
+	}
+}
+
+void asp_pins_unpin(struct aspace *space, struct asp_pin *pin, enum aspace_status status)
+{
+	bool wake, postponed;
+
+	asp_lock_acquire(&space->pins.lock);
+	if (pin->kind == ASP_FAULT && status == ASPACE_OK)
+		serve(pin);
+	wake = take_out(space, pin);
+	postponed = space->pins.postponed.head;
+	asp_lock_release(&space->pins.lock);
+	--*asp_writer_locks();
+	if (wake)
+		asp_wake_all(&space->pins.turn);
+	if (postponed)
+		asp_grace_request(space->grace, &space->client, 1);
+}
+
+/* ---- Writers ------------------------------------------------------------------- */
+
+/* Waits under the writer lock: see N7. */
+bool asp_pins_claim_plan(struct aspace_txn *txn, struct asp_pin *claim)
+{
+	struct aspace *space = txn->space;
+	uint32_t seen;
+	bool wake = false;
+
+	*claim = (struct asp_pin){
+		.kind = ASP_CLAIM, .txn = txn, .thread = asp_thread_self(), .hi = UINT64_MAX};
+	if (!txn->phases) /* no backend is asked */
+		return true;
+	asp_lock_acquire(&space->pins.lock);
+	put(space, claim, NULL);
+	while (is_met(space, claim)) {
+		txn->pinned = txn->nowait || *asp_writer_locks() > 1;
+		if (txn->pinned) {
+			wake = take_out(space, claim);
+			break;
+		}
+		count_sleeper(space, claim, true);
+		seen = atomic_load(&space->pins.turn);
+		asp_lock_release(&space->pins.lock);
+		asp_wait(&space->pins.turn, seen, 0);
+		asp_lock_acquire(&space->pins.lock);
+	}
+	if (claim->listed) {
+		count_sleeper(space, claim, false);
+		claim->at_work = true;
+	}
+	asp_lock_release(&space->pins.lock);
+	if (wake)
+		asp_wake_all(&space->pins.turn);
+	return !txn->pinned;
+}
+
+/* A claim of what the calling writer has said. */
+static struct asp_pin claim_of_said(struct aspace *space)
+{
+	/* Relaxed: our own. */
+	return (struct asp_pin){
+		.kind = ASP_CLAIM,
+		.thread = asp_thread_self(),
+		.lo = atomic_load_explicit(&space->change_lo, memory_order_relaxed),
+		.hi = atomic_load_explicit(&space->change_hi, memory_order_relaxed),
+	};
+}
+
+bool asp_pins_hold_off(struct aspace_txn *txn)
+{
+	struct aspace *space = txn->space;
+	struct asp_pin said, *place = txn->place;
+	uint32_t ticket;
+
+	said = claim_of_said(space);
+	asp_lock_acquire(&space->pins.lock);
+	if (place) {
+		place->lo = said.lo;
+		place->hi = said.hi;
+	}
+	ticket = writer_ticket(space);
+	txn->pinned = obstacle(space, place ? place : &said, &ticket);
+	if (place)
+		place->at_work = !txn->pinned;
+	asp_lock_release(&space->pins.lock);
+	return !txn->pinned;
+}
+
+void asp_pins_close(struct aspace *space, struct asp_pin *claim)
+{
+	asp_lock_acquire(&space->pins.lock);
+	claim->txn = NULL;
+	asp_lock_release(&space->pins.lock);
+}
+
+void asp_pins_queue(struct aspace *space, struct asp_pin *place)
+{
+	struct asp_pin *next;
+	uint32_t ticket;
+
+	*place = claim_of_said(space);
+	asp_lock_acquire(&space->pins.lock);
+	ticket = writer_ticket(space);
+	for (next = space->pins.first; next && !waits_for(next, ticket); next = next->next)
+		;
+	put(space, place, next);
+	asp_lock_release(&space->pins.lock);
+}
+
+void asp_pins_wait(struct aspace *space, struct asp_pin *place)
+{
+	asp_lock_acquire(&space->pins.lock);
+	place->at_work = false;
+	while (obstacle(space, place, NULL)) {
+		uint32_t seen = atomic_load(&space->pins.turn);
+
+		count_sleeper(space, place, true);
+		asp_lock_release(&space->pins.lock);
+		asp_wait(&space->pins.turn, seen, 0);
+		asp_lock_acquire(&space->pins.lock);
+	}
+	count_sleeper(space, place, false);
+	asp_lock_release(&space->pins.lock);
+}
+
+bool asp_pins_claim(struct aspace *space, struct asp_pin *claim, struct aspace_range range,
+		    struct aspace_record *record)
+{
+	bool free;
+
+	*claim = (struct asp_pin){
+		.kind = ASP_CLAIM,
+		.thread = asp_thread_self(),
+		.lo = range.start.value,
+		.hi = range.end.value,
+		.at_work = true,
+	};
+	asp_lock_acquire(&space->pins.lock);
+	free = !is_met(space, claim);
+	/* Under the same lock: the pin looks there when it goes. */
+	if (free)
+		put(space, claim, NULL);
+	else
+		asp_list_push(&space->pins.postponed, record);
+	asp_lock_release(&space->pins.lock);
+	return free;
+}
+
+void asp_pins_drop(struct aspace *space, struct asp_pin *claim)
+{
+	leave_list(space, claim);
+}
+
+/* ---- What a pin keeps ------------------------------------------------------------ */
+
+bool asp_pins_keep(struct aspace *space, struct aspace_record *record)
+{
+	const struct asp_pin *pin;
+
+	/* A pin that showed the object was on the list before its section ended, and the grace
+	 * period has waited for that. */
+	if (__builtin_expect(!asp_pins_any(space), 1))
+		return false;
+	asp_lock_acquire(&space->pins.lock);
+	for (pin = space->pins.first; pin; pin = pin->next) {
+		if (pin->at_work && pin->kind != ASP_CLAIM && pin->area.user == record->user &&
+		    pin->area.backend == record->backend)
+			break;
+	}
+	if (pin)
+		asp_list_push(&space->pins.postponed, record);
+	asp_lock_release(&space->pins.lock);
+	return pin;
+}
+
+void asp_pins_resume(struct aspace *space)
+{
+	struct aspace_record_list list;
+
+	if (!space->pins.postponed.head) /* only the writer puts something there */
+		return;
+	asp_lock_acquire(&space->pins.lock);
+	list = space->pins.postponed;
+	space->pins.postponed = (struct aspace_record_list){0};
+	asp_lock_release(&space->pins.lock);
+	asp_list_splice(&list, &space->deferred);
+	space->deferred = list;
+}
+
+/* ---- Validation, fork ------------------------------------------------------------ */
+
+static const char *check(struct aspace *space, uint64_t *where)
+{
+	const struct asp_pin *before = NULL;
+	struct aspace_area area;
+	uint32_t count = 0;
+
+	for (const struct asp_pin *pin = space->pins.first; pin; pin = pin->next) {
+		*where = pin->lo;
+		count++;
+		if (pin->before != before || pin->lo >= pin->hi)
+			return "the list of pins is damaged";
+		before = pin;
+		if (!pin->at_work)
+			continue;
+		for (const struct asp_pin *other = pin->next; other; other = other->next) {
+			if (other->at_work && meet(pin, other))
+				return "two are at work in one place";
+		}
+		if (pin->kind != ASP_CLAIM && (!find(asp_root(space), pin->address, &area) ||
+					       area.backend != pin->area.backend))
+			return "a pin is where no area of its backend is";
+	}
+	return count == atomic_load(&space->pins.used) ? NULL : "pins are not as many as counted";
+}
+
+const char *asp_pins_check(struct aspace *space, uint64_t *where)
+{
+	const char *what;
+
+	asp_lock_acquire(&space->pins.lock);
+	what = check(space, where);
+	asp_lock_release(&space->pins.lock);
+	return what;
+}
+
+void asp_pins_before_fork(struct aspace *space)
+{
+	asp_lock_acquire(&space->pins.lock);
+}
+
+void asp_pins_after_fork(struct aspace *space, bool child)
+{
+	uintptr_t self = asp_thread_self();
+	struct asp_pin *next;
+
+	if (child) {
+		asp_lock_forget_waiters(&space->pins.lock);
+		/* The others are gone, and with them the stacks that their entries were on. */
+		for (struct asp_pin *pin = space->pins.first; pin; pin = next) {
+			next = pin->next;
+			if (pin->thread != self)
+				take_out(space, pin);
+		}
+	}
+	asp_lock_release(&space->pins.lock);
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pins and claims: who is at work in an area beside the writers, and who waits to change it.
+ * How it works, and why, is at the head of pins.c.
+ */
+#ifndef ASPACE_UPDATE_PINS_H
+#define ASPACE_UPDATE_PINS_H
+
+#include "space/space.h"
+
+/* Who is beside the writers: a fault, or an advice. */
+enum asp_pin_kind {
+	ASP_CLAIM,  /* of a writer: what it changes, or waits to change */
+	ASP_FAULT,  /* populates the span of an address */
+	ASP_ADVICE, /* does something to a part of an area */
+};
+
+/* An entry of the list, on the stack of the thread that it is about. What is not said to be
+ * somebody else's is written under the lock of the list. */
+struct asp_pin {
+	struct asp_pin *next, *before;
+	uintptr_t thread;
+	enum asp_pin_kind kind;
+	/* What it is at work in, or waits for. A claim with `txn` is for what that changes, all
+	 * of which is in here. */
+	uint64_t lo, hi;
+	const struct aspace_txn *txn;
+	uint64_t span; /* what a fault populates at once; 0: not known */
+	bool listed;
+	bool at_work;
+	bool counted; /* in `sleepers` */
+	bool behind;  /* in `behind`: it waits for the writer with this ticket */
+	bool served;  /* another fault has populated what this one was to */
+	uint32_t ticket;
+	/* The caller's: where, and for a fault the kinds of access; for an advice where it ends. */
+	uint64_t address, end;
+	unsigned access;
+	/* The area, as callbacks see it. Written once the pin is at work, under the lock. */
+	struct aspace_area area;
+};
+
+/* Nothing: no address is in it. */
+#define ASP_CHANGES_NOTHING                                                                        \
+	(struct aspace_range)                                                                      \
+	{                                                                                          \
+		{UINT64_MAX},                                                                      \
+		{                                                                                  \
+			UINT64_MAX                                                                 \
+		}                                                                                  \
+	}
+
+/*
+ * Under the writer lock, at once after it was taken: what is going to be changed. Release, for the
+ * two loads of a fault (N5); they need no order with the load in asp_pins_any().
+ */
+static inline void asp_pins_say(struct aspace *space, struct aspace_range range)
+{
+	atomic_store_explicit(&space->change_lo, range.start.value, memory_order_release);
+	atomic_store_explicit(&space->change_hi, range.end.value, memory_order_release);
+}
+
+/* Before the lock is given back. The release of the lock orders it. */
+static inline void asp_pins_unsay(struct aspace *space)
+{
+	atomic_store_explicit(&space->change_hi, 0, memory_order_relaxed);
+}
+
+/* Might a pin be in the way? Sequentially consistent: see N5. */
+static inline bool asp_pins_any(struct aspace *space)
+{
+	return atomic_load(&space->pins.used) != 0;
+}
+
+/* After the writer lock was given back. Sequentially consistent, after a read-modify-write that
+ * is: see N6. */
+void asp_pins_tell(struct aspace *space);
+static inline void asp_pins_left(struct aspace *space)
+{
+	if (__builtin_expect(atomic_load(&space->pins.behind) != 0, 0))
+		asp_pins_tell(space);
+}
+
+/* ---- Beside the writers ------------------------------------------------------ */
+
+/*
+ * Finds the area of pin->address and pins what kind, address, end and access (set by the caller,
+ * everything else zero) ask for. ASPACE_OK: pin->area may be worked on until asp_pins_unpin(),
+ * or, where pin->served says so, the work has been done. Else ASPACE_NOT_MAPPED;
+ * ASPACE_NOT_SUPPORTED; ASPACE_DEADLOCK, ASPACE_BUSY: it would have to wait, and may not.
+ * `under_lock`: that, and nothing is pinned, because the area's backend wants the writer lock.
+ */
+enum aspace_status asp_pins_pin(struct aspace *space, struct asp_pin *pin, unsigned how,
+				bool *under_lock);
+/* `status`: what the backend answered. */
+void asp_pins_unpin(struct aspace *space, struct asp_pin *pin, enum aspace_status status);
+/* Does the calling thread hold a pin? */
+bool asp_pins_mine(struct aspace *space);
+
+/* ---- Writers, under the writer lock unless otherwise said -------------------- */
+
+/* Before a commit calls backends, where asp_pins_any(): is nobody at work in what has been said?
+ * Then nobody will be until the lock is given back. Else false, and txn->pinned. */
+bool asp_pins_hold_off(struct aspace_txn *txn);
+/* The same for the plan of an open transaction, which puts `claim` on the list, and waits there.
+ * False: it would have to wait, and may not. */
+bool asp_pins_claim_plan(struct aspace_txn *txn, struct asp_pin *claim);
+/* The plan is about to be published, or dropped: hold off everybody until that is done. */
+void asp_pins_close(struct aspace *space, struct asp_pin *claim);
+/* May the writer wait, when it has given its lock back? It must not hold that of another space,
+ * nor a pin of one. */
+static inline bool asp_pins_may_wait(unsigned how)
+{
+	return !(how & ASPACE_NOWAIT) && *asp_writer_locks() == 1;
+}
+/* Takes a place for an operation that met pins: behind them, before whoever came after it. */
+void asp_pins_queue(struct aspace *space, struct asp_pin *place);
+/* Without the lock: until nothing is in the way of the place. */
+void asp_pins_wait(struct aspace *space, struct asp_pin *place);
+/* Claims the range of a deferred unmap, or postpones its record: false. */
+bool asp_pins_claim(struct aspace *space, struct asp_pin *claim, struct aspace_range range,
+		    struct aspace_record *record);
+/* With the lock or without: gives a claim or a place up. */
+void asp_pins_drop(struct aspace *space, struct asp_pin *claim);
+
+/* Postpones the release of a reference whose object a pin keeps; false: none does. */
+bool asp_pins_keep(struct aspace *space, struct aspace_record *record);
+/* Puts what was postponed back at the head of what is deferred. */
+void asp_pins_resume(struct aspace *space);
+
+/* ---- Others ------------------------------------------------------------------ */
+
+/* S10, under the writer lock; else what is wrong, and where. */
+const char *asp_pins_check(struct aspace *space, uint64_t *where);
+/* Around fork, as the other locks of a space; in the child only the caller's entries stay. */
+void asp_pins_before_fork(struct aspace *space);
+void asp_pins_after_fork(struct aspace *space, bool child);
+
+#endif

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Faults beside each other and beside writers, all of whom change the same few areas.
+ *
+ *  1. Eight threads fault in eight areas; `fault` does not return until all eight are inside.
+ *     Counts, no clocks: with one lock around it this would never end. Many rounds.
+ *  2. Faults, updates, transactions and lookups at random, and a backend that looks at what the
+ *     library promises: nobody changes the span that a fault is in, nobody else faults there, its
+ *     user object is alive, and what was populated has the flags that the area says.
+ *
+ * What the backend notes of a page is plain memory, which the library's order alone protects: so
+ * ThreadSanitizer sees a pin that does not cover, or that is given up too early.
+ */
+#include "crew.h"
+
+#define PAGE       UINT64_C(0x1000)
+#define PAGES      64
+#define THREADS    8
+#define ROUNDS     40
+#define OPERATIONS 6000
+
+static struct aspace *space;
+
+static struct aspace_range pages(uint64_t first, uint64_t end)
+{
+	return aspace_range_of(first * PAGE, end * PAGE);
+}
+
+/* ---- 1. All at once --------------------------------------------------------- */
+
+static _Atomic unsigned inside, left;
+
+static enum aspace_status meet_all(struct aspace_backend *backend, const struct aspace_area *area,
+				   struct aspace_vaddr address, unsigned access)
+{
+	unsigned round = relaxed_load(&left) / THREADS;
+
+	(void)backend;
+	(void)area;
+	(void)address;
+	(void)access;
+	relaxed_add(&inside, 1);
+	until(relaxed_load(&inside) >= (round + 1) * THREADS);
+	relaxed_add(&left, 1);
+	return ASPACE_OK;
+}
+
+static void *fault_in_one(void *arg)
+{
+	uint64_t place = (uint64_t)(uintptr_t)arg;
+
+	for (long round = 0; round < scaled(ROUNDS); round++) {
+		check_ok(aspace_fault(space, aspace_va(place * PAGE), ASPACE_ACCESS_WRITE, 0));
+		/* The next round begins when all have left. */
+		until(relaxed_load(&left) >= (unsigned)(round + 1) * THREADS);
+	}
+	return NULL;
+}
+
+static void all_at_once(void)
+{
+	struct aspace_backend_ops ops = *aspace_null_backend()->ops;
+	struct aspace_backend backend = *aspace_null_backend();
+	pthread_t threads[THREADS];
+
+	ops.fault = meet_all;
+	backend.ops = &ops;
+	check_ok(aspace_create(NULL, &space));
+	for (uintptr_t i = 0; i < THREADS; i++)
+		check_ok(aspace_map(space, pages(i, i + 1), i & 1, &backend, NULL, 0));
+	for (uintptr_t i = 0; i < THREADS; i++)
+		threads[i] = spawn(fault_in_one, (void *)i);
+	for (unsigned i = 0; i < THREADS; i++)
+		join(threads[i]);
+	check_ok(aspace_destroy(space, 0));
+	printf("%ld rounds of %d faults, all of a round inside at once\n", scaled(ROUNDS), THREADS);
+}
+
+/* ---- 2. Beside writers ------------------------------------------------------ */
+
+struct object {
+	_Atomic int references;
+	int alive; /* plain: written by who takes the last reference */
+};
+
+struct page {
+	bool mapped, populated, at_work;
+	uint64_t flags;
+	struct object *object; /* of the area, where they are counted */
+};
+
+/* Plain memory. Spaces change pages under the writer lock, faults in their span. */
+static struct page table[PAGES];
+static bool counted; /* this run: user objects have references */
+static uint64_t span_pages;
+static _Atomic uint64_t populated, found_populated, met, busy;
+
+static struct page *page_at(uint64_t address)
+{
+	check(address / PAGE < PAGES);
+	return &table[address / PAGE];
+}
+
+static void set(const struct aspace_change *change, bool fresh, bool mapped, uint64_t flags)
+{
+	for (uint64_t at = change->range.start.value; at < change->range.end.value; at += PAGE) {
+		struct page *page = page_at(at);
+
+		if (page->at_work)
+			fail("%#llx changes under a fault", (unsigned long long)at);
+		if (fresh)
+			page->populated = false;
+		page->mapped = mapped;
+		page->flags = flags;
+	}
+}
+
+static enum aspace_status set_map(struct aspace_backend *backend, const struct aspace_change *change)
+{
+	(void)backend;
+	set(change, true, true, change->new_flags);
+	return ASPACE_OK;
+}
+
+static enum aspace_status set_unmap(struct aspace_backend *backend,
+				    const struct aspace_change *change)
+{
+	(void)backend;
+	set(change, true, false, 0);
+	return ASPACE_OK;
+}
+
+static enum aspace_status set_protect(struct aspace_backend *backend,
+				      const struct aspace_change *change)
+{
+	(void)backend;
+	set(change, false, true, change->new_flags);
+	return ASPACE_OK;
+}
+
+static enum aspace_status populate(struct aspace_backend *backend, const struct aspace_area *area,
+				   struct aspace_vaddr address, unsigned access)
+{
+	uint64_t first = address.value / PAGE & ~(span_pages - 1), end = first + span_pages;
+	struct object *object = area->user;
+
+	(void)backend;
+	(void)access;
+	if (first < area->start.value / PAGE)
+		first = area->start.value / PAGE;
+	if (end > area->end.value / PAGE)
+		end = area->end.value / PAGE;
+	for (uint64_t i = first; i < end; i++) {
+		if (table[i].at_work || !table[i].mapped || table[i].flags != area->flags)
+			fail("page %llu is not as the area says", (unsigned long long)i);
+		table[i].at_work = true;
+	}
+	if (object && !object->alive)
+		fail("a user object has been released under a fault");
+	sched_yield();
+	if (object && !object->alive)
+		fail("a user object is released under a fault");
+	for (uint64_t i = first; i < end; i++) {
+		check(table[i].at_work && table[i].mapped && table[i].flags == area->flags);
+		relaxed_add(table[i].populated ? &found_populated : &populated, 1);
+		table[i].populated = true;
+		table[i].at_work = false;
+	}
+	return ASPACE_OK;
+}
+
+static uint64_t span(struct aspace_backend *backend, const struct aspace_area *area)
+{
+	(void)backend;
+	(void)area;
+	return span_pages * PAGE;
+}
+
+static enum aspace_status clone_object(struct aspace_backend *backend, void *user, void **copy)
+{
+	(void)backend;
+	atomic_fetch_add(&((struct object *)user)->references, 1);
+	*copy = user;
+	return ASPACE_OK;
+}
+
+static void release_object(struct aspace_backend *backend, void *user)
+{
+	struct object *object = user;
+
+	(void)backend;
+	if (atomic_fetch_sub(&object->references, 1) == 1) {
+		object->alive = 0;
+		free(object);
+	}
+}
+
+static struct aspace_backend_ops ops = {
+	.size = sizeof(ops),
+	.map = set_map,
+	.unmap = set_unmap,
+	.protect = set_protect,
+	.replace = set_map,
+	.fault = populate,
+	.fault_span = span,
+};
+static struct aspace_backend backend = {.ops = &ops, .flags_mask = 3, .granule = PAGE};
+static _Atomic unsigned writers;
+
+static struct object *object_new(void)
+{
+	struct object *object = malloc(sizeof(*object));
+
+	check(object);
+	*object = (struct object){.references = 1, .alive = 1};
+	return object;
+}
+
+static void map_some(struct dice *dice, struct aspace_range range, unsigned how)
+{
+	struct object *object = counted ? object_new() : NULL;
+	enum aspace_status status =
+		aspace_map(space, range, roll_below(dice, 3), &backend, object, how);
+
+	if (status != ASPACE_OK) {
+		check(status == ASPACE_ALREADY_EXISTS || status == ASPACE_BUSY ||
+		      status == ASPACE_NOT_SUPPORTED);
+		free(object);
+	}
+}
+
+static void commit_some(struct dice *dice, struct aspace_range range)
+{
+	struct aspace_txn *txn;
+	enum aspace_status status = aspace_txn_begin(space, 0, &txn);
+
+	check_ok(status);
+	check_ok(aspace_txn_protect(txn, range, roll_below(dice, 3), 0));
+	check_ok(aspace_txn_unmap(txn, pages(roll_below(dice, 4), 4), 0));
+	if (roll_below(dice, 4))
+		check_ok(aspace_txn_commit(txn));
+	else
+		aspace_txn_abort(txn);
+}
+
+static void *write_some(void *arg)
+{
+	struct dice dice = {.state = (uint64_t)(uintptr_t)arg};
+
+	for (long i = 0; i < scaled(OPERATIONS); i++) {
+		uint64_t first = roll_below(&dice, PAGES - 8);
+		struct aspace_range range = pages(first, first + 1 + roll_below(&dice, 8));
+		unsigned how = roll_below(&dice, 4) ? 0 : ASPACE_NOWAIT;
+		enum aspace_status status = ASPACE_OK;
+
+		switch (roll_below(&dice, 6)) {
+		case 0:
+		case 1:
+			map_some(&dice, range, how);
+			break;
+		case 2:
+			map_some(&dice, range, how | ASPACE_REPLACE);
+			break;
+		case 3:
+			status = aspace_unmap(space, range, how);
+			break;
+		case 4:
+			status = aspace_protect(space, range, roll_below(&dice, 3), how);
+			break;
+		case 5:
+			commit_some(&dice, range);
+			break;
+		}
+		if (status == ASPACE_BUSY)
+			relaxed_add(&busy, 1);
+		else
+			check_ok(status);
+	}
+	relaxed_add(&writers, -1u);
+	return NULL;
+}
+
+static void *fault_some(void *arg)
+{
+	struct dice dice = {.state = (uint64_t)(uintptr_t)arg};
+
+	while (relaxed_load(&writers)) {
+		enum aspace_status status =
+			aspace_fault(space, aspace_va(roll_below(&dice, PAGES * PAGE)),
+				     ASPACE_ACCESS_READ, roll_below(&dice, 4) ? 0 : ASPACE_NOWAIT);
+
+		if (status == ASPACE_OK)
+			relaxed_add(&met, 1);
+		else
+			check(status == ASPACE_NOT_MAPPED || status == ASPACE_BUSY);
+	}
+	return NULL;
+}
+
+static void beside_writers(struct dice *dice, unsigned mode)
+{
+	const struct aspace_options options = {.size = sizeof(options), .mode = mode};
+	struct aspace_violation violation = {.what = ""};
+	pthread_t threads[6];
+
+	memset(table, 0, sizeof(table));
+	ops.clone = counted ? clone_object : NULL;
+	ops.release = counted ? release_object : NULL;
+	relaxed_store(&met, 0);
+	check_ok(aspace_create(&options, &space));
+	relaxed_store(&writers, 2);
+	for (unsigned i = 0; i < 6; i++)
+		threads[i] = spawn(i < 2 ? write_some : fault_some, (void *)(uintptr_t)roll(dice));
+	while (relaxed_load(&writers)) {
+		if (aspace_validate(space, &violation, 0) != ASPACE_OK)
+			fail("%u: %s", violation.invariant, violation.what);
+		sched_yield();
+	}
+	for (unsigned i = 0; i < 6; i++)
+		join(threads[i]);
+	check(relaxed_load(&met));
+	check_ok(aspace_destroy(space, 0));
+	for (unsigned i = 0; i < PAGES; i++)
+		check(!table[i].mapped && !table[i].at_work);
+}
+
+int main(int argc, char **argv)
+{
+	struct dice dice = {.state = seed_from(argc, argv)};
+
+	all_at_once();
+	for (unsigned i = 0; i < 6; i++) {
+		counted = i & 1;
+		span_pages = i < 2 ? 1 : 4;
+		beside_writers(&dice, i >= 4 ? ASPACE_GRACE_UNMAP : 0);
+	}
+	printf("%llu pages populated, %llu found so, %llu times BUSY\n",
+	       (unsigned long long)relaxed_load(&populated),
+	       (unsigned long long)relaxed_load(&found_populated),
+	       (unsigned long long)relaxed_load(&busy));
+	check(relaxed_load(&populated) && relaxed_load(&busy));
+	return 0;
+}
