@@ -224,6 +224,7 @@ bool asp_pins_mine(struct aspace *space)
 
 enum verdict {
 	GO,
+	SERVED, /* somebody else has done it */
 	AGAIN,   /* the area is another one by now */
 	QUEUE,   /* something on the list is in the way */
 	BEHIND,  /* the writer at work is */
@@ -384,8 +385,8 @@ static enum aspace_status try_to_pin(struct aspace *space, struct asp_pin *pin,
 	pin->span = found->span;
 	if (!pin->listed)
 		put(space, pin, NULL);
-	*verdict = pin->served ? GO : judge(space, pin, found);
-	if (*verdict == GO || *verdict == AGAIN) {
+	*verdict = pin->served ? SERVED : judge(space, pin, found);
+	if (*verdict == GO || *verdict == SERVED || *verdict == AGAIN) {
 		is_counted(space, pin, *verdict);
 	} else {
 		status = may_wait(space, pin, how);
@@ -430,7 +431,7 @@ enum aspace_status asp_pins_pin(struct aspace *space, struct asp_pin *pin, unsig
 
 		if (verdict == UNKNOWN && status != ASPACE_OK && looks++ < LOOKS_AT_ONCE)
 			continue;
-		if (status != ASPACE_OK || *under_lock || pin->served) {
+		if (status != ASPACE_OK || *under_lock || verdict == SERVED) {
 			leave_list(space, pin);
 			return status;
 		}
