@@ -676,9 +676,8 @@ static void mend_in_child(struct aspace *space)
 	if (runner && runner != asp_thread_self()) {
 		atomic_store_explicit(&space->runner, 0, memory_order_relaxed);
 		atomic_store_explicit(&space->deferred_out,
-				      space->deferred_in -
-					      (uint32_t)(space->deferred.count +
-							 space->pins.postponed.count),
+				      space->deferred_in - (uint32_t)(space->deferred.count +
+								      space->pins.postponed.count),
 				      memory_order_relaxed);
 	}
 }

@@ -35,7 +35,7 @@
  *  S7  backends hold what areas say, leaving ones too: as far as they can be asked
  *  S8  births of references are noted as births.c says (B1, B2)
  *  S9  giving back works: H1 and H2 of reserve.h
- *  S10 pins and claims are as pins.c says (N1 to N3)
+ *  S10 pins and claims are as pins.c says (N2 to N4)
  */
 #ifndef ASPACE_SPACE_H
 #define ASPACE_SPACE_H
@@ -147,6 +147,7 @@ struct asp_pins {
 	/* Counts whatever somebody waits for; waited upon. */
 	_Atomic uint32_t turn;
 	uint32_t sleepers; /* who wait until another entry goes */
+	bool forking;      /* for the writer's own eyes: the lock is held over a fork */
 	/* Deferred things that wait for a pin to go. Changed under `lock` of the space, too. */
 	struct aspace_record_list postponed;
 };

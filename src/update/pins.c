@@ -10,7 +10,7 @@
  *
  * Entries lie on the stacks of the threads that they are about. Nothing is allocated.
  *
- * Invariants (N1 to N3 are asked by aspace_validate, as S10):
+ * Invariants (N2, N3 and the count of N4 are asked by aspace_validate, as S10):
  *  N1  The list is in the order of arrival. (A writer that finds itself held up came before the
  *      faults that wait for what it is about to do, and goes before these.)
  *  N2  Entries at work do not meet. An entry is at work only if nothing before it meets it, and
@@ -224,7 +224,7 @@ bool asp_pins_mine(struct aspace *space)
 
 enum verdict {
 	GO,
-	SERVED, /* somebody else has done it */
+	SERVED,  /* somebody else has done it */
 	AGAIN,   /* the area is another one by now */
 	QUEUE,   /* something on the list is in the way */
 	BEHIND,  /* the writer at work is */
@@ -416,6 +416,8 @@ enum aspace_status asp_pins_pin(struct aspace *space, struct asp_pin *pin, unsig
 
 	pin->thread = asp_thread_self();
 	*under_lock = false;
+	if (asp_is_owner(space) && space->pins.forking)
+		return ASPACE_DEADLOCK; /* between the hooks, in the thread that forks */
 	for (;;) {
 		struct found found;
 		uint32_t seen = 0;
@@ -686,6 +688,7 @@ const char *asp_pins_check(struct aspace *space, uint64_t *where)
 void asp_pins_before_fork(struct aspace *space)
 {
 	asp_lock_acquire(&space->pins.lock);
+	space->pins.forking = true;
 }
 
 void asp_pins_after_fork(struct aspace *space, bool child)
@@ -693,6 +696,7 @@ void asp_pins_after_fork(struct aspace *space, bool child)
 	uintptr_t self = asp_thread_self();
 	struct asp_pin *next;
 
+	space->pins.forking = false;
 	if (child) {
 		asp_lock_forget_waiters(&space->pins.lock);
 		/* The others are gone, and with them the stacks that their entries were on. */

@@ -243,7 +243,8 @@ static void flush(struct aspace_backend *backend)
 		inner->ops->flush(inner);
 }
 
-/* Called under the writer lock: the version is the newest, and stays it. */
+/* Called beside writers: but until it answers none changes the area, so that it is in each version
+ * from the newest that was there when it was called. */
 static enum aspace_status fault(struct aspace_backend *backend, const struct aspace_area *area,
 				struct aspace_vaddr address, unsigned access)
 {
@@ -256,6 +257,18 @@ static enum aspace_status fault(struct aspace_backend *backend, const struct asp
 	inner_area.backend = inner;
 	return inner->ops->fault ? inner->ops->fault(inner, &inner_area, address, access)
 				 : ASPACE_OK;
+}
+
+/* Who does not know, or has none, is asked for one address of an area at a time. */
+static uint64_t fault_span(struct aspace_backend *backend, const struct aspace_area *area)
+{
+	struct aspace_backend *inner = witness_of(backend)->inner;
+	struct aspace_area inner_area = *area;
+
+	inner_area.backend = inner;
+	return inner->ops->fault && inner->ops->fault_span
+		       ? inner->ops->fault_span(inner, &inner_area)
+		       : UINT64_C(1) << 63;
 }
 
 static enum aspace_status check_area(struct aspace_backend *backend, const struct aspace_area *area,
@@ -272,7 +285,7 @@ static enum aspace_status check_area(struct aspace_backend *backend, const struc
 #define CHANGES                                                                                    \
 	.size = sizeof(struct aspace_backend_ops), .map = map, .unmap = unmap, .protect = protect, \
 	.prepare = prepare, .replace = replace, .move = move, .flush = flush, .fault = fault,      \
-	.check_area = check_area
+	.fault_span = fault_span, .check_area = check_area
 
 static const struct aspace_backend_ops plain_ops = {CHANGES};
 static const struct aspace_backend_ops object_ops = {

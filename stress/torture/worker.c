@@ -502,6 +502,9 @@ static void act_fault(struct worker *worker)
 		aspace_fault(arena->witness.space, address_of(arena, place), ASPACE_ACCESS_READ, 0);
 	witness_act = NULL;
 	last = worker_now(worker);
+	/* Another's fault, in the same place, has done it: of that there is a note. */
+	if (!doing->fault_version && status == ASPACE_OK)
+		return;
 	if (!doing->fault_version) {
 		if (status != ASPACE_NOT_MAPPED)
 			arena_say(arena, "aspace_fault: %s", aspace_status_string(status));

@@ -8,10 +8,14 @@
  *     library promises: nobody changes the span that a fault is in, nobody else faults there, its
  *     user object is alive, and what was populated has the flags that the area says.
  *
+ *  3. A writer that waits for a fault keeps its place: a fault that comes later comes later.
+ *
  * What the backend notes of a page is plain memory, which the library's order alone protects: so
  * ThreadSanitizer sees a pin that does not cover, or that is given up too early.
  */
 #include "crew.h"
+
+#include "space/space.h" /* who waits */
 
 #define PAGE       UINT64_C(0x1000)
 #define PAGES      64
@@ -116,7 +120,8 @@ static void set(const struct aspace_change *change, bool fresh, bool mapped, uin
 	}
 }
 
-static enum aspace_status set_map(struct aspace_backend *backend, const struct aspace_change *change)
+static enum aspace_status set_map(struct aspace_backend *backend,
+				  const struct aspace_change *change)
 {
 	(void)backend;
 	set(change, true, true, change->new_flags);
@@ -326,11 +331,98 @@ static void beside_writers(struct dice *dice, unsigned mode)
 		check(!table[i].mapped && !table[i].at_work);
 }
 
+/* ---- 3. Places --------------------------------------------------------------- */
+
+static _Atomic unsigned faulting;
+static _Atomic bool may_end;
+static bool unmapped; /* plain: the order of the library alone is between the two who use it */
+
+static enum aspace_status stay(struct aspace_backend *ignored, const struct aspace_area *area,
+			       struct aspace_vaddr address, unsigned access)
+{
+	(void)ignored;
+	(void)area;
+	(void)access;
+	if (relaxed_add(&faulting, 1))
+		fail("a fault at %#llx goes before a writer that waits",
+		     (unsigned long long)address.value);
+	until(relaxed_load(&may_end));
+	return ASPACE_OK;
+}
+
+static enum aspace_status note_unmap(struct aspace_backend *ignored,
+				     const struct aspace_change *change)
+{
+	(void)ignored;
+	(void)change;
+	unmapped = true;
+	return ASPACE_OK;
+}
+
+static void *fault_first(void *ignored)
+{
+	check_ok(aspace_fault(space, aspace_va(PAGE), ASPACE_ACCESS_READ, 0));
+	return ignored;
+}
+
+static void *unmap_all(void *ignored)
+{
+	check_ok(aspace_unmap(space, pages(0, 4), 0));
+	return ignored;
+}
+
+static void *fault_later(void *ignored)
+{
+	check_status(aspace_fault(space, aspace_va(3 * PAGE), ASPACE_ACCESS_READ, 0),
+		     ASPACE_NOT_MAPPED);
+	check(unmapped);
+	return ignored;
+}
+
+/* So many are on the list, and all but the first of them wait. */
+static void until_listed(uint32_t count)
+{
+	bool reached = false;
+
+	while (!reached) {
+		sched_yield();
+		asp_lock_acquire(&space->pins.lock);
+		reached = atomic_load(&space->pins.used) == count &&
+			  space->pins.sleepers + 1 == count;
+		asp_lock_release(&space->pins.lock);
+	}
+}
+
+static void places(void)
+{
+	struct aspace_backend_ops staying = *aspace_null_backend()->ops;
+	struct aspace_backend other = {.ops = &staying, .flags_mask = 3};
+	pthread_t threads[3];
+
+	span_pages = 1;
+	staying.fault = stay;
+	staying.fault_span = span;
+	staying.unmap = note_unmap;
+	check_ok(aspace_create(NULL, &space));
+	check_ok(aspace_map(space, pages(0, 4), 0, &other, NULL, 0));
+	threads[0] = spawn(fault_first, NULL);
+	until(relaxed_load(&faulting));
+	threads[1] = spawn(unmap_all, NULL);
+	until_listed(2);
+	threads[2] = spawn(fault_later, NULL);
+	until_listed(3);
+	relaxed_store(&may_end, true);
+	for (unsigned i = 0; i < 3; i++)
+		join(threads[i]);
+	check_ok(aspace_destroy(space, 0));
+}
+
 int main(int argc, char **argv)
 {
 	struct dice dice = {.state = seed_from(argc, argv)};
 
 	all_at_once();
+	places();
 	for (unsigned i = 0; i < 6; i++) {
 		counted = i & 1;
 		span_pages = i < 2 ? 1 : 4;

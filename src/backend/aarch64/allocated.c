@@ -314,12 +314,16 @@ static enum aspace_status allocated_fault(struct aspace_backend *backend,
 	return asp_a64_populate(t, &map, address.value, source->fault_max);
 }
 
-/* Populating changes tables that other areas share. */
+/* What asp_a64_populate() maps at most. */
 static uint64_t allocated_fault_span(struct aspace_backend *backend, const struct aspace_area *area)
 {
-	(void)backend;
+	const struct aspace_aarch64_allocated *source = source_of(backend);
+	uint64_t span = UINT64_C(1) << source->tables->geometry.granule_shift;
+
 	(void)area;
-	return 0;
+	while (span <= source->fault_max / 2)
+		span *= 2;
+	return span;
 }
 
 const struct aspace_backend_ops asp_a64_allocated_ops = {
