@@ -36,11 +36,13 @@
  *                 likes. Never: readers, a thread that is made or ends, a fork.
  *   2  flavours   of the process: clients and helpers (linux/grace.h). Nothing.
  *   3  snapshots  of a space. Nothing. One at a time.
+ *   4  pins       of a space: who is at work beside its writers. Nothing. One at a time.
  *
  * The hook of fork takes all of them, and liburcu's before them: it waits for those of number 1 in
  * any order, but never for long with anything held (linux/fork.c). Otherwise liburcu's are waited
  * for with none held but the writer's: who holds or is about to wait for another has registered.
- * Nobody sleeps upon a word, makes or joins a thread or waits for a grace period with one held.
+ * Nobody sleeps upon a word, makes or joins a thread or waits for a grace period with one held; but
+ * an open transaction that commits, with its own writer lock, until faults are over (asp_wait_holding()).
  * The builds for tests assert all that (linux/order.c). Locks of backends are none of these:
  * they are taken under the writer's.
  */
@@ -49,6 +51,7 @@ enum asp_lock_rank {
 	ASP_LOCK_WRITER,
 	ASP_LOCK_FLAVOURS,
 	ASP_LOCK_SNAPSHOTS,
+	ASP_LOCK_PINS,
 };
 
 #if defined(ASPACE_TESTING) && !defined(ASPACE_BARE_METAL)
@@ -101,6 +104,8 @@ void asp_lock_forget_waiters(struct asp_lock *lock);
  * No cancellation point; signal handlers run meanwhile. Bare metal spins once.
  */
 void asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms);
+/* The same with that one lock held: see the order of locks. */
+void asp_wait_holding(struct asp_lock *lock, _Atomic uint32_t *word, uint32_t value);
 void asp_wake_all(_Atomic uint32_t *word);
 
 /* A number that no other live thread (bare metal: CPU) has; never 0. */

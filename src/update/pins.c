@@ -502,7 +502,7 @@ bool asp_pins_claim_plan(struct aspace_txn *txn, struct asp_pin *claim)
 		count_sleeper(space, claim, true);
 		seen = atomic_load(&space->pins.turn);
 		asp_lock_release(&space->pins.lock);
-		asp_wait(&space->pins.turn, seen, 0);
+		asp_wait_holding(&space->lock, &space->pins.turn, seen);
 		asp_lock_acquire(&space->pins.lock);
 	}
 	if (claim->listed) {

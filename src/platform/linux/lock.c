@@ -191,6 +191,13 @@ void asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms)
 	futex_wait(word, value, &until, FUTEX_BITSET_MATCH_ANY);
 }
 
+void asp_wait_holding(struct asp_lock *lock, _Atomic uint32_t *word, uint32_t value)
+{
+	asp_order_remove(lock);
+	asp_wait(word, value, 0);
+	asp_order_add(lock);
+}
+
 void asp_wake_all(_Atomic uint32_t *word)
 {
 	futex_wake(word, FUTEX_BITSET_MATCH_ANY);

@@ -20,6 +20,7 @@ static const char *name_of(const struct asp_lock *lock, char *text, size_t size)
 		[ASP_LOCK_WRITER] = "the writer lock",
 		[ASP_LOCK_FLAVOURS] = "the lock of all flavours",
 		[ASP_LOCK_SNAPSHOTS] = "the snapshot lock",
+		[ASP_LOCK_PINS] = "the lock of the list of pins",
 	};
 
 	if (lock->number)
