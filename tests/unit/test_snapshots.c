@@ -95,8 +95,8 @@ static void expect_right(const char *when)
 		assert_ptr_equal(asp_snapshot_before(space, newest, version), newest);
 		assert_ptr_equal(asp_snapshot_before(space, space->oldest, version), newest);
 	}
-	printf("%s: %llu snapshots, %u deep\n", when,
-	       (unsigned long long)space->snapshot_count, deepest);
+	printf("%s: %llu snapshots, %u deep\n", when, (unsigned long long)space->snapshot_count,
+	       deepest);
 	/* 2 log n on average; a path twice as long has odds of less than one in a billion. */
 	assert_in_range(deepest, 0, 60);
 }
