@@ -334,7 +334,7 @@ static void beside_writers(struct dice *dice, unsigned mode)
 /* ---- 3. Places --------------------------------------------------------------- */
 
 static _Atomic unsigned faulting;
-static _Atomic bool may_end;
+static _Atomic bool may_end, unmap_returned;
 static bool unmapped; /* plain: the order of the library alone is between the two who use it */
 
 static enum aspace_status stay(struct aspace_backend *ignored, const struct aspace_area *area,
@@ -368,6 +368,7 @@ static void *fault_first(void *ignored)
 static void *unmap_all(void *ignored)
 {
 	check_ok(aspace_unmap(space, pages(0, 4), 0));
+	relaxed_store(&unmap_returned, true);
 	return ignored;
 }
 
@@ -385,6 +386,8 @@ static void until_listed(uint32_t count)
 	bool reached = false;
 
 	while (!reached) {
+		if (relaxed_load(&unmap_returned))
+			fail("an unmap goes on under a fault");
 		sched_yield();
 		asp_lock_acquire(&space->pins.lock);
 		reached = atomic_load(&space->pins.used) == count &&
