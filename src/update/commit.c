@@ -474,7 +474,8 @@ static inline bool is_to_be_made(struct aspace_txn *txn, enum aspace_status *sta
 }
 
 /* `claim`: of an open transaction, else NULL. */
-static inline enum aspace_status change_and_publish(struct aspace_txn *txn, struct asp_pin *claim)
+static __attribute__((noinline)) enum aspace_status change_and_publish(struct aspace_txn *txn,
+								       struct asp_pin *claim)
 {
 	enum aspace_status status;
 	size_t standing = 0;

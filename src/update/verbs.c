@@ -71,7 +71,8 @@ static void say_unmapped(struct aspace *space, struct aspace_range range)
 
 /* First says where backends may be asked to change what areas have, if the operation is not
  * refused. What is mapped where nothing is disturbs nobody. */
-static enum aspace_status plan(struct aspace_txn *txn, const struct request *r)
+static inline __attribute__((always_inline)) enum aspace_status plan(struct aspace_txn *txn,
+								     const struct request *r)
 {
 	struct aspace *space = txn->space;
 
@@ -120,7 +121,8 @@ static enum aspace_status wait_for_leaving(struct aspace *space)
 }
 
 /* Plans and commits, under the lock. */
-static inline enum aspace_status attempt(struct aspace *space, const struct request *request)
+static inline __attribute__((always_inline)) enum aspace_status attempt(
+	struct aspace *space, const struct request *request)
 {
 	enum aspace_status status;
 
