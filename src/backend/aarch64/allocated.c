@@ -314,16 +314,12 @@ static enum aspace_status allocated_fault(struct aspace_backend *backend,
 	return asp_a64_populate(t, &map, address.value, source->fault_max);
 }
 
-/* What asp_a64_populate() maps at most. */
+/* Under the writer lock for now: beside others, frames were left over in tests/aarch64/qemu/service.c
+ * on several CPUs, and why is not known yet. */
 static uint64_t allocated_fault_span(struct aspace_backend *backend, const struct aspace_area *area)
 {
-	const struct aspace_aarch64_allocated *source = source_of(backend);
-	uint64_t span = UINT64_C(1) << source->tables->geometry.granule_shift;
-
-	(void)area;
-	while (span <= source->fault_max / 2)
-		span *= 2;
-	return span;
+	(void)backend, (void)area;
+	return 0;
 }
 
 const struct aspace_backend_ops asp_a64_allocated_ops = {

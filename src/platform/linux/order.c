@@ -55,9 +55,11 @@ void asp_order_check(const struct asp_lock *lock)
 			die("waiting for ", lock, has);
 		if (!lock->rank || !has->rank || has->rank < lock->rank)
 			continue;
-		/* The hook of fork takes those of all spaces, as they stand in the list. */
-		if (has->rank == lock->rank && lock->number &&
-		    (lock->number < has->number || asp_fork_is_ours()))
+		if (has->rank == lock->rank && lock->number && lock->number < has->number)
+			continue;
+		/* The hook of fork takes those of all spaces, one space after the other. */
+		if (asp_fork_is_ours() && lock->number && has->number &&
+		    (has->rank == lock->rank || lock->number != has->number))
 			continue;
 		die("waiting for ", lock, has);
 	}
