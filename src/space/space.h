@@ -150,6 +150,8 @@ struct asp_pins {
 	bool forking;      /* for the writer's own eyes: the lock is held over a fork */
 	/* Deferred things that wait for a pin to go. Changed under `lock` of the space, too. */
 	struct aspace_record_list postponed;
+	/* A pin has gone since they were postponed: as `freed_any`, for a leaver and the helper. */
+	_Atomic bool resumable;
 };
 
 struct aspace {

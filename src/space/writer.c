@@ -106,6 +106,7 @@ void asp_writer_leave(struct aspace *space)
 	 * asks the helper, whose failed try is before our release or sees it. */
 	if (atomic_load(&space->runner))
 		return;
-	if ((due && asp_grace_elapsed(space->grace, due)) || atomic_load(&space->freed_any))
+	if ((due && asp_grace_elapsed(space->grace, due)) || atomic_load(&space->freed_any) ||
+	    atomic_load(&space->pins.resumable))
 		asp_grace_request(space->grace, &space->client, 1);
 }

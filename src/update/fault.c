@@ -5,14 +5,18 @@
 #include "update/pins.h"
 
 /* Of a backend whose `fault` must not be called beside anything: as an update would, but that
- * there is no plan. */
-static enum aspace_status fault_under_lock(struct aspace *space, struct aspace_vaddr address,
-					   unsigned access, unsigned how)
+ * there is no plan. `changed`: meanwhile there is an area of another one, which is not to be called
+ * like that. */
+static enum aspace_status fault_under_lock(struct aspace *space,
+					   const struct aspace_backend *backend,
+					   struct aspace_vaddr address, unsigned access,
+					   unsigned how, bool *changed)
 {
 	enum aspace_status status = asp_writer_enter_now(space, how);
 	struct asp_cursor cursor;
 	struct aspace_area area;
 
+	*changed = false;
 	if (status != ASPACE_OK)
 		return status;
 	/* The lock keeps the newest version in place: no section is needed. */
@@ -21,9 +25,9 @@ static enum aspace_status fault_under_lock(struct aspace *space, struct aspace_v
 		status = ASPACE_NOT_MAPPED;
 	} else {
 		area = asp_public_area(asp_cursor_area(&cursor));
-		status = asp_op(area.backend, fault)
-				 ? area.backend->ops->fault(area.backend, &area, address, access)
-				 : ASPACE_NOT_SUPPORTED;
+		*changed = area.backend != backend;
+		if (!*changed) /* it has the operation, else we were not here */
+			status = area.backend->ops->fault(area.backend, &area, address, access);
 	}
 	asp_writer_leave(space);
 	return status;
@@ -32,18 +36,25 @@ static enum aspace_status fault_under_lock(struct aspace *space, struct aspace_v
 enum aspace_status aspace_fault(struct aspace *space, struct aspace_vaddr address, unsigned access,
 				unsigned how)
 {
-	struct asp_pin pin = {.kind = ASP_FAULT, .address = address.value, .access = access};
+	bool under_lock, beneath, changed;
 	enum aspace_status status;
-	bool under_lock, beneath;
+	struct asp_pin pin;
 
 	if (how & ~ASP_HOW_PUBLIC || !access ||
 	    access & ~(unsigned)(ASPACE_ACCESS_READ | ASPACE_ACCESS_WRITE | ASPACE_ACCESS_EXECUTE))
 		return ASPACE_INVALID_PARAM;
-	status = asp_pins_pin(space, &pin, how, &under_lock);
-	if (status != ASPACE_OK || pin.served)
-		return status;
-	if (under_lock)
-		return fault_under_lock(space, address, access, how);
+	for (;;) {
+		pin = (struct asp_pin){
+			.kind = ASP_FAULT, .address = address.value, .access = access};
+		status = asp_pins_pin(space, &pin, how, &under_lock);
+		if (status != ASPACE_OK || pin.served)
+			return status;
+		if (!under_lock)
+			break;
+		status = fault_under_lock(space, pin.area.backend, address, access, how, &changed);
+		if (!changed)
+			return status;
+	}
 	/* A transaction of this thread is not to be touched beneath the callback. */
 	beneath = asp_is_owner(space) && space->txn.open && !space->txn.busy;
 	if (beneath)

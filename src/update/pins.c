@@ -435,6 +435,8 @@ enum aspace_status asp_pins_pin(struct aspace *space, struct asp_pin *pin, unsig
 			continue;
 		if (status != ASPACE_OK || *under_lock || verdict == SERVED) {
 			leave_list(space, pin);
+			if (*under_lock)
+				pin->area.backend = found.area.backend;
 			return status;
 		}
 		if (verdict == GO) {
@@ -456,6 +458,7 @@ static void serve(struct asp_pin *done)
 		if (pin->kind != ASP_FAULT && meet(pin, done))
 			break; /* who waits behind that is to find what it leaves */
 		if (pin->kind == ASP_FAULT && !pin->at_work && meet(pin, done) &&
+		    pin->address >= done->lo && pin->address < done->hi && /* its own may be old */
 		    !((pin->address ^ done->address) & same) && !(pin->access & ~done->access))
 			pin->served = true;
 	}
@@ -470,6 +473,10 @@ void asp_pins_unpin(struct aspace *space, struct asp_pin *pin, enum aspace_statu
 		serve(pin);
 	wake = take_out(space, pin);
 	postponed = space->pins.postponed.head;
+	/* Sequentially consistent, before the request: whom the helper finds in its way sees it
+	 * when it leaves. */
+	if (postponed)
+		atomic_store(&space->pins.resumable, true);
 	asp_lock_release(&space->pins.lock);
 	--*asp_writer_locks();
 	if (wake)
@@ -641,6 +648,7 @@ void asp_pins_resume(struct aspace *space)
 	if (!space->pins.postponed.head) /* only the writer puts something there */
 		return;
 	asp_lock_acquire(&space->pins.lock);
+	atomic_store(&space->pins.resumable, false);
 	list = space->pins.postponed;
 	space->pins.postponed = (struct aspace_record_list){0};
 	asp_lock_release(&space->pins.lock);

@@ -87,7 +87,8 @@ static inline void asp_pins_left(struct aspace *space)
  * everything else zero) ask for. ASPACE_OK: pin->area may be worked on until asp_pins_unpin(),
  * or, where pin->served says so, the work has been done. Else ASPACE_NOT_MAPPED;
  * ASPACE_NOT_SUPPORTED; ASPACE_DEADLOCK, ASPACE_BUSY: it would have to wait, and may not.
- * `under_lock`: that, and nothing is pinned, because the area's backend wants the writer lock.
+ * `under_lock`: that, and nothing is pinned, because the area's backend, which is noted in
+ * pin->area, wants the writer lock.
  */
 enum aspace_status asp_pins_pin(struct aspace *space, struct asp_pin *pin, unsigned how,
 				bool *under_lock);

@@ -58,6 +58,8 @@ bool asp_uncover(struct aspace *space)
 		return false;
 	space->nodes.held -= space->copy;
 	space->records.held -= space->copy / ASP_RECORD_NODES;
+	space->copy = 0;
+	space->txn.held_for = 0; /* the next of a transaction reckons anew */
 	return true;
 }
 
