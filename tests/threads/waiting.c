@@ -318,17 +318,18 @@ static bool use_in_callback(void *ctx, const struct aspace_area *area, uint64_t 
 
 static void test_other_spaces(void)
 {
-	struct aspace_options options = {.stalled = may_not_stall, .stall_ms = 1};
 	struct aspace_txn *txn;
 	pthread_t reader;
 
-	locked = make_space(&options);
-	check_ok(map_page(locked, 1, 0));
 	for (int callback = 0; callback < 2; callback++) {
-		options.garbage_max = 0x8000;
-		full = make_space(&options);
+		full = make_space(&(struct aspace_options){
+			.stalled = may_not_stall, .stall_ms = 1, .garbage_max = 0x8000});
 		left = make_space(&(struct aspace_options){
 			.stalled = may_not_stall, .stall_ms = 1, .mode = ASPACE_GRACE_UNMAP});
+		/* The last: of two writer locks the newer space's comes first. */
+		locked = make_space(
+			&(struct aspace_options){.stalled = may_not_stall, .stall_ms = 1});
+		check_ok(map_page(locked, 1, 0));
 		if (callback) {
 			check_ok(aspace_protect_with(locked, page(1), use_in_callback, &reader, 0));
 		} else {
@@ -342,8 +343,8 @@ static void test_other_spaces(void)
 		check_ok(aspace_quiesce(left, 0));
 		end_space(full);
 		end_space(left);
+		end_space(locked);
 	}
-	end_space(locked);
 	printf("%-40s %9u busy\n", "beside the lock of another space", answered);
 }
 
