@@ -9,6 +9,8 @@
  *     user object is alive, and what was populated has the flags that the area says.
  *
  *  3. A writer that waits for a fault keeps its place: a fault that comes later comes later.
+ *  4. A fault waits for the writer lock because its backend wants that, and meanwhile the area is
+ *     replaced by one of a backend that does not: the other is called without.
  *
  * What the backend notes of a page is plain memory, which the library's order alone protects: so
  * ThreadSanitizer sees a pin that does not cover, or that is given up too early.
@@ -420,12 +422,70 @@ static void places(void)
 	check_ok(aspace_destroy(space, 0));
 }
 
+/* ---- 4. Replaced ------------------------------------------------------------ */
+
+static enum aspace_status must_not(struct aspace_backend *ignored, const struct aspace_area *area,
+				   struct aspace_vaddr address, unsigned access)
+{
+	(void)ignored, (void)area, (void)address, (void)access;
+	fail("the area is gone");
+}
+
+static uint64_t under_lock(struct aspace_backend *ignored, const struct aspace_area *area)
+{
+	(void)ignored, (void)area;
+	return 0;
+}
+
+static void *map_elsewhere(void *status)
+{
+	*(enum aspace_status *)status =
+		aspace_map(space, pages(10, 11), 0, aspace_null_backend(), NULL, ASPACE_NOWAIT);
+	return NULL;
+}
+
+static enum aspace_status without_lock(struct aspace_backend *ignored,
+				       const struct aspace_area *area, struct aspace_vaddr address,
+				       unsigned access)
+{
+	enum aspace_status status;
+
+	(void)ignored, (void)area, (void)address, (void)access;
+	join(spawn(map_elsewhere, &status));
+	return status;
+}
+
+static void replaced(void)
+{
+	struct aspace_backend_ops before = *aspace_null_backend()->ops, after = before;
+	struct aspace_backend old = {.ops = &before}, new = {.ops = &after};
+	struct aspace_txn *txn;
+	pthread_t thread;
+
+	before.fault = must_not;
+	before.fault_span = under_lock;
+	after.fault = without_lock;
+	after.fault_span = span;
+	check_ok(aspace_create(NULL, &space));
+	check_ok(aspace_map(space, pages(0, 4), 0, &old, NULL, 0));
+	check_ok(aspace_txn_begin(space, 0, &txn));
+	check_ok(aspace_txn_map(txn, pages(0, 4), 0, &new, NULL, ASPACE_REPLACE));
+	thread = spawn(fault_first, NULL);
+	/* It waits for us. */
+	until(atomic_load(&space->lock.next) - atomic_load(&space->lock.serving) == 2);
+	check_ok(aspace_txn_commit(txn));
+	join(thread);
+	check_ok(aspace_find(space, aspace_va(10 * PAGE), NULL));
+	check_ok(aspace_destroy(space, 0));
+}
+
 int main(int argc, char **argv)
 {
 	struct dice dice = {.state = seed_from(argc, argv)};
 
 	all_at_once();
 	places();
+	replaced();
 	for (unsigned i = 0; i < 6; i++) {
 		counted = i & 1;
 		span_pages = i < 2 ? 1 : 4;
