@@ -265,4 +265,17 @@ const char *__tsan_default_options(void);
 #define CREW_FORKS
 #endif
 
+/* clang 14's AddressSanitizer does not hold its allocator's locks over fork: in the child they may
+ * stay taken by a thread that is not there. */
+#if defined(__SANITIZE_ADDRESS__)
+#define FORKS_BESIDE_THREADS 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define FORKS_BESIDE_THREADS 0
+#endif
+#endif
+#ifndef FORKS_BESIDE_THREADS
+#define FORKS_BESIDE_THREADS 1
+#endif
+
 #endif

@@ -281,6 +281,11 @@ int main(void)
 {
 	long rounds = 0;
 
+	if (!FORKS_BESIDE_THREADS) {
+		printf("skipped: AddressSanitizer's allocator does not survive fork beside "
+		       "threads\n");
+		return 77;
+	}
 	if (getenv("ASPACE_EMULATED")) {
 		printf("skipped: qemu-user does not survive fork beside busy threads\n");
 		return 77;

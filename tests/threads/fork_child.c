@@ -374,6 +374,11 @@ int main(void)
 	pthread_t holders[3];
 	long children = 0;
 
+	if (!FORKS_BESIDE_THREADS) {
+		printf("skipped: AddressSanitizer's allocator does not survive fork beside "
+		       "threads\n");
+		return 77;
+	}
 	check_ok(aspace_install_fork_hooks());
 	for (int i = 0; i < 3; i++) {
 		for (int deep = 0; deep < 3; deep++, children++) {

@@ -382,6 +382,11 @@ static void in_a_process(const char *name, void (*test)(void))
 
 int main(void)
 {
+	if (!FORKS_BESIDE_THREADS) {
+		printf("skipped: AddressSanitizer's allocator does not survive fork beside "
+		       "threads\n");
+		return 77;
+	}
 	if (getenv("ASPACE_EMULATED")) {
 		printf("skipped: qemu-user does not survive fork beside busy threads\n");
 		return 77;
