@@ -13,18 +13,15 @@ static enum aspace_status fault_under_lock(struct aspace *space,
 					   unsigned how, bool *changed)
 {
 	enum aspace_status status = asp_writer_enter_now(space, how);
-	struct asp_cursor cursor;
 	struct aspace_area area;
 
 	*changed = false;
 	if (status != ASPACE_OK)
 		return status;
 	/* The lock keeps the newest version in place: no section is needed. */
-	if (!asp_cursor_seek(&cursor, asp_root(space), address.value) ||
-	    asp_cursor_start(&cursor) > address.value) {
+	if (!asp_pins_find(asp_root(space), address.value, &area)) {
 		status = ASPACE_NOT_MAPPED;
 	} else {
-		area = asp_public_area(asp_cursor_area(&cursor));
 		*changed = area.backend != backend;
 		if (!*changed) /* it has the operation, else we were not here */
 			status = area.backend->ops->fault(area.backend, &area, address, access);

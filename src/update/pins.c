@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who holds whom off: faults and advice beside writers.
+ * Who holds whom off: faults beside writers.
  *
  * What changes no area takes no writer lock. It is *pinned* instead: noted on a short list of the
  * space, with the range that it is at work in, and the backend is called with no lock held. A
@@ -275,11 +275,10 @@ static bool span_of(uint64_t address, struct found *found)
 	return true;
 }
 
-static bool find(const struct asp_node *root, uint64_t address, struct aspace_area *area)
+bool asp_pins_find(const struct asp_node *root, uint64_t address, struct aspace_area *area)
 {
 	struct asp_cursor cursor;
 
-	/* A leaving area still has its memory: a reader that found it in time may touch it. */
 	if (!asp_cursor_seek(&cursor, root, address) || asp_cursor_start(&cursor) > address)
 		return false;
 	*area = asp_public_area(asp_cursor_area(&cursor));
@@ -293,7 +292,7 @@ static bool is_still_there(const struct asp_node *root, uint64_t address, const 
 	struct aspace_area now;
 
 	return root == found->root ||
-	       (find(root, address, &now) && now.start.value == area->start.value &&
+	       (asp_pins_find(root, address, &now) && now.start.value == area->start.value &&
 		now.end.value == area->end.value && now.flags == area->flags &&
 		now.backend == area->backend && now.user == area->user);
 }
@@ -357,7 +356,7 @@ static bool is_counted(struct aspace *space, struct asp_pin *pin, enum verdict v
 	return counted;
 }
 
-static void leave_list(struct aspace *space, struct asp_pin *pin)
+void asp_pins_drop(struct aspace *space, struct asp_pin *pin)
 {
 	bool wake;
 
@@ -399,7 +398,7 @@ static enum aspace_status try_to_pin(struct aspace *space, struct asp_pin *pin,
 
 static enum aspace_status look(const struct asp_pin *pin, struct found *found, bool *under_lock)
 {
-	if (!find(found->root, pin->address, &found->area))
+	if (!asp_pins_find(found->root, pin->address, &found->area))
 		return ASPACE_NOT_MAPPED;
 	if (!asp_op(found->area.backend, fault))
 		return ASPACE_NOT_SUPPORTED;
@@ -434,7 +433,7 @@ enum aspace_status asp_pins_pin(struct aspace *space, struct asp_pin *pin, unsig
 		if (verdict == UNKNOWN && status != ASPACE_OK && looks++ < LOOKS_AT_ONCE)
 			continue;
 		if (status != ASPACE_OK || *under_lock || verdict == SERVED) {
-			leave_list(space, pin);
+			asp_pins_drop(space, pin);
 			if (*under_lock)
 				pin->area.backend = found.area.backend;
 			return status;
@@ -614,11 +613,6 @@ bool asp_pins_claim(struct aspace *space, struct asp_pin *claim, struct aspace_r
 	return free;
 }
 
-void asp_pins_drop(struct aspace *space, struct asp_pin *claim)
-{
-	leave_list(space, claim);
-}
-
 /* ---- What a pin keeps ------------------------------------------------------------ */
 
 bool asp_pins_keep(struct aspace *space, struct aspace_record *record)
@@ -648,6 +642,7 @@ void asp_pins_resume(struct aspace *space)
 	if (!space->pins.postponed.head) /* only the writer puts something there */
 		return;
 	asp_lock_acquire(&space->pins.lock);
+	/* Under both locks; the next pin that goes stores it anew. */
 	atomic_store(&space->pins.resumable, false);
 	list = space->pins.postponed;
 	space->pins.postponed = (struct aspace_record_list){0};
@@ -676,8 +671,9 @@ static const char *check(struct aspace *space, uint64_t *where)
 			if (other->at_work && meet(pin, other))
 				return "two are at work in one place";
 		}
-		if (pin->kind != ASP_CLAIM && (!find(asp_root(space), pin->address, &area) ||
-					       area.backend != pin->area.backend))
+		if (pin->kind != ASP_CLAIM &&
+		    (!asp_pins_find(asp_root(space), pin->address, &area) ||
+		     area.backend != pin->area.backend))
 			return "a pin is where no area of its backend is";
 	}
 	return count == atomic_load(&space->pins.used) ? NULL : "pins are not as many as counted";

@@ -8,11 +8,10 @@
 
 #include "space/space.h"
 
-/* Who is beside the writers: a fault, or an advice. */
+/* Who is on the list. */
 enum asp_pin_kind {
-	ASP_CLAIM,  /* of a writer: what it changes, or waits to change */
-	ASP_FAULT,  /* populates the span of an address */
-	ASP_ADVICE, /* does something to a part of an area */
+	ASP_CLAIM, /* of a writer: what it changes, or waits to change */
+	ASP_FAULT, /* populates the span of an address */
 };
 
 /* An entry of the list, on the stack of the thread that it is about. What is not said to be
@@ -32,8 +31,8 @@ struct asp_pin {
 	bool behind;  /* in `behind`: it waits for the writer with this ticket */
 	bool served;  /* another fault has populated what this one was to */
 	uint32_t ticket;
-	/* The caller's: where, and for a fault the kinds of access; for an advice where it ends. */
-	uint64_t address, end;
+	/* The caller's: where a fault is, and the kinds of access. */
+	uint64_t address;
 	unsigned access;
 	/* The area, as callbacks see it. Written once the pin is at work, under the lock. */
 	struct aspace_area area;
@@ -82,8 +81,11 @@ static inline void asp_pins_left(struct aspace *space)
 
 /* ---- Beside the writers ------------------------------------------------------ */
 
+/* The area there, as callbacks see it; a leaving one, too: it still has its memory, and a reader that
+ * found it in time may touch it. In a section, or under the writer lock. */
+bool asp_pins_find(const struct asp_node *root, uint64_t address, struct aspace_area *area);
 /*
- * Finds the area of pin->address and pins what kind, address, end and access (set by the caller,
+ * Finds the area of pin->address and pins what kind, address and access (set by the caller,
  * everything else zero) ask for. ASPACE_OK: pin->area may be worked on until asp_pins_unpin(),
  * or, where pin->served says so, the work has been done. Else ASPACE_NOT_MAPPED;
  * ASPACE_NOT_SUPPORTED; ASPACE_DEADLOCK, ASPACE_BUSY: it would have to wait, and may not.

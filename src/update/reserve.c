@@ -63,7 +63,8 @@ bool asp_uncover(struct aspace *space)
 	return true;
 }
 
-void asp_spend(struct aspace *space)
+/* Nothing is held back, nor for snapshots to come: for who gives back. */
+static void spend(struct aspace *space)
 {
 	if (space->covered)
 		set_covered(space, false);
@@ -127,7 +128,7 @@ bool asp_reserve_or_spend(struct aspace_txn *txn, const struct asp_edit_need *ne
 	if (__builtin_expect(asp_has_room(space, need), 1))
 		return asp_edit_reserve_had(&txn->edit, need);
 	if (!asp_make_room(space, need))
-		asp_spend(space);
+		spend(space);
 	return asp_edit_reserve(&txn->edit, need);
 }
 
@@ -183,11 +184,6 @@ static inline __attribute__((always_inline)) bool plan_reserve(struct aspace_txn
 	else
 		hold_back_for(txn, need, need->nodes - need->copies, 1);
 	return reserve(txn, need);
-}
-
-bool asp_plan_reserve(struct aspace_txn *txn, const struct asp_edit_need *need)
-{
-	return plan_reserve(txn, need);
 }
 
 /* The snapshots that there are then show the base at most; and for those to come nothing is held
@@ -273,7 +269,7 @@ bool asp_reserve_move(struct aspace_txn *txn, size_t count)
 		.records = references(txn, 4 * count) + 8,
 	};
 
-	return asp_plan_reserve(txn, &need) &&
+	return plan_reserve(txn, &need) &&
 	       (count < 2 || asp_pool_reserve(&txn->space->actions, count - 1));
 }
 
@@ -288,5 +284,5 @@ bool asp_reserve_scattered(struct aspace_txn *txn, size_t areas)
 		.records = references(txn, 3 * areas) + 8,
 	};
 
-	return asp_plan_reserve(txn, &need);
+	return plan_reserve(txn, &need);
 }

@@ -51,10 +51,8 @@ static inline void asp_hold_back(struct aspace *space, size_t height, size_t nod
 
 /* What a snapshot would take is not; no longer. False: one is open, and it must. */
 bool asp_uncover(struct aspace *space);
-/* Nothing is, nor for snapshots to come: for who gives back. */
-void asp_spend(struct aspace *space);
-/* The same for who tells what stands, but for the copy: a snapshot of the base may be taken
- * meanwhile. */
+/* Nothing is held back but the copy, a snapshot of the base may be taken meanwhile: for who tells
+ * what stands. */
 void asp_spend_for_truth(struct aspace *space);
 /* Before that is published: hold back what it takes, or cover snapshots no longer. */
 void asp_hold_for_truth(struct aspace_txn *txn);
@@ -74,8 +72,6 @@ bool asp_reserve_or_spend(struct aspace_txn *txn, const struct asp_edit_need *ne
 /* asp_edit_reserve(), should a tree be published that is neither the private one nor the base, which
  * has so many areas more than that at most. */
 bool asp_reserve_truth(struct aspace_txn *txn, const struct asp_edit_need *need, size_t more);
-/* asp_edit_reserve(), leaving what must be held back when the private tree has grown by it. */
-bool asp_plan_reserve(struct aspace_txn *txn, const struct asp_edit_need *need);
 
 /* All that an operation may take that removes so many areas, neighbours of each other, and
  * changes one place; merging included. */

@@ -25,6 +25,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -277,5 +278,30 @@ const char *__tsan_default_options(void);
 #ifndef FORKS_BESIDE_THREADS
 #define FORKS_BESIDE_THREADS 1
 #endif
+
+/* False, with the reason printed: this run cannot fork beside threads that are busy. */
+static inline bool may_fork_beside_threads(void)
+{
+	if (!FORKS_BESIDE_THREADS)
+		printf("skipped: AddressSanitizer's allocator does not survive fork beside "
+		       "threads\n");
+	else if (getenv("ASPACE_EMULATED"))
+		printf("skipped: qemu-user does not survive fork beside busy threads\n");
+	else
+		return true;
+	return false;
+}
+
+/* Waits for a forked child, which must have ended well. */
+static inline void check_child(pid_t pid)
+{
+	int status;
+
+	check(pid > 0);
+	check(waitpid(pid, &status, 0) == pid);
+	if (WIFSIGNALED(status))
+		fail("the child died of signal %d", WTERMSIG(status));
+	check(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
 
 #endif

@@ -3,7 +3,6 @@
  * fork() while other threads write, look up and hold snapshots. The child uses the spaces:
  * it looks up, updates, waits for grace periods, and ends them.
  */
-#include <sys/wait.h>
 
 #include "../child.h"
 #include "objects.h"
@@ -161,7 +160,6 @@ static void child(struct aspace_snapshot *snapshot, struct dice *dice)
 static void fork_once(struct dice *dice, uint64_t *destroyed)
 {
 	struct aspace_snapshot snapshot;
-	int status;
 	pid_t pid;
 
 	check_ok(aspace_snapshot_take(plain, &snapshot));
@@ -171,10 +169,7 @@ static void fork_once(struct dice *dice, uint64_t *destroyed)
 	if (!pid)
 		child(&snapshot, dice);
 	aspace_snapshot_release(&snapshot);
-	check(waitpid(pid, &status, 0) == pid);
-	if (WIFSIGNALED(status))
-		fail("the child died of signal %d", WTERMSIG(status));
-	check(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	check_child(pid);
 	++*destroyed;
 }
 
@@ -255,14 +250,6 @@ static void *slow_writer(void *unused)
 		sched_yield();
 	}
 	return NULL;
-}
-
-static void check_child(pid_t pid)
-{
-	int status;
-
-	check(waitpid(pid, &status, 0) == pid);
-	check(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 static void test_callbacks(void)

@@ -281,15 +281,8 @@ int main(void)
 {
 	long rounds = 0;
 
-	if (!FORKS_BESIDE_THREADS) {
-		printf("skipped: AddressSanitizer's allocator does not survive fork beside "
-		       "threads\n");
+	if (!may_fork_beside_threads())
 		return 77;
-	}
-	if (getenv("ASPACE_EMULATED")) {
-		printf("skipped: qemu-user does not survive fork beside busy threads\n");
-		return 77;
-	}
 	check_ok(aspace_install_fork_hooks());
 	older = make_space(NULL);
 	held = make_space(NULL);

@@ -8,7 +8,6 @@
  * space.
  */
 #include <fcntl.h>
-#include <sys/wait.h>
 
 #include "../child.h"
 #include "crew.h"
@@ -229,17 +228,6 @@ static void destroy_all(void)
 	check_released(0);
 }
 
-static void check_child(pid_t pid)
-{
-	int status;
-
-	check(pid > 0);
-	check(waitpid(pid, &status, 0) == pid);
-	if (WIFSIGNALED(status))
-		fail("the child died of signal %d", WTERMSIG(status));
-	check(WEXITSTATUS(status) == 0);
-}
-
 /* Its own helper: by quiesce, in the midst of all. */
 static void ask_for_a_helper(void)
 {
@@ -374,15 +362,8 @@ int main(void)
 	pthread_t holders[3];
 	long children = 0;
 
-	if (!FORKS_BESIDE_THREADS) {
-		printf("skipped: AddressSanitizer's allocator does not survive fork beside "
-		       "threads\n");
+	if (!may_fork_beside_threads())
 		return 77;
-	}
-	if (getenv("ASPACE_EMULATED")) {
-		printf("skipped: qemu-user does not survive fork beside busy threads\n");
-		return 77;
-	}
 	check_ok(aspace_install_fork_hooks());
 	for (int i = 0; i < 3; i++) {
 		for (int deep = 0; deep < 3; deep++, children++) {

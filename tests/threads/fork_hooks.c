@@ -6,7 +6,6 @@
  * What is installed stays, so each of these is a process of its own.
  */
 #include <signal.h>
-#include <sys/wait.h>
 
 #include "../child.h"
 #include "crew.h"
@@ -37,17 +36,6 @@ static void *update(void *unused)
 	(void)unused;
 	flip();
 	return NULL;
-}
-
-static void check_child(pid_t pid)
-{
-	int status;
-
-	check(pid > 0);
-	check(waitpid(pid, &status, 0) == pid);
-	if (WIFSIGNALED(status))
-		fail("the child died of signal %d", WTERMSIG(status));
-	check(WEXITSTATUS(status) == 0);
 }
 
 static bool is_taken(void)
@@ -382,15 +370,8 @@ static void in_a_process(const char *name, void (*test)(void))
 
 int main(void)
 {
-	if (!FORKS_BESIDE_THREADS) {
-		printf("skipped: AddressSanitizer's allocator does not survive fork beside "
-		       "threads\n");
+	if (!may_fork_beside_threads())
 		return 77;
-	}
-	if (getenv("ASPACE_EMULATED")) {
-		printf("skipped: qemu-user does not survive fork beside busy threads\n");
-		return 77;
-	}
 	in_a_process("installed, and by hand", installed_and_by_hand);
 	in_a_process("by hand", by_hand);
 	in_a_process("registered by the program", registered_by_the_program);

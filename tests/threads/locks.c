@@ -434,7 +434,6 @@ static void live(struct dice *dice, int deep)
 static void fork_once(struct dice *dice)
 {
 	struct aspace_txn *txn = NULL;
-	int status;
 	pid_t pid;
 
 	/* Now and then with a transaction of its own, of the newest: nobody who has another space
@@ -451,10 +450,7 @@ static void fork_once(struct dice *dice)
 	if (!pid)
 		live(dice, (int)roll_below(dice, 3) / 2);
 	relaxed_store(&forks_waiting, 0);
-	check(waitpid(pid, &status, 0) == pid);
-	if (WIFSIGNALED(status))
-		fail("the child died of signal %d", WTERMSIG(status));
-	check(WEXITSTATUS(status) == 0);
+	check_child(pid);
 	relaxed_add(&forks, 1);
 }
 
@@ -463,15 +459,8 @@ int main(int argc, char **argv)
 	struct dice dice;
 	pthread_t threads[WORKERS];
 
-	if (!FORKS_BESIDE_THREADS) {
-		printf("skipped: AddressSanitizer's allocator does not survive fork beside "
-		       "threads\n");
+	if (!may_fork_beside_threads())
 		return 77;
-	}
-	if (getenv("ASPACE_EMULATED")) {
-		printf("skipped: qemu-user does not survive fork beside busy threads\n");
-		return 77;
-	}
 	seed = seed_from(argc, argv);
 	dice.state = seed + WORKERS;
 	check_ok(aspace_install_fork_hooks());

@@ -314,8 +314,8 @@ static enum aspace_status allocated_fault(struct aspace_backend *backend,
 	return asp_a64_populate(t, &map, address.value, source->fault_max);
 }
 
-/* Under the writer lock for now: beside others, frames were left over in tests/aarch64/qemu/service.c
- * on several CPUs, and why is not known yet. */
+/* Under the writer lock for now: tests/aarch64/qemu/service.c compares frames and tables in an open
+ * transaction, which holds off only faults that want that lock. */
 static uint64_t allocated_fault_span(struct aspace_backend *backend, const struct aspace_area *area)
 {
 	(void)backend, (void)area;
