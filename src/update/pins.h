@@ -122,8 +122,8 @@ void asp_pins_wait(struct aspace *space, struct asp_pin *place);
 /* Claims the range of a deferred unmap, or postpones its record: false. */
 bool asp_pins_claim(struct aspace *space, struct asp_pin *claim, struct aspace_range range,
 		    struct aspace_record *record);
-/* With the lock or without: gives a claim or a place up. */
-void asp_pins_drop(struct aspace *space, struct asp_pin *claim);
+/* With the lock or without: gives a claim or a place up, or a pin that waits. */
+void asp_pins_drop(struct aspace *space, struct asp_pin *pin);
 
 /* Postpones the release of a reference whose object a pin keeps; false: none does. */
 bool asp_pins_keep(struct aspace *space, struct aspace_record *record);
