@@ -52,16 +52,15 @@ static enum aspace_status clone_for_pieces(struct aspace_txn *txn)
 	     action = action->next) {
 		struct asp_pieces pieces;
 
-		/* One: it lies in one area. */
 		asp_begin_pieces(&pieces, action->change.range);
-		while (asp_next_piece(txn, &pieces)) {
-			for (unsigned i = asp_extra_pieces(&pieces); i > 0; i--) {
-				enum aspace_status status =
-					asp_clone_ahead(txn, pieces.area.backend, pieces.area.user);
+		if (!asp_next_piece(txn, &pieces))
+			break; /* never: each was one piece when it was noted */
+		for (unsigned i = asp_extra_pieces(&pieces); i > 0; i--) {
+			enum aspace_status status =
+				asp_clone_ahead(txn, pieces.area.backend, pieces.area.user);
 
-				if (status != ASPACE_OK)
-					return status;
-			}
+			if (status != ASPACE_OK)
+				return status;
 		}
 	}
 	return ASPACE_OK;
