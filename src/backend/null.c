@@ -4,7 +4,7 @@
  *
  * A backend is a table of operations and what it says about itself: its flags,
  * its granule, whether mapping again restores what unmapping took. State would
- * follow the struct aspace_backend in a structure of its own, as in mock.c.
+ * follow the struct aspace_backend in a structure of its own, as in mock/private.h.
  *
  * Invariants:
  *  1. No call fails and no call touches memory.
