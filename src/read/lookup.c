@@ -8,8 +8,7 @@
 
 #include "read/lookup_body.h"
 
-/* Fastest first. */
-static const struct asp_lookup *const sets[] = {
+const struct asp_lookup *const asp_lookups[] = {
 #ifdef ASP_VECTOR_X86
 	&asp_lookup_avx512,
 	&asp_lookup_avx2,
@@ -18,31 +17,16 @@ static const struct asp_lookup *const sets[] = {
 	&asp_lookup_neon,
 #endif
 	&asp_lookup_portable,
+	NULL,
 };
 
 const struct asp_lookup *asp_lookup_best(void)
 {
 #ifndef ASP_TSAN /* which sees no access of more than 16 bytes */
-	for (unsigned i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
-		if (asp_vector_runs(sets[i]->vector))
-			return sets[i];
+	for (unsigned i = 0; asp_lookups[i]; i++) {
+		if (asp_vector_runs(asp_lookups[i]->vector))
+			return asp_lookups[i];
 	}
 #endif
 	return &asp_lookup_portable;
-}
-
-static bool same(const char *a, const char *b)
-{
-	while (*a && *a == *b)
-		a++, b++;
-	return *a == *b;
-}
-
-const struct asp_lookup *asp_lookup_named(const char *name)
-{
-	for (unsigned i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
-		if (same(sets[i]->vector->name, name) && asp_vector_runs(sets[i]->vector))
-			return sets[i];
-	}
-	return NULL;
 }

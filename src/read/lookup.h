@@ -42,12 +42,11 @@ extern const struct asp_lookup asp_lookup_avx2, asp_lookup_avx512;
 extern const struct asp_lookup asp_lookup_neon;
 #endif
 
+/* The sets, the fastest first; NULL behind the last. */
+extern const struct asp_lookup *const asp_lookups[];
+
 /* The fastest set that this CPU can run. */
 const struct asp_lookup *asp_lookup_best(void);
-
-/* The set of that name, or NULL if there is none or this CPU cannot run it: for tests and
- * measurements. */
-const struct asp_lookup *asp_lookup_named(const char *name);
 
 /* Before the first reader; `grace` is known. */
 static inline void asp_use_lookup(struct aspace *space, const struct asp_lookup *lookup)

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "bench/area.h"
-#include "read/lookup.h"
+#include "read/lookup_named.h"
 
 #define PEER_NAME "aspace"
 #define PEER_SNAPSHOT

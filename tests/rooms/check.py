@@ -49,7 +49,7 @@ EXCEPTIONS = [
      "one of the two platforms: what is inlined of it"),
     ("src/platform/platform.h", "src/platform/bare/bare_metal.h",
      "one of the two platforms: what is inlined of it"),
-    ("stress/bench/aspace.c", "src/read/lookup.h",
+    ("stress/bench/aspace.c", "src/read/lookup_named.h",
      "picks the registers to search by, which is for measurements alone and so not public"),
 ]
 
@@ -145,7 +145,7 @@ class Check:
 
     def objects(self, folder):
         """Which room calls which; internal names only: aspace_... is the interface."""
-        defined, undefined = {}, []
+        defined, undefined, visible = {}, [], {}
         for at, _, files in sorted(os.walk(folder)):
             for name in sorted(files):
                 if not name.endswith(".o"):
@@ -163,6 +163,9 @@ class Check:
                         undefined.append((path, symbol))
                     else:
                         defined[symbol] = path
+                        if kind.isupper():  # not of one file alone
+                            visible[symbol] = path
+        self.unused(visible, {symbol for _, symbol in undefined})
         for path, symbol in undefined:
             room, target = room_of(path), defined.get(symbol)
             if target is None:
@@ -177,6 +180,16 @@ class Check:
             if other not in below and not (other == "linux" and "platform" in below):
                 self.problem(f"{path} ({room}) uses {symbol} of {target} ({other}), which does "
                              "not lie below it")
+
+    def unused(self, visible, wanted):
+        """What nothing in the library uses would be there for tests or measurements alone."""
+        for symbol, path in sorted(visible.items()):
+            if symbol in wanted:
+                continue
+            with open(os.path.join(self.root, path), encoding="utf-8") as file:
+                text = COMMENT.sub("", file.read())
+            if len(re.findall(rf"\b{symbol}\b", text)) < 2:
+                self.problem(f"{path}: nothing in the library uses {symbol}")
 
     def show(self):
         names = [name for name, _ in LAYERS] + [beside[0] for beside in BESIDE]

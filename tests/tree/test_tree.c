@@ -145,15 +145,25 @@ static struct asp_node *root_before;      /* NULL: none */
 static struct aspace_record_list waiting; /* nodes that only the version before has */
 static uint64_t nodes_of_newest;
 
+static const struct asp_vector *const vectors[] = {
+#ifdef ASP_VECTOR_X86
+	&asp_vector_avx512,
+	&asp_vector_avx2,
+#endif
+#ifdef ASP_VECTOR_NEON
+	&asp_vector_neon,
+#endif
+	&asp_vector_portable,
+};
+
+#define VECTORS (sizeof(vectors) / sizeof(vectors[0]))
+
 static const struct asp_vector *any_vector(void)
 {
 	const struct asp_vector *vector;
-	unsigned count = 0;
 
-	while (asp_vector_at(count))
-		count++;
 	do
-		vector = asp_vector_at((unsigned)below(count));
+		vector = vectors[below(VECTORS)];
 	while (!asp_vector_runs(vector));
 	return vector;
 }
@@ -343,8 +353,8 @@ static void search_gaps(const struct asp_node *tree, const struct model *model)
 	for (unsigned high = 0; high < 2; high++) {
 		found = place_of(model, &query, high, &want);
 		*(found ? &gaps_found : &gaps_not_found) += 1;
-		for (unsigned i = 0; asp_vector_at(i); i++) {
-			const struct asp_vector *set = asp_vector_at(i);
+		for (unsigned i = 0; i < VECTORS; i++) {
+			const struct asp_vector *set = vectors[i];
 
 			if (!asp_vector_runs(set))
 				continue;
@@ -563,9 +573,9 @@ int main(int argc, char **argv)
 
 	seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
 	printf("test_tree %" PRIu64 " %lu\nby", seed, rounds);
-	for (unsigned i = 0; asp_vector_at(i); i++)
-		printf(" %s%s", asp_vector_at(i)->name,
-		       asp_vector_runs(asp_vector_at(i)) ? "" : " (not this CPU)");
+	for (unsigned i = 0; i < VECTORS; i++)
+		printf(" %s%s", vectors[i]->name,
+		       asp_vector_runs(vectors[i]) ? "" : " (not this CPU)");
 	printf("\n");
 	state = seed;
 	for (round_number = 1; round_number <= rounds; round_number++) {

@@ -15,7 +15,7 @@
 
 #include <aspace/backend/null.h>
 
-#include "read/lookup.h"
+#include "read/lookup_named.h"
 #include "space/space.h"
 
 static const char *const names[] = {"portable", "avx2", "avx512", "neon"};

@@ -21,7 +21,7 @@
 
 #include "read/last_hit.h"
 #include "tree/nodes.h"
-#include "read/lookup.h"
+#include "read/lookup_named.h"
 #include "space/space.h"
 #include "update/plan.h"
 #include "tree/search.h"

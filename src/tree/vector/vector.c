@@ -1,22 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tree/vector/vector.h"
 
-static const struct asp_vector *const vectors[] = {
-#ifdef ASP_VECTOR_X86
-	&asp_vector_avx512,
-	&asp_vector_avx2,
-#endif
-#ifdef ASP_VECTOR_NEON
-	&asp_vector_neon,
-#endif
-	&asp_vector_portable,
-};
-
-const struct asp_vector *asp_vector_at(unsigned at)
-{
-	return at < sizeof(vectors) / sizeof(vectors[0]) ? vectors[at] : NULL;
-}
-
 bool asp_vector_runs(const struct asp_vector *vector)
 {
 #ifdef ASP_VECTOR_X86

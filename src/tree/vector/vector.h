@@ -51,7 +51,4 @@ extern const struct asp_vector asp_vector_neon;
 /* Can this CPU run the set? */
 bool asp_vector_runs(const struct asp_vector *vector);
 
-/* The set of number `at`, the fastest first, or NULL behind the last: for tests. */
-const struct asp_vector *asp_vector_at(unsigned at);
-
 #endif
