@@ -75,9 +75,7 @@ enum aspace_mode {
 	ASPACE_ALWAYS_STRICT = 2,
 	/** Equal neighbours stay apart. */
 	ASPACE_NEVER_MERGE = 4,
-	/** aspace_find() does not remember, for each thread, the area that it found last.
-	 * Saves about a nanosecond where hardly any two lookups in a row are for one area. */
-	ASPACE_NO_LAST_HIT = 8,
+	/* 8 is reserved. */
 };
 
 /** Where the pool gets its pages; all sizes are multiples of 64 KiB. Called mostly under

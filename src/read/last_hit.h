@@ -84,7 +84,7 @@ static inline void asp_last_hit_fill(const struct aspace *space, const struct as
 	uint64_t fills;
 
 	fills = hit->fills;
-	if (!space->id || fills & 1)
+	if (fills & 1)
 		return;
 	hit->fills = fills + 1;
 	hit->space = space->id;

@@ -33,8 +33,8 @@ static enum aspace_status check_options(struct aspace_options *options)
 		hi = UINT64_MAX & ~(granule - 1);
 	if (lo >= hi || (lo | hi) & (granule - 1))
 		return ASPACE_INVALID_PARAM;
-	if (options->mode & ~(unsigned)(ASPACE_GRACE_UNMAP | ASPACE_ALWAYS_STRICT |
-					ASPACE_NEVER_MERGE | ASPACE_NO_LAST_HIT))
+	if (options->mode &
+	    ~(unsigned)(ASPACE_GRACE_UNMAP | ASPACE_ALWAYS_STRICT | ASPACE_NEVER_MERGE))
 		return ASPACE_INVALID_PARAM;
 	if (options->pages && (!options->pages->alloc || !options->pages->free))
 		return ASPACE_INVALID_PARAM;
@@ -112,7 +112,7 @@ enum aspace_status aspace_create(const struct aspace_options *given, struct aspa
 		.hi = options.limits.end.value,
 		.granule = options.granule,
 		.mode = options.mode,
-		.id = options.mode & ASPACE_NO_LAST_HIT ? 0 : number,
+		.id = number,
 		.options = options,
 		.client =
 			{

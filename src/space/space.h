@@ -166,7 +166,7 @@ struct aspace {
 	asp_find_fn *find; /* of `lookup` */
 	struct asp_grace *grace;
 	const struct asp_lookup *lookup;
-	uint64_t id; /* no other space of the process has had it; 0: no last hits here */
+	uint64_t id; /* no other space of the process has had it */
 	uint64_t lo, hi, granule;
 	unsigned mode;
 	const struct asp_vector *vector; /* of `lookup` */

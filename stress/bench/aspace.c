@@ -7,7 +7,6 @@
 #include <aspace/backend/null.h>
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "bench/area.h"
 #include "read/lookup_named.h"
@@ -18,7 +17,7 @@
 #define PEER_SECTION
 #define PEER_FIND_MANY
 #define PEER_GAPS
-#define PEER_OPTIONS "portable, avx2, avx512, neon: how to search; no-last-hit"
+#define PEER_OPTIONS "portable, avx2, avx512, neon: how to search"
 
 struct peer {
 	struct aspace *space;
@@ -34,15 +33,11 @@ static void must(enum aspace_status status)
 }
 
 static const struct asp_lookup *lookup;
-static unsigned mode;
 
 static bool peer_option(const char *name)
 {
-	if (!strcmp(name, "no-last-hit"))
-		mode |= ASPACE_NO_LAST_HIT;
-	else
-		lookup = asp_lookup_named(name);
-	return mode || lookup;
+	lookup = asp_lookup_named(name);
+	return lookup;
 }
 
 static struct peer *peer_make(void)
@@ -51,7 +46,6 @@ static struct peer *peer_make(void)
 	struct aspace_options options = {
 		.size = sizeof(options),
 		.granule = 4096,
-		.mode = mode,
 		.garbage_max = (size_t)8 << 20,
 	};
 

@@ -77,8 +77,6 @@ TARGETS = [
            times((MINE, "random"), (MINE, "random2")), steps((EVERY, 1.8))),
     Target("64 lookups in one area: beyond an empty read section", "<=",
            beyond((MINE, "local"), (MINE, "section")), steps((MIDDLE, 2)), " ns"),
-    Target("random lookup: lost to the last-hit cache", "<=",
-           beyond((MINE, "random"), ("aspace-no-last-hit", "random")), steps((EVERY, 1)), " ns"),
     Target("dependent lookup: the fastest dynamic peer's time / ours", ">=", fastest_dynamic,
            steps((MIDDLE, 1.7), ((100000,), 1.3), ((1000000,), 1))),
     Target("unmap and map: ours / absl's", "<=",

@@ -371,6 +371,7 @@ static void bad_options_are_refused(void **state)
 		{.size = size, .limits = range(20, 10)},
 		{.size = size, .limits = range(10, 0x10000), .granule = 0x1000},
 		{.size = size, .limits = range(0x1000, 0x10001), .granule = 0x1000},
+		{.size = size, .mode = 8}, /* reserved */
 		{.size = size, .mode = 16},
 		{.size = size, .mode = UINT32_MAX},
 		{.size = size, .pages = &nothing},

@@ -363,14 +363,6 @@ static void test_last_hit(void **state)
 				 ASPACE_OK);
 	}
 	assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
-
-	/* Not wanted. */
-	space = make_space(ASPACE_NO_LAST_HIT);
-	map(space, 0x1000, 0x2000, 1);
-	for (unsigned i = 0; i < 4; i++)
-		assert_int_equal(aspace_find(space, aspace_va(0x1000), &area), ASPACE_OK);
-	assert_int_not_equal(asp_last_hit.space, space->id);
-	assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
 	assert_int_equal(aspace_destroy(other, 0), ASPACE_OK);
 }
 
