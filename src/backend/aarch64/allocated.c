@@ -314,12 +314,16 @@ static enum aspace_status allocated_fault(struct aspace_backend *backend,
 	return asp_a64_populate(t, &map, address.value, source->fault_max);
 }
 
-/* Under the writer lock for now: tests/aarch64/qemu/service.c compares frames and tables in an open
- * transaction, which holds off only faults that want that lock. */
+/* What asp_a64_populate() maps at most. */
 static uint64_t allocated_fault_span(struct aspace_backend *backend, const struct aspace_area *area)
 {
-	(void)backend, (void)area;
-	return 0;
+	const struct aspace_aarch64_allocated *source = source_of(backend);
+	uint64_t span = UINT64_C(1) << source->tables->geometry.granule_shift;
+
+	(void)area;
+	while (span <= source->fault_max / 2)
+		span *= 2;
+	return span;
 }
 
 const struct aspace_backend_ops asp_a64_allocated_ops = {

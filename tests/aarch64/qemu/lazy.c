@@ -6,6 +6,8 @@
  */
 #include "lazy.h"
 
+#include <stdatomic.h>
+
 #define PAGE   UINT64_C(4096)
 #define PAGES  1024
 #define POOL   256 /* frames */
@@ -17,6 +19,7 @@ static struct aspace_aarch64_allocated source;
 static uint64_t window;
 static bool used[POOL], noted[POOL];
 static size_t frames_used;
+static _Atomic unsigned asking; /* faults that want a frame; relaxed: a count */
 
 /* ---- Frames, from several CPUs ------------------------------------------------------------- */
 
@@ -57,10 +60,17 @@ static bool frame_alloc(void *ctx, uint64_t size, struct aspace_paddr *frame)
 	bool taken;
 
 	(void)ctx;
+	atomic_fetch_add_explicit(&asking, 1, memory_order_relaxed);
 	memory_lock();
 	taken = take_frame(size, frame);
 	memory_unlock();
+	atomic_fetch_sub_explicit(&asking, 1, memory_order_relaxed);
 	return taken;
+}
+
+bool lazy_populates(void)
+{
+	return atomic_load_explicit(&asking, memory_order_relaxed);
 }
 
 static void frame_free(void *ctx, struct aspace_paddr frame, uint64_t size)

@@ -17,6 +17,9 @@ void lazy_init(struct aspace *space, struct aspace_aarch64 *tables, uint64_t win
 /* Is it an area of the window? */
 bool lazy_is(const struct aspace_area *area);
 
+/* Is a fault on its way? */
+bool lazy_populates(void);
+
 /* CPU 0: a random map, unmap or protect. */
 void lazy_operate(void);
 /* CPU 0: unmap all; no frame may be left. */

@@ -9,7 +9,8 @@
  * allowed: an operation was under way, and the access is tried again. What is loaded must be the
  * stamp of a frame that may stand behind that address; free frames hold POISON.
  *
- * A second window is populated by faults: the handler calls aspace_fault() (lazy.h).
+ * A second window is populated by faults, beside each other and beside CPU 0's operations: the
+ * handler calls aspace_fault() (lazy.h).
  *
  * With "grace", unmapped memory stays until readers are gone: what a read section has found is
  * loaded until the section ends, if not at once because of a break-before-make. With "steady"
@@ -65,6 +66,7 @@ enum {
 	POPULATED,
 	STARVED,
 	LAZY,
+	BESIDE,
 	SEEN
 };
 static const char *const names[SEEN] = {
@@ -79,6 +81,7 @@ static const char *const names[SEEN] = {
 	"faults that populate",
 	"without memory",
 	"in the lazy window",
+	"barriers of a batch beside a fault",
 };
 
 /* Release and acquire: the readers have stopped. */
@@ -310,6 +313,31 @@ static void operate(void)
 		quiesce();
 }
 
+/* ---- Frames compared with tables, while nobody populates ------------------------------------- */
+
+/* A fault gets its frame first and maps it then, with no lock, beside whatever CPU 0 does. So CPU 0
+ * says that it compares, and waits for those at work; who comes then tries again. Each stores, then
+ * looks at what the other has stored: sequentially consistent. */
+static _Atomic bool comparing;
+static _Atomic unsigned populating;
+
+static void hold_populating(void)
+{
+	atomic_store(&comparing, true);
+	while (atomic_load(&populating))
+		;
+}
+
+/* False: not now. */
+static bool may_populate(void)
+{
+	atomic_fetch_add(&populating, 1);
+	if (!atomic_load(&comparing))
+		return true;
+	atomic_fetch_sub(&populating, 1);
+	return false;
+}
+
 /* ---- CPU 0: areas, tables and the array ------------------------------------------------------- */
 
 static void check_cells(const struct aspace_view *view)
@@ -360,15 +388,13 @@ static uint64_t compare(size_t *areas)
 	struct aspace_view view;
 	struct aspace_iter iter;
 	struct aspace_area area;
-	struct aspace_txn *txn;
 	uint64_t bytes = 0;
 
 	quiesce(); /* what leaves is still in the tables */
 	if (aspace_validate(space, &violation, 0) != ASPACE_OK)
 		fail("invariant %u at %lx: %s", violation.invariant, violation.address.value,
 		     violation.what);
-	/* No fault populates anything meanwhile. */
-	expect(aspace_txn_begin(space, 0, &txn), ASPACE_OK, "begin");
+	hold_populating();
 	lazy_forget();
 	aspace_read_begin(space, &view);
 	check_cells(&view);
@@ -382,7 +408,7 @@ static uint64_t compare(size_t *areas)
 		fail("the areas hold %lx bytes, the tables %lx", bytes, c.bytes);
 	lazy_compare();
 	aspace_read_end(&view);
-	aspace_txn_abort(txn);
+	atomic_store(&comparing, false);
 	return c.leaves;
 }
 
@@ -449,10 +475,14 @@ static uint64_t needed(const struct fault *fault)
 /* As a kernel's handler would; the flags are those of enum aspace_access. */
 static bool populate(uint64_t address, unsigned access)
 {
-	/* Not in the queue for the lock: who is in it and does not run, because the host has
-	 * given its core away, would hold up all others. */
-	enum aspace_status status = aspace_fault(space, aspace_va(address), access, ASPACE_NOWAIT);
+	enum aspace_status status = ASPACE_BUSY;
 
+	/* It waits for nobody: who is waited for and does not run, because the host has given its
+	 * core away, would hold up all others. */
+	if (may_populate()) {
+		status = aspace_fault(space, aspace_va(address), access, ASPACE_NOWAIT);
+		atomic_fetch_sub(&populating, 1);
+	}
 	switch (status) {
 	case ASPACE_OK:
 		if (mine[cpu_number()].populated++ > 1000000)
@@ -626,6 +656,15 @@ void other_main(void)
 		__asm__ volatile("wfi");
 }
 
+/* In the middle of an operation's batch, under the writer lock. CPU 0 has no faults of its own. */
+static void watched_dsb(void *ctx, enum aspace_aarch64_barrier barrier,
+			enum aspace_aarch64_shareability shareability)
+{
+	if (!cpu_number() && lazy_populates())
+		count(BESIDE);
+	aspace_aarch64_cpu_dsb(ctx, barrier, shareability);
+}
+
 /* ---- The run -------------------------------------------------------------------------------------------- */
 
 static void make_space(void)
@@ -650,6 +689,7 @@ static void make_space(void)
 		ops.tlbi = ignore_tlbi;
 	if (argument("local"))
 		ops.tlbi = local_tlbi;
+	ops.dsb = watched_dsb;
 	lazy_ops(&ops);
 	tables = make_tables(&config, &ops);
 	grace = argument("grace");
