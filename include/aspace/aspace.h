@@ -465,7 +465,7 @@ ASPACE_API enum aspace_status aspace_resize(struct aspace *space, struct aspace_
  * populated what it came for answers ASPACE_OK without calling the backend again. Whoever would
  * change what is being populated waits for that (see ::ASPACE_NOWAIT), at its place among all that
  * want to be there, and holds up nobody who does not; and a fault that
- * comes after it waits for it. (Where references to user objects are counted: whoever would change any part of the
+ * comes after it waits for it, but for none that comes later. (Where references to user objects are counted: whoever would change any part of the
  * area.) A deferred unmap waits, too, and a fault keeps the area's user object.
  *
  * A backend whose `fault_span` says so, or was built before there was one, is called under the
@@ -726,8 +726,8 @@ ASPACE_API enum aspace_status aspace_dump(struct aspace *space, enum aspace_dump
 
 /**
  * Call before fork(). Takes every lock of the library, so that the child finds whole
- * spaces. Until the call after fork the thread may only look up; updates of its own answer
- * ASPACE_DEADLOCK. Not inside a read section. A transaction that the thread has open goes on, in
+ * spaces. Until the call after fork the thread may only look up, and take and release snapshots; updates,
+ * faults and the calls on a transaction of its own answer ASPACE_DEADLOCK. Not inside a read section. A transaction that the thread has open goes on, in
  * parent and child; nobody may then be waiting for that space inside a read section, or with
  * another space's transaction open: this call waits for all others.
  * Context: may block, for all writers and for a grace period in progress; not from a

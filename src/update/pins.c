@@ -24,7 +24,9 @@
  *      a backend.
  *  N6  A fault that waits for the operation that holds the writer lock is counted in `behind`
  *      before it looks whether that still holds it. Who gives the lock back looks at
- *      `behind` after that.
+ *      `behind` after that. It waits so for one operation only: the one that held the lock
+ *      when it came on the list with the range that it has (`ticket`). Later ones see it there,
+ *      and wait for it.
  *  N7  A thread that is the space's writer, or is in its list already, never waits here: it gets
  *      ASPACE_DEADLOCK. One that holds the writer lock of any other space, or a pin there, gets
  *      ASPACE_BUSY. Who holds a pin never becomes the writer, and counts as one that others
@@ -41,7 +43,8 @@
  *   It finds it free: any writer that comes takes its ticket after that, and its load of `used`
  *   comes later still: it sees the fault.
  *   It finds it held, with ticket t: those with later tickets wait for `serving` to advance, which
- *   it had not: they, too, see the fault. Whether t does is not known, so the fault looks what t
+ *   it had not: they, too, see the fault, and it need never look at them, however long it waits for
+ *   others. Whether t does is not known, so the fault looks what t
  *   has said. If t has not said anything yet the fault waits for that: it goes on only beside a
  *   writer whose range it has read. If t is through, its version is visible. What it reads is t's:
  *   what others said was taken back before t was served, and `serving` is looked at once more.
@@ -157,7 +160,7 @@ static bool meet(const struct asp_pin *a, const struct asp_pin *b)
 	return !b->txn || changes(b->txn, a->lo, a->hi);
 }
 
-/* The ticket of whoever holds the writer lock. */
+/* The ticket of whoever holds the writer lock, or gets it next. */
 static uint32_t writer_ticket(struct aspace *space)
 {
 	return atomic_load(&space->lock.serving);
@@ -186,8 +189,7 @@ static const struct asp_pin *obstacle(struct aspace *space, const struct asp_pin
 	return NULL;
 }
 
-/* Is somebody at work in the claim of who holds the writer lock? It waits for nobody else: those
- * that wait may be writers, or wait for one, who wait for that lock. */
+/* Is somebody at work in the claim of who holds the writer lock? */
 static bool is_met(struct aspace *space, const struct asp_pin *claim)
 {
 	for (const struct asp_pin *pin = space->pins.first; pin; pin = pin->next) {
@@ -195,6 +197,33 @@ static bool is_met(struct aspace *space, const struct asp_pin *claim)
 			return true;
 	}
 	return false;
+}
+
+/* Does it wait for the writer lock, or for somebody before it who does? Those before it have been
+ * asked. */
+static bool wants_lock(const struct asp_pin *pin)
+{
+	if (pin->at_work)
+		return false;
+	if (pin->kind == ASP_CLAIM)
+		return true;
+	for (const struct asp_pin *other = pin->before; other; other = other->before) {
+		if (other->wants_lock && meet(other, pin))
+			return true;
+	}
+	return false;
+}
+
+/* The same for a claim on the list, which keeps its place: is somebody before it? But it passes
+ * those that want the lock, which its writer holds. */
+static bool is_preceded(struct aspace *space, const struct asp_pin *claim)
+{
+	for (struct asp_pin *pin = space->pins.first; pin != claim; pin = pin->next) {
+		pin->wants_lock = wants_lock(pin);
+		if (!pin->wants_lock && meet(pin, claim))
+			return true;
+	}
+	return is_met(space, claim);
 }
 
 static bool is_listed(struct aspace *space, const struct asp_pin *but)
@@ -214,6 +243,8 @@ bool asp_pins_mine(struct aspace *space)
 
 	if (!asp_pins_any(space)) /* one of ours would be counted */
 		return false;
+	if (asp_is_forking(space))
+		return is_listed(space, NULL);
 	asp_lock_acquire(&space->pins.lock);
 	mine = is_listed(space, NULL);
 	asp_lock_release(&space->pins.lock);
@@ -297,25 +328,21 @@ static bool is_still_there(const struct asp_node *root, uint64_t address, const 
 		now.backend == area->backend && now.user == area->user);
 }
 
-/* What does the writer at work change? See the head. */
-static enum verdict beside_writer(struct aspace *space, struct asp_pin *pin)
+/* What does the writer at work change, if it is one that may not know of us? See the head. */
+static enum verdict beside_writer(struct aspace *space, const struct asp_pin *pin)
 {
-	for (;;) {
-		uint32_t ticket = writer_ticket(space);
-		uint64_t lo, hi;
+	uint64_t lo, hi;
 
-		if (atomic_load(&space->lock.next) == ticket)
-			return GO;
-		/* Acquire: if this is of a later writer, the load of the ticket says so. */
-		hi = atomic_load_explicit(&space->change_hi, memory_order_acquire);
-		lo = atomic_load_explicit(&space->change_lo, memory_order_acquire);
-		if (writer_ticket(space) != ticket)
-			continue;
-		pin->ticket = ticket;
-		if (!hi)
-			return UNKNOWN;
-		return meets(pin->lo, pin->hi, lo, hi) ? BEHIND : GO;
-	}
+	if (writer_ticket(space) != pin->ticket || atomic_load(&space->lock.next) == pin->ticket)
+		return GO;
+	/* Acquire: if this is of a later writer, the load of the ticket says so. */
+	hi = atomic_load_explicit(&space->change_hi, memory_order_acquire);
+	lo = atomic_load_explicit(&space->change_lo, memory_order_acquire);
+	if (writer_ticket(space) != pin->ticket)
+		return GO;
+	if (!hi)
+		return UNKNOWN;
+	return meets(pin->lo, pin->hi, lo, hi) ? BEHIND : GO;
 }
 
 /* Under the lock of the list, and in a section. */
@@ -369,6 +396,20 @@ void asp_pins_drop(struct aspace *space, struct asp_pin *pin)
 		asp_wake_all(&space->pins.turn);
 }
 
+/* What the fault is going to be at work in. Whoever takes the writer lock after this sees it. */
+static void list_fault(struct aspace *space, struct asp_pin *pin, const struct found *found)
+{
+	bool is_seen = pin->listed && pin->lo <= found->lo && found->hi <= pin->hi;
+
+	pin->lo = found->lo;
+	pin->hi = found->hi;
+	pin->span = found->span;
+	if (!pin->listed)
+		put(space, pin, NULL);
+	if (!is_seen)
+		pin->ticket = writer_ticket(space);
+}
+
 /* One look; ASPACE_BUSY with *seen set where there is something to wait for. */
 static enum aspace_status try_to_pin(struct aspace *space, struct asp_pin *pin,
 				     const struct found *found, unsigned how, enum verdict *verdict,
@@ -379,11 +420,7 @@ static enum aspace_status try_to_pin(struct aspace *space, struct asp_pin *pin,
 	asp_lock_acquire(&space->pins.lock);
 	/* Before the look: whatever changes after it changes this. */
 	*seen = atomic_load(&space->pins.turn);
-	pin->lo = found->lo;
-	pin->hi = found->hi;
-	pin->span = found->span;
-	if (!pin->listed)
-		put(space, pin, NULL);
+	list_fault(space, pin, found);
 	*verdict = pin->served ? SERVED : judge(space, pin, found);
 	if (*verdict == GO || *verdict == SERVED || *verdict == AGAIN) {
 		is_counted(space, pin, *verdict);
@@ -415,8 +452,8 @@ enum aspace_status asp_pins_pin(struct aspace *space, struct asp_pin *pin, unsig
 
 	pin->thread = asp_thread_self();
 	*under_lock = false;
-	if (asp_is_owner(space) && space->pins.forking)
-		return ASPACE_DEADLOCK; /* between the hooks, in the thread that forks */
+	if (asp_is_forking(space))
+		return ASPACE_DEADLOCK;
 	for (;;) {
 		struct found found;
 		uint32_t seen = 0;
@@ -499,7 +536,7 @@ bool asp_pins_claim_plan(struct aspace_txn *txn, struct asp_pin *claim)
 		return true;
 	asp_lock_acquire(&space->pins.lock);
 	put(space, claim, NULL);
-	while (is_met(space, claim)) {
+	while (is_preceded(space, claim)) {
 		txn->pinned = txn->nowait || *asp_writer_locks() > 1;
 		if (txn->pinned) {
 			wake = take_out(space, claim);

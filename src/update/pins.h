@@ -27,9 +27,11 @@ struct asp_pin {
 	uint64_t span; /* what a fault populates at once; 0: not known */
 	bool listed;
 	bool at_work;
-	bool counted; /* in `sleepers` */
-	bool behind;  /* in `behind`: it waits for the writer with this ticket */
-	bool served;  /* another fault has populated what this one was to */
+	bool counted;    /* in `sleepers` */
+	bool behind;     /* in `behind`: it waits for the writer with `ticket` */
+	bool served;     /* another fault has populated what this one was to */
+	bool wants_lock; /* of who asks who is before it */
+	/* Of a fault: who held the writer lock when it came on the list. Later ones see it there. */
 	uint32_t ticket;
 	/* The caller's: where a fault is, and the kinds of access. */
 	uint64_t address;

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who goes before whom: faults, updates and transactions that meet. Each case is one order of
+ * events, made by threads that wait for each other, and what must come of it.
+ *
+ *  1. A fault waits for one operation at most, and not for those that come after it, however long
+ *     these take to plan.
+ *  2. Nor for transactions that come after it.
+ *  3. But a transaction that commits does not wait for a fault that waits for an update, which
+ *     waits for the transaction.
+ *  4. A fault is told that its work has been done only if that was where it is.
+ *
+ * A thread is held where it sleeps, after it was woken, by a signal whose handler does not return
+ * (a handler runs in every wait of the library).
+ */
+#include <signal.h>
+
+#include "crew.h"
+#include "update/pins.h"
+
+#define PAGE UINT64_C(0x1000)
+
+static struct aspace *space;
+
+static struct aspace_range pages(uint64_t first, uint64_t end)
+{
+	return aspace_range_of(first * PAGE, end * PAGE);
+}
+
+/* ---- What happened, in order ---------------------------------------------------- */
+
+static _Atomic unsigned events;
+static char happened[16];
+
+static void note(char what)
+{
+	unsigned i = relaxed_add(&events, 1);
+
+	check(i + 1 < sizeof(happened));
+	happened[i] = what;
+}
+
+static void check_events(const char *expected)
+{
+	if (strcmp(happened, expected) != 0)
+		fail("%s, not %s", happened, expected);
+}
+
+/* ---- The backend ----------------------------------------------------------------- */
+
+static uint64_t span_size;
+static _Atomic unsigned in_fault, in_change, may_end_fault, may_end_change;
+
+/* A thread is held as it looks for the area, and goes on with what it has found: the number of looks. */
+static _Thread_local unsigned held_at_look;
+static _Atomic bool held, let_go;
+
+static uint64_t span(struct aspace_backend *backend, const struct aspace_area *area)
+{
+	(void)backend, (void)area;
+	if (held_at_look && !--held_at_look) {
+		relaxed_store(&held, true);
+		until(relaxed_load(&let_go));
+	}
+	return span_size;
+}
+
+/* Stays until as many may end as have begun. */
+static void stay(_Atomic unsigned *inside, _Atomic unsigned *may_end)
+{
+	unsigned number = relaxed_add(inside, 1);
+
+	until(relaxed_load(may_end) > number);
+}
+
+static enum aspace_status populate(struct aspace_backend *backend, const struct aspace_area *area,
+				   struct aspace_vaddr address, unsigned access)
+{
+	(void)backend, (void)area, (void)address, (void)access;
+	stay(&in_fault, &may_end_fault);
+	note('f');
+	return ASPACE_OK;
+}
+
+static enum aspace_status change(struct aspace_backend *backend, const struct aspace_change *made)
+{
+	(void)backend;
+	if (made->kind == ASPACE_CHANGE_MAP)
+		return ASPACE_OK;
+	stay(&in_change, &may_end_change);
+	note(made->kind == ASPACE_CHANGE_UNMAP ? 'u' : 'p');
+	return ASPACE_OK;
+}
+
+static const struct aspace_backend_ops ops = {
+	.size = sizeof(ops),
+	.map = change,
+	.unmap = change,
+	.protect = change,
+	.fault = populate,
+	.fault_span = span,
+};
+static struct aspace_backend backend = {.ops = &ops, .flags_mask = 7};
+
+static void begin(uint64_t span_pages)
+{
+	span_size = span_pages * PAGE;
+	memset(happened, 0, sizeof(happened));
+	relaxed_store(&events, 0);
+	relaxed_store(&in_fault, 0);
+	relaxed_store(&in_change, 0);
+	relaxed_store(&may_end_fault, 0);
+	relaxed_store(&may_end_change, 0);
+	space = make_space(NULL);
+	check_ok(aspace_map(space, pages(0, 16), 1, &backend, NULL, 0));
+}
+
+static void end(const char *expected)
+{
+	check_events(expected);
+	relaxed_store(&may_end_change, 100);
+	end_space(space);
+}
+
+/* ---- Threads --------------------------------------------------------------------- */
+
+static void *fault_read(void *page)
+{
+	check_ok(aspace_fault(space, aspace_va((uintptr_t)page * PAGE), ASPACE_ACCESS_READ, 0));
+	return NULL;
+}
+
+static void *fault_write(void *page)
+{
+	return (void *)(uintptr_t)aspace_fault(space, aspace_va((uintptr_t)page * PAGE),
+					       ASPACE_ACCESS_WRITE, 0);
+}
+
+static void *fault_write_late(void *page)
+{
+	held_at_look = 2;
+	return (void *)(uintptr_t)aspace_fault(space, aspace_va((uintptr_t)page * PAGE),
+					       ASPACE_ACCESS_WRITE, 0);
+}
+
+static void *protect(void *flags)
+{
+	check_ok(aspace_protect(space, pages(0, 16), (uintptr_t)flags, 0));
+	return NULL;
+}
+
+static void *unmap_half(void *unused)
+{
+	check_ok(aspace_unmap(space, pages(8, 16), 0));
+	return unused;
+}
+
+static void *commit(void *flags)
+{
+	struct aspace_txn *txn;
+
+	check_ok(aspace_txn_begin(space, 0, &txn));
+	check_ok(aspace_txn_protect(txn, pages(0, 16), (uintptr_t)flags, 0));
+	check_ok(aspace_txn_commit(txn));
+	return NULL;
+}
+
+/* What is on the list: how many entries, how many of them sleep, and does one wait for the writer? */
+struct listed {
+	uint32_t entries, sleepers, behind;
+	bool behind_writer;
+};
+
+static struct listed look(void)
+{
+	struct listed listed = {0};
+
+	asp_lock_acquire(&space->pins.lock);
+	listed.entries = atomic_load(&space->pins.used);
+	listed.sleepers = space->pins.sleepers;
+	listed.behind = atomic_load(&space->pins.behind);
+	for (const struct asp_pin *pin = space->pins.first; pin; pin = pin->next)
+		listed.behind_writer |=
+			pin->behind && pin->ticket == atomic_load(&space->lock.serving);
+	asp_lock_release(&space->pins.lock);
+	return listed;
+}
+
+/* All that there are but `working` of them sleep. */
+static void until_listed(uint32_t entries, uint32_t working)
+{
+	struct listed listed;
+
+	do {
+		sched_yield();
+		listed = look();
+	} while (listed.entries != entries || listed.sleepers + listed.behind + working != entries);
+}
+
+static void until_waiting_for_lock(uint32_t count)
+{
+	until(atomic_load(&space->lock.next) - atomic_load(&space->lock.serving) > count);
+}
+
+static void hold_on(int signal)
+{
+	int saved = errno;
+
+	(void)signal;
+	relaxed_store(&held, true);
+	until(relaxed_load(&let_go));
+	errno = saved;
+}
+
+/* It sleeps, and will not look at what has become of the list. */
+static void hold(pthread_t thread)
+{
+	relaxed_store(&held, false);
+	relaxed_store(&let_go, false);
+	check(!pthread_kill(thread, SIGUSR1));
+	until(relaxed_load(&held));
+}
+
+/* ---- 1. A fault and updates ------------------------------------------------------- */
+
+static _Atomic unsigned deciding, may_decide;
+
+/* Plans for long. */
+static bool decide(void *unused, const struct aspace_area *area, uint64_t *flags)
+{
+	(void)unused, (void)area;
+	stay(&deciding, &may_decide);
+	*flags ^= 2;
+	return true;
+}
+
+static void *protect_slowly(void *unused)
+{
+	check_ok(aspace_protect_with(space, pages(0, 16), decide, NULL, 0));
+	return unused;
+}
+
+static void updates_that_come_later(void)
+{
+	pthread_t writers[3], fault;
+
+	begin(1);
+	relaxed_store(&may_end_change, 100);
+	relaxed_store(&deciding, 0);
+	relaxed_store(&may_decide, 0);
+	for (unsigned i = 0; i < 3; i++)
+		writers[i] = spawn(protect_slowly, NULL);
+	until(relaxed_load(&deciding) == 1);
+	until_waiting_for_lock(2);
+	fault = spawn(fault_read, NULL);
+	until_listed(1, 0);
+	/* The first goes; the second does not come to its end before the fault does. */
+	relaxed_store(&may_decide, 1);
+	do {
+		sched_yield();
+		if (relaxed_load(&deciding) == 2 && look().behind_writer)
+			fail("a fault waits for an update that came after it");
+	} while (!relaxed_load(&in_fault));
+	relaxed_store(&may_decide, 100);
+	until_listed(3, 1); /* both wait for the fault */
+	relaxed_store(&may_end_fault, 1);
+	join(fault);
+	for (unsigned i = 0; i < 3; i++)
+		join(writers[i]);
+	end("pfpp");
+}
+
+/* ---- 2, 3. Faults and transactions ------------------------------------------------- */
+
+static void transactions_that_come_later(void)
+{
+	pthread_t first, second, fault;
+
+	begin(1);
+	relaxed_store(&may_end_fault, 100);
+	first = spawn(commit, (void *)2);
+	until(relaxed_load(&in_change));
+	fault = spawn(fault_read, NULL);
+	until_listed(2, 1);
+	hold(fault);
+	second = spawn(commit, (void *)3);
+	until_waiting_for_lock(1);
+	relaxed_store(&may_end_change, 1);
+	/* The second is at its commit, beside a fault that has been woken. */
+	do {
+		sched_yield();
+		if (relaxed_load(&in_change) == 2)
+			fail("a fault waits for a transaction that came after it");
+	} while (look().sleepers != 2);
+	relaxed_store(&let_go, true);
+	relaxed_store(&may_end_change, 100);
+	join(first);
+	join(fault);
+	join(second);
+	end("pfp");
+}
+
+static void transaction_before_an_update(void)
+{
+	struct aspace_txn *txn;
+	pthread_t first, update, fault;
+
+	begin(1);
+	relaxed_store(&may_end_change, 100);
+	first = spawn(fault_read, (void *)1);
+	until(relaxed_load(&in_fault));
+	update = spawn(protect, (void *)2);
+	until_listed(2, 1);
+	fault = spawn(fault_read, (void *)2); /* waits for the update */
+	until_listed(3, 1);
+	check_ok(aspace_txn_begin(space, 0, &txn));
+	check_ok(aspace_txn_unmap(txn, pages(8, 12), 0));
+	check_ok(aspace_txn_protect(txn, pages(2, 3), 4, 0));
+	relaxed_store(&may_end_fault, 1);
+	join(first);
+	/* The update waits for the lock. */
+	until_waiting_for_lock(1);
+	check_ok(aspace_txn_commit(txn));
+	relaxed_store(&may_end_fault, 100);
+	join(update);
+	join(fault);
+	/* The area was in four pieces by then. */
+	end("fpuppppf");
+}
+
+/* ---- 4. Served ------------------------------------------------------------------------ */
+
+static void served_where_it_is(void)
+{
+	pthread_t reader, writer, left, right;
+
+	begin(16); /* one span */
+	reader = spawn(fault_read, (void *)1);
+	until(relaxed_load(&in_fault));
+	writer = spawn(unmap_half, NULL);
+	until_listed(2, 1);
+	left = spawn(fault_write, (void *)2);
+	until_listed(3, 1);
+	relaxed_store(&held, false);
+	relaxed_store(&let_go, false);
+	right = spawn(fault_write_late, (void *)10);
+	until_listed(4, 1);
+	/* It finds its half of the area, and knows nothing of what becomes of that until the other
+	 * half has been populated. */
+	relaxed_store(&may_end_fault, 100);
+	join(reader);
+	until(relaxed_load(&held) && relaxed_load(&in_change));
+	relaxed_store(&may_end_change, 100);
+	join(writer);
+	check(join(left) == (void *)ASPACE_OK);
+	relaxed_store(&let_go, true);
+	check(join(right) == (void *)ASPACE_NOT_MAPPED);
+	end("fuf");
+}
+
+int main(void)
+{
+	struct sigaction action = {.sa_handler = hold_on};
+
+	check(!sigaction(SIGUSR1, &action, NULL));
+	for (long round = 0; round < scaled(40); round++) {
+		updates_that_come_later();
+		transactions_that_come_later();
+		transaction_before_an_update();
+		served_where_it_is();
+	}
+	printf("%ld rounds\n", scaled(40));
+	return 0;
+}
