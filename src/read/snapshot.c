@@ -135,6 +135,19 @@ static bool pin(struct aspace *space, struct aspace_snapshot *snapshot)
 	return true;
 }
 
+/* A thread that forks has the lock, between the hooks. */
+static void lock_list(struct aspace *space)
+{
+	if (!asp_is_forking(space))
+		asp_lock_acquire(&space->snap_lock);
+}
+
+static void unlock_list(struct aspace *space)
+{
+	if (!asp_is_forking(space))
+		asp_lock_release(&space->snap_lock);
+}
+
 enum aspace_status aspace_snapshot_take(struct aspace *space, struct aspace_snapshot *snapshot)
 {
 	bool full, pinned;
@@ -148,12 +161,12 @@ enum aspace_status aspace_snapshot_take(struct aspace *space, struct aspace_snap
 	 * is read under the lock, so the list stays in order. */
 	do {
 		asp_read_lock(space->grace);
-		asp_lock_acquire(&space->snap_lock);
+		lock_list(space);
 		full = space->options.snapshot_max &&
 		       space->snapshot_nodes * sizeof(struct asp_node) >
 			       space->options.snapshot_max;
 		pinned = !full && pin(space, snapshot);
-		asp_lock_release(&space->snap_lock);
+		unlock_list(space);
 		asp_read_unlock(space->grace);
 		/* Memory had run out; perhaps some has come back. */
 	} while (!full && !pinned && asp_cover(space));
@@ -174,7 +187,7 @@ void aspace_snapshot_release(struct aspace_snapshot *snapshot)
 
 	if (!snapshot->root) /* not taken, or released already */
 		return;
-	asp_lock_acquire(&space->snap_lock);
+	lock_list(space);
 	uproot(space, snapshot);
 	if (snapshot->older)
 		snapshot->older->newer = snapshot->newer;
@@ -193,7 +206,7 @@ void aspace_snapshot_release(struct aspace_snapshot *snapshot)
 		atomic_store(&space->freed_any, true); /* see asp_writer_leave() */
 	/* Under the lock, which a fork takes: a child finds it released in both places or in none. */
 	*snapshot = (struct aspace_snapshot){0};
-	asp_lock_release(&space->snap_lock);
+	unlock_list(space);
 
 	/* The next writer takes it from there; where none comes, the helper does. */
 	if (freed)

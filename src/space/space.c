@@ -274,7 +274,8 @@ static enum aspace_status make_idle(struct aspace *space)
 /* Is nobody at work on the space, in it, or beneath us? */
 static enum aspace_status check_unused(struct aspace *space)
 {
-	if ((asp_is_owner(space) && (!space->txn.open || space->txn.busy)) || asp_pins_mine(space))
+	if ((asp_is_owner(space) && (!space->txn.open || space->txn.busy || space->pins.forking)) ||
+	    asp_pins_mine(space))
 		return ASPACE_DEADLOCK;
 	if (atomic_load_explicit(&space->txn_open, memory_order_relaxed))
 		return ASPACE_BUSY;

@@ -147,7 +147,7 @@ struct asp_pins {
 	/* Counts whatever somebody waits for; waited upon. */
 	_Atomic uint32_t turn;
 	uint32_t sleepers; /* who wait until another entry goes */
-	bool forking;      /* for the writer's own eyes: the lock is held over a fork */
+	bool forking;      /* for the owner: this lock and snap_lock are held over a fork */
 	/* Deferred things that wait for a pin to go. Changed under `lock` of the space, too. */
 	struct aspace_record_list postponed;
 	/* A pin has gone since they were postponed: as `freed_any`, for a leaver and the helper. */
@@ -252,6 +252,13 @@ static inline struct aspace *asp_space_of(struct asp_grace_client *client)
 static inline bool asp_is_owner(struct aspace *space)
 {
 	return atomic_load_explicit(&space->owner, memory_order_relaxed) == asp_thread_self();
+}
+
+/* Between the hooks of fork, in the thread that forks: it has all locks of the space, and whoever
+ * would take one beneath its hooks must not. */
+static inline bool asp_is_forking(struct aspace *space)
+{
+	return asp_is_owner(space) && space->pins.forking;
 }
 
 /* An operation of a backend that its table may lack, or be too short for (`size`); NULL if it

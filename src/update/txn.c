@@ -298,10 +298,10 @@ enum aspace_status aspace_txn_begin(struct aspace *space, unsigned how, struct a
 }
 
 /* Only the thread that began may go on, only until commit or abort, and not from a
- * callback beneath an operation of the transaction itself. */
+ * callback beneath an operation of the transaction itself, nor between the hooks of fork. */
 static enum aspace_status begin_operation(struct aspace_txn *txn, unsigned how)
 {
-	if (!asp_is_owner(txn->space) || !txn->open || txn->busy)
+	if (!asp_is_owner(txn->space) || !txn->open || txn->busy || txn->space->pins.forking)
 		return ASPACE_DEADLOCK;
 	if (how & ~ASP_HOW_PUBLIC)
 		return ASPACE_INVALID_PARAM;

@@ -42,6 +42,13 @@ while read -r name; do
 	fail "$name is in the tables of docs/calls.md more than once"
 done < <(uniq -d "$work/rows")
 
+# In each context of tests/conformance/test_conformance_contexts.c every call of aspace.h is made.
+while read -r name; do
+	grep -q "\b$name(" tests/conformance/test_conformance_contexts.c ||
+		fail "$name is not asked for in tests/conformance/test_conformance_contexts.c"
+done < <(tr '\n\t' '  ' <include/aspace/aspace.h | grep -oE 'ASPACE_API [^;#]*;' |
+	grep -oE 'aspace_[a-z0-9_]+ *\(' | tr -d ' (')
+
 # The comment that ended last before a declaration is the one about it.
 while read -r where; do
 	fail "$where: its comment says nothing about Context"
