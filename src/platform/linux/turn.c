@@ -97,6 +97,8 @@ bool asp_grace_wait(struct asp_grace *grace, uint64_t stamp, unsigned timeout_ms
 
 	if (asp_grace_elapsed(grace, stamp))
 		return true;
+	/* Here, too: the helper may be faster than the look below. */
+	asp_lock_check_none("waiting for a grace period");
 	asp_grace_request(grace, NULL, stamp);
 	/*
 	 * A helper waits for nobody: not for itself, of course, and not for another
