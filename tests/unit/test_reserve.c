@@ -416,6 +416,8 @@ static void late_snapshot(void **state)
 			/* A second one needs what the first keeps once more. */
 			assert_int_equal(aspace_snapshot_take(space, &snapshot), ASPACE_OK);
 			unmap_in_each_leaf();
+			/* The helper, too, says what is covered. */
+			assert_int_equal(aspace_quiesce(space, 0), ASPACE_OK);
 			assert_int_equal(aspace_snapshot_take(space, &later), ASPACE_NO_MEMORY);
 			space->covered = true; /* H2 */
 			expect_not_held_back();
