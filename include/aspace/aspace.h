@@ -29,7 +29,7 @@
  * space, or with ::ASPACE_NOWAIT, such a call answers ::ASPACE_BUSY instead and changes
  * nothing. *Context: anywhere* means: async-signal-safe
  * too (for the default flavour), and allowed in callbacks. No other call may be made
- * in a signal handler, but aspace_fault() and aspace_dump() as they say. A table of
+ * in a signal handler, but aspace_fault(), aspace_advise() and aspace_dump() as they say. A table of
  * all calls is in docs/calls.md.
  *
  * n is the number of areas, k the number of areas that an operation touches.
@@ -58,10 +58,11 @@ struct rcu_flavor_struct; /* <urcu/flavor.h> */
 enum aspace_how {
 	/** map, map in a transaction: take away what is in the way, in the same publication. */
 	ASPACE_REPLACE = 1,
-	/** unmap, protect: the whole range must be mapped, else ASPACE_NOT_MAPPED. */
+	/** unmap, protect, advise: the whole range must be mapped, else ASPACE_NOT_MAPPED. */
 	ASPACE_STRICT = 2,
-	/** Never wait, not for other writers either, nor for faults: answer ASPACE_BUSY. (The locks of
-	 * the lists of snapshots and of faults do not count: they are held for microseconds only.) */
+	/** Never wait, not for other writers either, nor for faults and advice: answer ASPACE_BUSY. (The
+	 * locks of the lists of snapshots and of faults do not count: they are held for microseconds
+	 * only.) */
 	ASPACE_NOWAIT = 4,
 };
 
@@ -71,7 +72,7 @@ enum aspace_mode {
 	 * gone: unmap marks areas *leaving* (not found, still occupied), and a later
 	 * grace period takes the memory away. No replace and no move in such a space. */
 	ASPACE_GRACE_UNMAP = 1,
-	/** Every unmap and protect is ::ASPACE_STRICT. */
+	/** Every unmap, protect and advice is ::ASPACE_STRICT. */
 	ASPACE_ALWAYS_STRICT = 2,
 	/** Equal neighbours stay apart. */
 	ASPACE_NEVER_MERGE = 4,
@@ -484,6 +485,52 @@ ASPACE_API enum aspace_status aspace_resize(struct aspace *space, struct aspace_
  */
 ASPACE_API enum aspace_status aspace_fault(struct aspace *space, struct aspace_vaddr address,
 					   unsigned access, unsigned how);
+
+/**
+ * Advise the backends about what @p range holds: see enum aspace_advice. Areas that reach out of
+ * it are advised about the part inside. Holes and leaving areas are passed over, unless
+ * ::ASPACE_STRICT.
+ *
+ * Takes no writer lock, and publishes no version: as aspace_fault(), it runs beside all that happens
+ * elsewhere, and a backend may take as long as it likes. Whoever would change what is being advised
+ * about, or advise, or populate it, waits (where references to user objects are counted: anywhere in the
+ * area), at its place among all that want to be there; and so does an advice that comes after it. A
+ * backend that takes long may let them in between, part by part.
+ *
+ * Advice that loses contents (::ASPACE_ADVICE_FREE, ::ASPACE_ADVICE_DROP) waits, in an
+ * ::ASPACE_GRACE_UNMAP space, until the readers have gone that were in a section when the call began;
+ * nobody is held up meanwhile. What lies in the range *then* is advised about. Elsewhere a
+ * reader may find the contents of an area gone while it is in its section.
+ *
+ * The areas are advised about one by one, upward. What others change meanwhile is seen when its turn
+ * comes. Where one is refused, advice that was given stays given, and all that lies above has not
+ * been: aspace_advise_part() says how far it came.
+ *
+ * Errors: ASPACE_INVALID_PARAM (the range as for aspace_unmap(), an unknown advice, a backend's granule),
+ * ASPACE_NOT_MAPPED (strict), ASPACE_NOT_SUPPORTED (a backend without `advise`): before anything is
+ * done, unless others change the areas meanwhile. Then what a backend said:
+ * ASPACE_NOT_SUPPORTED (it can do nothing of the kind), ASPACE_NO_MEMORY, ASPACE_ACCESS_DENIED
+ * (populating what must not be accessed like that), ... ASPACE_DEADLOCK where it meets what the calling
+ * thread is at, in an update, a callback, a fault or an advice beneath it, or would have to wait in one, for
+ * readers too; ASPACE_BUSY where it would have to wait and may not (nowait; the thread has
+ * the writer lock of another space, or is in its `fault` or `advise`; for readers: in a section).
+ * Context: reader-safe; waits for faults and advice in what it advises about, and for operations
+ * that change it; for readers only as said above. In a handler as aspace_fault().
+ * O(k (log n + faults and waiting writers at that moment)), beside what the backends do.
+ */
+ASPACE_API enum aspace_status aspace_advise(struct aspace *space, struct aspace_range range,
+					    enum aspace_advice advice, unsigned how);
+
+/**
+ * aspace_advise(), and say how far it came: on ASPACE_OK @p *reached is the end of the range; on
+ * anything else everything in the range below @p *reached has been advised about (or was a hole), and
+ * nothing above; at it something may have been in part. To go on from there, give it as the start
+ * of the range. @p reached may be NULL.
+ * Errors, context and cost: as aspace_advise().
+ */
+ASPACE_API enum aspace_status aspace_advise_part(struct aspace *space, struct aspace_range range,
+						 enum aspace_advice advice, unsigned how,
+						 struct aspace_vaddr *reached);
 
 /**
  * Return when every deferred unmap and release so far has run, and the nodes retired by

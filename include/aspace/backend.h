@@ -7,7 +7,7 @@
  *
  * A backend is a structure whose first member is a struct aspace_backend. The
  * library calls it under the writer lock of the space, one call at a time for
- * each space, but for `fault` and `release`; a backend that serves several spaces must expect calls of
+ * each space, but for `fault`, `advise` and `release`; a backend that serves several spaces must expect calls of
  * different spaces at once.
  *
  * One operation of the space becomes, for each backend that it touches:
@@ -26,7 +26,8 @@
  * lock for what belongs to the span alone. But it must touch nothing that a batch changes
  * elsewhere (tables or counts that areas share, what `prepare` reserves) without a lock, or atomics, of the
  * backend's own. It may take as long as it likes, do I/O, sleep; only who would change the area
- * waits for it. `clone`, `can_merge` and `check_area` may run beside it for the same area.
+ * waits for it. `clone`, `can_merge` and `check_area` may run beside it for the same area. The same
+ * holds for `advise`, whose span is the range that it is given.
  *
  * A callback may read the space (it sees the version before the operation), and must end the
  * sections that it begins. An update of the same space from a callback answers ASPACE_DEADLOCK.
@@ -90,6 +91,57 @@ enum aspace_access {
 	ASPACE_ACCESS_READ = 1,
 	ASPACE_ACCESS_WRITE = 2,
 	ASPACE_ACCESS_EXECUTE = 4,
+};
+
+/**
+ * What a backend may be advised about a range: how it will be used, or what its contents are
+ * worth. None changes what is mapped, with which flags, or who may access it; and only
+ * ::ASPACE_ADVICE_FREE and ::ASPACE_ADVICE_DROP lose contents. The numbers stay what they are; 0 is
+ * none. (In brackets: what the host backend asks of Linux.)
+ */
+enum aspace_advice {
+	/** Give it its memory now, as reading would, so that no access faults: what is
+	 * populated stays. (POPULATE_READ) */
+	ASPACE_ADVICE_POPULATE_READ = 1,
+	/** Give it its memory now, as writing would; contents stay. (POPULATE_WRITE) */
+	ASPACE_ADVICE_POPULATE_WRITE = 2,
+	/** It will be used soon: begin to fetch what is not there. (WILLNEED) */
+	ASPACE_ADVICE_WILL_NEED = 3,
+	/** It will not be used soon: take its memory first where some is lacking. (COLD) */
+	ASPACE_ADVICE_COLD = 4,
+	/** Take its memory now, and keep the contents elsewhere. (PAGEOUT) */
+	ASPACE_ADVICE_PAGE_OUT = 5,
+	/** The contents are not needed: its memory may be taken at any time, page by page, until
+	 * the page is written again. What is read before that is what was there, or as after
+	 * ::ASPACE_ADVICE_DROP. (FREE) */
+	ASPACE_ADVICE_FREE = 6,
+	/** Drop the contents, and give the memory back; the mapping stays. What is accessed
+	 * afterwards is as in an area that has just been mapped. (DONTNEED) */
+	ASPACE_ADVICE_DROP = 7,
+	/** Huge pages are welcome. (HUGEPAGE) */
+	ASPACE_ADVICE_HUGE = 8,
+	/** No huge pages. (NOHUGEPAGE) */
+	ASPACE_ADVICE_NO_HUGE = 9,
+	/** Make huge pages of it now, as far as possible. (COLLAPSE) */
+	ASPACE_ADVICE_COLLAPSE = 10,
+	/** Leave it out of core dumps. (DONTDUMP) */
+	ASPACE_ADVICE_NO_DUMP = 11,
+	/** No longer. (DODUMP) */
+	ASPACE_ADVICE_DUMP = 12,
+	/** Equal pages may share memory. (MERGEABLE) */
+	ASPACE_ADVICE_MERGE = 13,
+	/** No longer, and those that do are parted. (UNMERGEABLE) */
+	ASPACE_ADVICE_NO_MERGE = 14,
+	/** A forked child finds it empty. (WIPEONFORK) */
+	ASPACE_ADVICE_WIPE_ON_FORK = 15,
+	/** No longer. (KEEPONFORK) */
+	ASPACE_ADVICE_KEEP_ON_FORK = 16,
+	/** It will be accessed here and there. (RANDOM) */
+	ASPACE_ADVICE_RANDOM = 17,
+	/** It will be accessed in order. (SEQUENTIAL) */
+	ASPACE_ADVICE_SEQUENTIAL = 18,
+	/** Neither of the two. (NORMAL) */
+	ASPACE_ADVICE_NORMAL = 19,
 };
 
 /**
@@ -173,6 +225,26 @@ struct aspace_backend_ops {
 	 * Must answer the same each time for the same backend and flags. Called in a read section,
 	 * in signal handlers where aspace_fault() is; must not call the library. O(1). */
 	uint64_t (*fault_span)(struct aspace_backend *, const struct aspace_area *area);
+	/** Optional: @p advice about @p range, which lies in @p area, on the backend's granule; see
+	 * enum aspace_advice for what each means. Without it aspace_advise() answers
+	 * ASPACE_NOT_SUPPORTED, which is also what to answer to advice that means nothing here, or is
+	 * not known.
+	 *
+	 * Called as `fault` is: with no lock held, beside everything else, for as long as it likes,
+	 * beside advice and faults elsewhere. In @p range no change, no other advice and no
+	 * fault runs meanwhile (but faults that `fault_span` wants under the writer lock);
+	 * where references are counted, nowhere in the area. @p area is what is there when the call
+	 * begins; parts of it that are not in the range may go, or get other flags, meanwhile. Its
+	 * user object is not released. Changes nothing outside of the range.
+	 *
+	 * @p reached is the end of the range when the call begins. Who would keep others waiting too long
+	 * does a part, from the range's start upward, says in it where that ended, on the
+	 * granule, and answers ASPACE_OK: it is called again for what is left, or for what has come there meanwhile,
+	 * after whoever waits. A refusal may come half way, and then says the same; where nothing
+	 * was done @p reached may stay as it is. */
+	enum aspace_status (*advise)(struct aspace_backend *, const struct aspace_area *area,
+				     struct aspace_range range, enum aspace_advice advice,
+				     struct aspace_vaddr *reached);
 };
 
 /** The part of a backend that the library knows. Lives as long as any space or

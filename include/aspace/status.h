@@ -38,13 +38,13 @@ enum aspace_status {
 	/** No area holds the address, or a hole where a strict call found one.
 	 * Nothing changed. */
 	ASPACE_NOT_MAPPED,
-	/** The call would have to wait, for readers, a writer or a fault, and may not: it was
+	/** The call would have to wait, for readers, a writer, a fault or an advice, and may not: it was
 	 * asked not to, or the calling thread is in a read section (readers only), or has a
 	 * transaction open on another space, or is in a callback of one. Nothing changed. */
 	ASPACE_BUSY,
 	/** The calling thread already holds this space's writer lock, because a backend
 	 * or an open transaction of this thread is beneath the call; or it is in a backend's
-	 * `fault`, which the call would wait for; or a `release` of
+	 * `fault` or `advise`, which the call would wait for; or a `release` of
 	 * this space is beneath it, and it would wait for deferred work, which that
 	 * thread is running. Waiting would never end. Nothing changed. */
 	ASPACE_DEADLOCK,

@@ -32,6 +32,18 @@ static enum aspace_status accept_fault(struct aspace_backend *backend,
 	return ASPACE_OK;
 }
 
+static enum aspace_status accept_advice(struct aspace_backend *backend,
+					const struct aspace_area *area, struct aspace_range range,
+					enum aspace_advice advice, struct aspace_vaddr *reached)
+{
+	(void)backend;
+	(void)area;
+	(void)range;
+	(void)advice;
+	(void)reached;
+	return ASPACE_OK;
+}
+
 static const struct aspace_backend_ops null_ops = {
 	.size = sizeof(null_ops),
 	.map = accept_change,
@@ -41,6 +53,7 @@ static const struct aspace_backend_ops null_ops = {
 	.replace = accept_change,
 	.move = accept_change,
 	.fault = accept_fault,
+	.advise = accept_advice,
 };
 
 struct aspace_backend *aspace_null_backend(void)

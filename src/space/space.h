@@ -14,7 +14,8 @@
  *   update/commit.c    backends, undo; publish.c: the one store
  *   update/txn.c       transactions of several operations
  *   update/births.c    since when references have been there, for snapshots
- *   update/fault.c     faults: no version, no writer lock; pins.c: who holds whom off
+ *   update/fault.c     faults, and advise.c advice: no version, no writer lock; pins.c: who holds
+ *                      whom off
  *   reclaim/reclaim.c  what has left the newest version: nodes, user objects, leaving areas
  *
  * Dependencies: these -> tree -> memory -> platform (tests/rooms).

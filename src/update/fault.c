@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What changes no area: faults. They publish no version and take no writer lock: pins.c.
+ * Faults. They change no area, publish no version and take no writer lock: pins.c.
  */
 #include "update/pins.h"
 
@@ -52,13 +52,9 @@ enum aspace_status aspace_fault(struct aspace *space, struct aspace_vaddr addres
 		if (!changed)
 			return status;
 	}
-	/* A transaction of this thread is not to be touched beneath the callback. */
-	beneath = asp_is_owner(space) && space->txn.open && !space->txn.busy;
-	if (beneath)
-		space->txn.busy = true;
+	beneath = asp_pins_shut_txn(space);
 	status = pin.area.backend->ops->fault(pin.area.backend, &pin.area, address, access);
-	if (beneath)
-		space->txn.busy = false;
+	asp_pins_reopen_txn(space, beneath);
 	asp_pins_unpin(space, &pin, status);
 	return status;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who holds whom off: faults beside writers.
+ * Who holds whom off: faults and advice beside writers.
  *
  * What changes no area takes no writer lock. It is *pinned* instead: noted on a short list of the
  * space, with the range that it is at work in, and the backend is called with no lock held. A
@@ -316,6 +316,35 @@ bool asp_pins_find(const struct asp_node *root, uint64_t address, struct aspace_
 	return true;
 }
 
+static uint64_t higher(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static uint64_t lower(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+enum aspace_status asp_pins_find_piece(const struct asp_node *root, uint64_t from, uint64_t end,
+				       struct aspace_area *area)
+{
+	struct asp_cursor cursor;
+	bool found = asp_cursor_seek(&cursor, root, from);
+	uint64_t granule, ends;
+
+	while (found && asp_cursor_slot(&cursor)->flags & ASP_FLAG_LEAVING)
+		found = asp_cursor_next(&cursor);
+	if (!found || asp_cursor_start(&cursor) >= end)
+		return ASPACE_NOT_MAPPED;
+	*area = asp_public_area(asp_cursor_area(&cursor));
+	granule = area->backend->granule;
+	ends = higher(from, area->start.value) | lower(end, area->end.value);
+	if (granule && (ends & (granule - 1)))
+		return ASPACE_INVALID_PARAM;
+	return asp_op(area->backend, advise) ? ASPACE_OK : ASPACE_NOT_SUPPORTED;
+}
+
 /* Is there still what was found? */
 static bool is_still_there(const struct asp_node *root, uint64_t address, const struct found *found)
 {
@@ -433,8 +462,30 @@ static enum aspace_status try_to_pin(struct aspace *space, struct asp_pin *pin,
 	return status;
 }
 
-static enum aspace_status look(const struct asp_pin *pin, struct found *found, bool *under_lock)
+/* What an advice is at work in: its piece; where references are counted the whole area, as of a
+ * fault. */
+static enum aspace_status look_for_piece(struct asp_pin *pin, struct found *found)
 {
+	enum aspace_status status =
+		asp_pins_find_piece(found->root, pin->address, pin->end, &found->area);
+
+	if (status != ASPACE_OK)
+		return status;
+	found->span = 0;
+	found->lo = found->area.start.value;
+	found->hi = found->area.end.value;
+	pin->address = higher(pin->address, found->lo);
+	if (counts_references(found->area.backend))
+		return ASPACE_OK;
+	found->lo = pin->address;
+	found->hi = lower(found->hi, pin->end);
+	return ASPACE_OK;
+}
+
+static enum aspace_status look(struct asp_pin *pin, struct found *found, bool *under_lock)
+{
+	if (pin->kind == ASP_ADVICE)
+		return look_for_piece(pin, found);
 	if (!asp_pins_find(found->root, pin->address, &found->area))
 		return ASPACE_NOT_MAPPED;
 	if (!asp_op(found->area.backend, fault))

@@ -10,8 +10,9 @@
 
 /* Who is on the list. */
 enum asp_pin_kind {
-	ASP_CLAIM, /* of a writer: what it changes, or waits to change */
-	ASP_FAULT, /* populates the span of an address */
+	ASP_CLAIM,  /* of a writer: what it changes, or waits to change */
+	ASP_FAULT,  /* populates the span of an address */
+	ASP_ADVICE, /* the backend is advised about a piece of an area */
 };
 
 /* An entry of the list, on the stack of the thread that it is about. What is not said to be
@@ -33,9 +34,11 @@ struct asp_pin {
 	bool wants_lock; /* of who asks who is before it */
 	/* Of a fault: who held the writer lock when it came on the list. Later ones see it there. */
 	uint32_t ticket;
-	/* The caller's: where a fault is, and the kinds of access. */
+	/* The caller's: where a fault is, and the kinds of access. An advice is about the first
+	 * area that reaches beyond the address, which then is where its piece begins. */
 	uint64_t address;
 	unsigned access;
+	uint64_t end; /* of an advice: what begins here or above is not asked for */
 	/* The area, as callbacks see it. Written once the pin is at work, under the lock. */
 	struct aspace_area area;
 };
@@ -86,11 +89,17 @@ static inline void asp_pins_left(struct aspace *space)
 /* The area there, as callbacks see it; a leaving one, too: it still has its memory, and a reader that
  * found it in time may touch it. In a section, or under the writer lock. */
 bool asp_pins_find(const struct asp_node *root, uint64_t address, struct aspace_area *area);
+/* The first area that reaches beyond `from` and begins below `end`, leaving ones passed over, in
+ * which an advice in [from, end) can be given: else ASPACE_NOT_MAPPED, ASPACE_INVALID_PARAM
+ * (the backend's granule), ASPACE_NOT_SUPPORTED. */
+enum aspace_status asp_pins_find_piece(const struct asp_node *root, uint64_t from, uint64_t end,
+				       struct aspace_area *area);
 /*
- * Finds the area of pin->address and pins what kind, address and access (set by the caller,
+ * Finds the area of pin->address and pins what kind, address, access and end (set by the caller,
  * everything else zero) ask for. ASPACE_OK: pin->area may be worked on until asp_pins_unpin(),
  * or, where pin->served says so, the work has been done. Else ASPACE_NOT_MAPPED;
- * ASPACE_NOT_SUPPORTED; ASPACE_DEADLOCK, ASPACE_BUSY: it would have to wait, and may not.
+ * ASPACE_NOT_SUPPORTED, ASPACE_INVALID_PARAM; ASPACE_DEADLOCK, ASPACE_BUSY: it would have to
+ * wait, and may not.
  * `under_lock`: that, and nothing is pinned, because the area's backend, which is noted in
  * pin->area, wants the writer lock.
  */
@@ -100,6 +109,21 @@ enum aspace_status asp_pins_pin(struct aspace *space, struct asp_pin *pin, unsig
 void asp_pins_unpin(struct aspace *space, struct asp_pin *pin, enum aspace_status status);
 /* Does the calling thread hold a pin? */
 bool asp_pins_mine(struct aspace *space);
+/* Around a callback beneath which a transaction of the calling thread is not to be touched, if it has
+ * one open: the answer is for the second. */
+static inline bool asp_pins_shut_txn(struct aspace *space)
+{
+	bool beneath = asp_is_owner(space) && space->txn.open && !space->txn.busy;
+
+	if (beneath)
+		space->txn.busy = true;
+	return beneath;
+}
+static inline void asp_pins_reopen_txn(struct aspace *space, bool beneath)
+{
+	if (beneath)
+		space->txn.busy = false;
+}
 
 /* ---- Writers, under the writer lock unless otherwise said -------------------- */
 

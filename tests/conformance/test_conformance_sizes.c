@@ -45,8 +45,23 @@ static void *at_the_end(const void *whole, size_t known, size_t size, int rest)
 
 /* ---- A backend's table --------------------------------------------------- */
 
-enum { MAP, UNMAP, PROTECT, PREPARE, REPLACE, MOVE, FLUSH, FAULT, MERGE, CLONE, RELEASE, CHECK };
-enum { OPERATIONS = CHECK + 1 };
+enum {
+	MAP,
+	UNMAP,
+	PROTECT,
+	PREPARE,
+	REPLACE,
+	MOVE,
+	FLUSH,
+	FAULT,
+	MERGE,
+	CLONE,
+	RELEASE,
+	CHECK,
+	SPAN,
+	ADVISE,
+	OPERATIONS,
+};
 
 static _Atomic unsigned calls[OPERATIONS]; /* `release` runs on the helper thread */
 
@@ -119,6 +134,27 @@ static enum aspace_status count_check(struct aspace_backend *backend,
 	return ASPACE_OK;
 }
 
+static uint64_t count_span(struct aspace_backend *backend, const struct aspace_area *area)
+{
+	(void)backend;
+	(void)area;
+	calls[SPAN]++;
+	return 1;
+}
+
+static enum aspace_status count_advice(struct aspace_backend *backend,
+				       const struct aspace_area *area, struct aspace_range range,
+				       enum aspace_advice advice, struct aspace_vaddr *reached)
+{
+	(void)backend;
+	(void)area;
+	(void)range;
+	(void)advice;
+	(void)reached;
+	calls[ADVISE]++;
+	return ASPACE_OK;
+}
+
 static const struct aspace_backend_ops whole_table = {
 	.size = sizeof(whole_table),
 	.map = count_map,
@@ -133,6 +169,8 @@ static const struct aspace_backend_ops whole_table = {
 	.clone = count_clone,
 	.release = count_release,
 	.check_area = count_check,
+	.fault_span = count_span,
+	.advise = count_advice,
 };
 
 /* Where each operation ends. */
@@ -142,19 +180,21 @@ static const size_t end_of[OPERATIONS] = {
 	[PREPARE] = END(prepare), [REPLACE] = END(replace), [MOVE] = END(move),
 	[FLUSH] = END(flush),     [FAULT] = END(fault),     [MERGE] = END(can_merge),
 	[CLONE] = END(clone),     [RELEASE] = END(release), [CHECK] = END(check_area),
+	[SPAN] = END(fault_span), [ADVISE] = END(advise),
 };
 
 /* Everything that asks for an operation, in a plain space or one that defers unmaps. */
 static void use_every_operation(struct aspace_backend *backend, unsigned mode)
 {
 	struct aspace_options options = {.size = sizeof(options), .mode = mode};
-	bool grace = mode & ASPACE_GRACE_UNMAP, has_fault, has_move;
+	bool grace = mode & ASPACE_GRACE_UNMAP, has_fault, has_move, has_advise;
 	struct aspace_txn *txn;
 	struct aspace *space;
 	int user;
 
 	has_fault = backend->ops->size >= end_of[FAULT];
 	has_move = backend->ops->size >= end_of[MOVE];
+	has_advise = backend->ops->size >= end_of[ADVISE];
 	assert_ok(aspace_create(&options, &space));
 	assert_ok(aspace_map(space, range(0, 100), 1, backend, &user, 0));
 	assert_ok(aspace_map(space, range(100, 200), 1, backend, &user, 0));
@@ -169,6 +209,8 @@ static void use_every_operation(struct aspace_backend *backend, unsigned mode)
 	assert_ok(aspace_resize(space, at(20), 5, 0));
 	assert_status(has_fault ? ASPACE_OK : ASPACE_NOT_SUPPORTED,
 		      aspace_fault(space, at(90), ASPACE_ACCESS_READ, 0));
+	assert_status(has_advise ? ASPACE_OK : ASPACE_NOT_SUPPORTED,
+		      aspace_advise(space, range(0, 200), ASPACE_ADVICE_DROP, 0));
 	assert_ok(aspace_txn_begin(space, 0, &txn));
 	assert_ok(aspace_txn_map(txn, range(400, 500), 1, backend, &user, 0));
 	assert_ok(aspace_txn_unmap(txn, range(420, 430), 0));

@@ -18,7 +18,7 @@ extern "C" {
 
 /**
  * The null backend: all flags, byte granularity, every operation but `prepare`,
- * `can_merge`, `clone` and `release`. User pointers are copied, never followed.
+ * `can_merge`, `clone` and `release`. All advice is welcome, and does nothing. User pointers are copied, never followed.
  *
  * One for the whole process; it has no state, so any number of spaces may share it.
  * Errors: none. Context: anywhere. Ownership: static, nothing to free. O(1).
