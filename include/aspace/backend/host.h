@@ -19,7 +19,14 @@
  * No address of the window is ever unmapped in between, so no other thread's
  * mmap can take one. A host holds no file descriptor: a program may close all that there are.
  *
- * Each host serves one space: its calls must not run at once. Several hosts do
+ * All of enum aspace_advice is madvise(). What this kernel does not know, or refuses for what the memory
+ * is (locked, sealed), is ::ASPACE_NOT_SUPPORTED; EAGAIN, ENOMEM and their like are
+ * ::ASPACE_NO_MEMORY. What goes over the pages is done, or refused, 16 MiB after 16 MiB. What
+ * is noted with the mapping (huge, dump, merge, fork, random and their opposites) takes up to two
+ * mappings more, moves with the contents, and lasts until the memory is unmapped or replaced (huge:
+ * also until ::ASPACE_HOST_HUGEPAGE changes).
+ *
+ * Each host serves one space: its calls must not run at once, but for faults and advice. Several hosts do
  * not disturb each other. After aspace_host_create() nothing calls malloc. errno
  * is preserved by every call.
  *

@@ -24,7 +24,7 @@ int aspace_host_protection(uint64_t flags)
 
 /* ---- Checks ---- */
 
-static bool range_usable(const struct aspace_host *host, struct aspace_range range)
+bool asp_host_range_usable(const struct aspace_host *host, struct aspace_range range)
 {
 	uint64_t mask = host->page - 1;
 
@@ -52,7 +52,7 @@ static struct aspace_range destination_of(const struct aspace_change *change)
 
 bool asp_host_usable(const struct aspace_host *host, const struct aspace_change *change)
 {
-	if (!range_usable(host, change->range))
+	if (!asp_host_range_usable(host, change->range))
 		return false;
 	switch (change->kind) {
 	case ASPACE_CHANGE_MAP:
@@ -63,7 +63,7 @@ bool asp_host_usable(const struct aspace_host *host, const struct aspace_change 
 	case ASPACE_CHANGE_PROTECT:
 		return flags_usable(change->old_flags) && flags_usable(change->new_flags);
 	case ASPACE_CHANGE_MOVE:
-		return range_usable(host, destination_of(change)) &&
+		return asp_host_range_usable(host, destination_of(change)) &&
 		       !asp_host_overlap(destination_of(change), change->range);
 	}
 	return false;

@@ -222,6 +222,7 @@ static const struct aspace_backend_ops host_ops = {
 	.flush = host_flush,
 	.fault = host_fault,
 	.fault_span = host_fault_span,
+	.advise = asp_host_advise,
 };
 
 /* ---- Making and unmaking ---- */

@@ -9,6 +9,7 @@
  *   move.c      contents carried from one place to another
  *   late.c      what waits for the flush
  *   ballast.c   mappings kept in reserve
+ *   advise.c    advice, beside all of that
  *
  * Every change is one system call that lays one mapping over another, or mprotect:
  *
@@ -50,11 +51,16 @@
  *     is lost now and then, where a scar is not yet free addresses that what is laid beside it
  *     could become one with). So, as long as no other code takes mappings during a call,
  *     ASP_BALLAST_NEEDED units are held, which is what an undo needs, and no change is refused
- *     because less is. Unmaps never are.
+ *     because less is. Unmaps never are. (Advice that cuts a mapping is such other code: it is
+ *     given beside batches.)
  * 10. ASP_BALLAST_KEPT units more are let go by aspace_host_destroy() only.
  * 11. In a batch with several changes that lose contents, the ballast holds what those that
  *     are still to be made can add to the process's mappings, and on top of that
  *     what undoing the others takes.
+ *
+ *     Beside batches:
+ * 12. A fault and an advice read nothing of the host but what was set when it was made, and ask the
+ *     kernel about no address outside of what they were given.
  */
 #ifndef ASPACE_BACKEND_HOST_PRIVATE_H
 #define ASPACE_BACKEND_HOST_PRIVATE_H
@@ -71,6 +77,13 @@
 /* Newer than some systems' headers; the kernel answers EINVAL where it does not know them. */
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
+#endif
+#ifndef MADV_COLD
+#define MADV_COLD    20
+#define MADV_PAGEOUT 21
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
 #endif
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ  22
@@ -203,8 +216,16 @@ void asp_late_run(struct aspace_host *host);
  * all the same. */
 bool asp_host_drop(struct aspace_range range);
 
+/* ---- advise.c ---- */
+
+enum aspace_status asp_host_advise(struct aspace_backend *backend, const struct aspace_area *area,
+				   struct aspace_range range, enum aspace_advice advice,
+				   struct aspace_vaddr *reached);
+
 /* ---- change.c ---- */
 
+/* Pages of the window, and not none. */
+bool asp_host_range_usable(const struct aspace_host *host, struct aspace_range range);
 bool asp_host_usable(const struct aspace_host *host, const struct aspace_change *change);
 /* Make the change, after asp_host_usable(). */
 enum aspace_status asp_host_apply(struct aspace_host *host, const struct aspace_change *change);
