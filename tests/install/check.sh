@@ -52,6 +52,50 @@ else
 fi
 step "the licence is installed" test -n "$(find "$work/prefix" -name LICENSE)"
 
+# ---- What is installed, all of it: nothing that is for tests or measurements.
+
+(cd "$work/prefix" && find . ! -type d | sed 's|^\./||' | sort) >"$work/files"
+grep -vE -e '^include/aspace/(backend/)?[a-z0-9_]+\.h$' \
+	-e "^$libdir/libaspace(-mock|-bare|-tsan)?\.a\$" -e "^$libdir/libaspace\.so(\.[0-9]+)*\$" \
+	-e "^$libdir/cmake/aspace/[A-Za-z-]+\.cmake\$" -e "^$libdir/pkgconfig/aspace(-[a-z]+)?\.pc\$" \
+	-e '^share/doc/aspace/LICENSE$' -e '^share/aspace/tsan\.supp$' "$work/files" >"$work/others" || true
+fail_if "more is installed: $(tr '\n' ' ' <"$work/others")" test -s "$work/others"
+(cd "$here/../../include" && find aspace -name '*.h' ! -name bare_metal.h | sort) >"$work/headers"
+(cd "$work/prefix/include" && find aspace -name '*.h' ! -name bare_metal.h | sort) |
+	step "the public headers are installed" diff "$work/headers" -
+
+# ---- What is exported is what headers declare.
+
+# declared HEADER...: the functions that they export. A declaration begins with ASPACE_API and may
+# go over lines.
+declared() {
+	cat "$@" | tr '\n\t' '  ' | grep -oE 'ASPACE_API [^;#]*;' |
+		grep -oE 'aspace_[a-z0-9_]+ *\(' | tr -d ' (' | sort -u
+}
+
+# same WHAT EXPECTED FOUND: two sorted lists.
+same() {
+	fail_if "$1 exports what no header declares: $(comm -13 "$2" "$3" | tr '\n' ' ')" \
+		test -n "$(comm -13 "$2" "$3")"
+	fail_if "$1 lacks: $(comm -23 "$2" "$3" | tr '\n' ' ')" test -n "$(comm -23 "$2" "$3")"
+	echo "ok   $1 exports the $(wc -l <"$2") functions of its headers"
+}
+
+# The mock and bare metal are archives of their own.
+mapfile -t headers < <(find "$work/prefix/include" -name '*.h' ! -name mock.h ! -name bare_metal.h)
+declared "${headers[@]}" >"$work/declared"
+nm -D --defined-only "$so" | awk '$2 != "A" { print $3 }' | sed 's/@.*//' | sort >"$work/exported"
+same "libaspace.so" "$work/declared" "$work/exported"
+# visible ARCHIVE: what it defines for whoever is linked with it; asp_... is the library's own.
+visible() {
+	nm --defined-only "$1" | awk 'NF == 3 && $2 ~ /[A-Z]/ && $3 !~ /^asp_/ { print $3 }' | sort
+}
+visible "$lib/libaspace.a" >"$work/exported"
+same "libaspace.a" "$work/declared" "$work/exported"
+declared "$work/prefix/include/aspace/backend/mock.h" >"$work/declared"
+visible "$lib/libaspace-mock.a" >"$work/exported"
+same "libaspace-mock.a" "$work/declared" "$work/exported"
+
 # ---- The shared library itself.
 
 nm -D --defined-only "$so" | awk '$3 !~ /^(aspace_|ASPACE_)/ { print $3 }' >"$work/leaks"
