@@ -199,6 +199,18 @@ static enum aspace_status call_fault_elsewhere(void)
 	return aspace_fault(subject, at(70 * PAGE), ASPACE_ACCESS_READ, 0);
 }
 
+static enum aspace_status call_advise(void)
+{
+	return aspace_advise(subject, pages(1, 2), ASPACE_ADVICE_DROP, 0);
+}
+
+static enum aspace_status call_advise_elsewhere(void)
+{
+	struct aspace_vaddr reached;
+
+	return aspace_advise_part(subject, pages(70, 71), ASPACE_ADVICE_DROP, 0, &reached);
+}
+
 static enum aspace_status call_quiesce(void)
 {
 	return aspace_quiesce(subject, 0);
@@ -341,6 +353,8 @@ static const struct call {
 	 {DEADLOCK, DEADLOCK, DEADLOCK, NOT_MAPPED, DEADLOCK, DEADLOCK, DEADLOCK}},
 	{"fault", call_fault, {DEADLOCK, DEADLOCK, DEADLOCK, OK, OK, DEADLOCK, DEADLOCK}},
 	{"fault elsewhere", call_fault_elsewhere, {OK, OK, OK, OK, OK, DEADLOCK, DEADLOCK}},
+	{"advise", call_advise, {DEADLOCK, DEADLOCK, DEADLOCK, OK, OK, DEADLOCK, DEADLOCK}},
+	{"advise elsewhere", call_advise_elsewhere, {OK, OK, OK, OK, OK, DEADLOCK, DEADLOCK}},
 	{"quiesce",
 	 call_quiesce,
 	 {DEADLOCK, DEADLOCK, DEADLOCK, DEADLOCK, DEADLOCK, DEADLOCK, DEADLOCK}},
@@ -454,6 +468,16 @@ static enum aspace_status fault(struct aspace_backend *backend, const struct asp
 	return ASPACE_OK;
 }
 
+static enum aspace_status advise(struct aspace_backend *backend, const struct aspace_area *area,
+				 struct aspace_range range, enum aspace_advice advice,
+				 struct aspace_vaddr *reached)
+{
+	(void)backend, (void)area, (void)advice, (void)reached;
+	if (within == FAULTING && range.start.value == PAGE)
+		ask_in_callback();
+	return ASPACE_OK;
+}
+
 static char its_object;
 
 static void release(struct aspace_backend *backend, void *user)
@@ -489,6 +513,7 @@ static int open_space(void **state)
 		.fault = fault,
 		.fault_span = page_span,
 		.can_merge = can_merge,
+		.advise = advise,
 	};
 	own = (struct aspace_backend){.ops = &ops, .flags_mask = 7};
 	assert_ok(aspace_create(NULL, &subject));
@@ -558,6 +583,15 @@ static void in_fault(void **state)
 	check(FAULTING, 1);
 }
 
+/* Which is beside the same things. */
+static void in_advice(void **state)
+{
+	(void)state;
+	within = FAULTING;
+	assert_ok(aspace_advise(subject, pages(1, 2), ASPACE_ADVICE_DROP, 0));
+	check(FAULTING, 1);
+}
+
 static void in_release(void **state)
 {
 	(void)state;
@@ -613,13 +647,10 @@ int main(void)
 {
 #define in_space(test) cmocka_unit_test_setup_teardown(test, open_space, close_space)
 	const struct CMUnitTest tests[] = {
-		in_space(in_callbacks),
-		in_space(in_callbacks_of_a_commit),
-		in_space(in_fault),
-		in_space(in_release),
-		in_space(beside_a_transaction),
-		in_space(between_hooks),
-		in_space(between_hooks_with_a_transaction),
+		in_space(in_callbacks),  in_space(in_callbacks_of_a_commit),
+		in_space(in_fault),      in_space(in_advice),
+		in_space(in_release),    in_space(beside_a_transaction),
+		in_space(between_hooks), in_space(between_hooks_with_a_transaction),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
