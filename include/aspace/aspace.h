@@ -111,7 +111,8 @@ struct aspace_options {
 	const struct aspace_page_ops *pages;
 	/** Handed to the page operations. */
 	void *pages_ctx;
-	/** Told when a wait for readers has lasted a multiple of @ref stall_ms. Called
+	/** Told when a wait for readers, or for `release` callbacks to return, has lasted a multiple
+	 * of @ref stall_ms. Called
 	 * in the waiting thread with no lock held; may read, and take and release snapshots.
 	 * aspace_destroy() of this space is ASPACE_DEADLOCK in it; where it leaves a section
 	 * open, the call that waits answers ASPACE_BUSY. May be NULL. */
@@ -119,8 +120,8 @@ struct aspace_options {
 	/** 0 means 1000. */
 	unsigned stall_ms;
 	/** Told when a backend refuses a deferred unmap: the version that shows the area
-	 * again has been published. Called under the writer lock; may read the space. May
-	 * be NULL. */
+	 * again has been published. Called under the writer lock, in the helper thread or any that
+	 * updates the space; may read the space. May be NULL. */
 	void (*refused)(void *ctx, struct aspace *space, const struct aspace_area *area,
 			enum aspace_status status);
 	/** Handed to stalled and refused. */
@@ -135,7 +136,8 @@ struct aspace_options {
  * than the default in a forked child, or on bare metal), ASPACE_BUSY (beside an open transaction
  * of the same thread, where it would have to start a thread; between the hooks of fork).
  * Context: reader-safe; may block and allocate; not from a signal handler or a callback.
- * The first space of a flavour starts that flavour's helper thread; so does the first in a
+ * The first space of a flavour starts that flavour's two threads: one turns grace periods over, the
+ * helper thread runs what is deferred; so does the first in a
  * forked child, for all spaces of the flavour.
  * Ownership: @p *out is the caller's until aspace_destroy() answers ASPACE_OK; not touched
  * on failure. O(1).
@@ -367,7 +369,10 @@ ASPACE_API void aspace_snapshot_release(struct aspace_snapshot *snapshot);
  * ASPACE_NOT_SUPPORTED (replace in a grace-unmap space), ASPACE_BUSY,
  * ASPACE_DEADLOCK, ASPACE_BAD_STATE, or what the backend said.
  * Context: reader-safe; takes the writer lock; waits for readers at the garbage
- * bound and where @p range holds leaving areas.
+ * bound and where @p range holds leaving areas. The latter wait is for the readers that could
+ * have found these, and for nobody's callbacks. As every update, it may first unmap up to 32
+ * areas whose grace period is over, of whatever backend, and it waits where more than 1024
+ * objects are due to be released until some are, or none has been for stall_ms.
  * Ownership: on ASPACE_OK the area owns the caller's reference to @p user; on
  * anything else the caller still has it. (An area that ASPACE_BAD_STATE leaves
  * behind has no user object.)
@@ -678,6 +683,12 @@ struct aspace_stats {
 	uint64_t snapshots;
 	/** The greatest bytes_retired that was ever seen. */
 	uint64_t bytes_retired_max;
+	/** Of these, user objects whose turn it is, and whose release has not returned: at most
+	 * 1024. (@ref releases_pending.) */
+	uint64_t releases_due;
+	/** By how many operations something whose grace period was over has waited for its turn, at
+	 * most. */
+	uint64_t late_max;
 };
 
 /** Fill @p stats. Takes the writer lock. Errors: ASPACE_INVALID_PARAM for a size it does

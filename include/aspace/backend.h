@@ -202,8 +202,9 @@ struct aspace_backend_ops {
 	 * found it: once for each reference, the caller's of a map and each clone or copy. Not
 	 * called for NULL. Runs with no library lock held, on the
 	 * library's helper thread or in a thread that calls aspace_quiesce or
-	 * aspace_destroy; may call the library, but must end the sections and transactions
-	 * that it begins. */
+	 * aspace_destroy, never in another call; may call the library, but must end the sections and
+	 * transactions that it begins. It ought to return: while one does not for stall_ms, 1024 wait
+	 * behind it, and more are due, updates of the space wait that long, once. */
 	void (*release)(struct aspace_backend *, void *user);
 	/** Optional, for aspace_validate(): is what the backend holds in @p area what the
 	 * area says? Changes nothing, and may take as long as the area is. If it is not, the

@@ -51,8 +51,6 @@ struct aspace_record {
 				uint64_t stamp;
 				uint64_t to; /* ASP_REFERENCE_MOVED: where its area starts now */
 			};
-			/* Deferred lists only: a leaving area, not a reference. */
-			bool leaving;
 			enum asp_reference_event event; /* plans only */
 		};
 		/* When a reference was born (births.c). `next` is the next younger one. */

@@ -95,6 +95,9 @@ void asp_lock_release(struct asp_lock *lock);
  *
  * A number of the calling thread's own (bare metal: CPU's), 0 at first: how many writer
  * locks of spaces it holds. A signal handler leaves it as it found it. Inlined. */
+/* static inline unsigned *asp_in_release(void);
+ *
+ * The same for `release` callbacks that it is in. */
 /* In a forked child: the calling thread holds the lock and all waiters are gone. */
 void asp_lock_forget_waiters(struct asp_lock *lock);
 
@@ -107,6 +110,30 @@ void asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms);
 /* The same with that one lock held: see the order of locks. */
 void asp_wait_holding(struct asp_lock *lock, _Atomic uint32_t *word, uint32_t value);
 void asp_wake_all(_Atomic uint32_t *word);
+
+/* A count that somebody may wait for. */
+struct asp_count {
+	/* Sequentially consistent, both: who counts advances value and reads waiters, who waits
+	 * advances waiters and reads value. One of them sees the other. */
+	_Atomic uint32_t value, waiters;
+};
+
+/* What was done before is visible to who reads the value (acquire). */
+static inline void asp_count_add(struct asp_count *count)
+{
+	atomic_fetch_add(&count->value, 1);
+	if (__builtin_expect(atomic_load(&count->waiters), 0))
+		asp_wake_all(&count->value);
+}
+
+/* Sleep while it is `seen`; as asp_wait(). */
+static inline void asp_count_wait(struct asp_count *count, uint32_t seen, unsigned timeout_ms)
+{
+	atomic_fetch_add(&count->waiters, 1);
+	if (atomic_load(&count->value) == seen)
+		asp_wait(&count->value, seen, timeout_ms);
+	atomic_fetch_sub_explicit(&count->waiters, 1, memory_order_relaxed);
+}
 
 /* A number that no other live thread (bare metal: CPU) has; never 0. */
 uintptr_t asp_thread_self(void);
@@ -225,6 +252,9 @@ void asp_grace_want_helper(struct asp_grace *grace);
  * inside a section. No cancellation point; signal handlers run meanwhile. Bare
  * metal: one poll. Answers asp_grace_elapsed(). */
 bool asp_grace_wait(struct asp_grace *grace, uint64_t stamp, unsigned timeout_ms);
+/* Does a thread of the library's turn grace periods over and run work? Never on bare metal; not
+ * in a forked child before the first request. */
+bool asp_grace_has_helper(struct asp_grace *grace);
 /* The number of grace periods that have ended. */
 uint64_t asp_grace_count(struct asp_grace *grace);
 /* Is the calling thread inside a read section of this flavour, the program's own

@@ -7,10 +7,11 @@
  * back into the pool, while they are still in its cache. Two lists are enough: a
  * later batch can only be ready after an earlier one.
  *
- * References to user objects, and leaving areas, wait on `deferred` in the order
- * in which they were retired. They are run by the flavour's helper thread or by
- * whoever calls quiesce, one thread at a time (`runner`), so that the counter
- * deferred_out says how far the list has been run.
+ * Leaving areas wait on `leaving`, references to user objects on `deferred`, in the order in
+ * which they were retired. Whoever becomes the writer takes a share of what has come due, of
+ * bounded size, before it does anything else; where nobody comes, the flavour's helper does, who
+ * only tries the lock. References then go to the ring (calls.h), and are released with no lock
+ * held. So nothing that is due waits for the lock to be free, and the helper waits for no lock.
  *
  * Snapshots: a thing of versions [birth, retired) is held while a snapshot of one
  * of these versions is open. It is kept on the list of the newest such snapshot;
@@ -18,6 +19,7 @@
  * period (a reader may have found it in the snapshot) and then goes to the next
  * older snapshot that shows it, or is free.
  */
+#include "reclaim/calls.h"
 #include "tree/nodes.h"
 #include "space/space.h"
 #include "update/reserve.h"
@@ -25,7 +27,7 @@
 #include "update/plan.h"
 #include "update/births.h"
 
-/* Nodes per grace period, in bytes. Fewer: more grace periods, each of which wakes the helper
+/* Nodes per grace period, in bytes. Fewer: more grace periods, each of which wakes the driver
  * and interrupts the CPUs of readers and of the writer; more: nodes come back when they have
  * left even the last of the caches. But not more than a quarter of what may be garbage: the
  * next batch grows while this one waits. */
@@ -42,8 +44,13 @@ static bool batch_is_full(const struct aspace *space)
 /* Records looked at under one hold of snap_lock. */
 #define RECORDS_AT_ONCE 2048
 
-/* Callbacks run between two looks at the lock. */
-#define CALLS_AT_ONCE 32
+/* Leaving areas, and references, that are taken off their lists under one hold of the lock. An
+ * operation retires a few of either for each area that it, or one before it, has made: a share is
+ * more than that, so that what is due gets less with each operation. */
+#define SHARE 32
+
+/* Releases that the helper runs for one space before it looks after the next. */
+#define CALLS_AT_ONCE 64
 
 /* ---- Snapshots' claims ---------------------------------------------------- */
 
@@ -72,11 +79,16 @@ static struct aspace_snapshot *holder_of_object(const struct aspace *space,
 	return NULL;
 }
 
+static void stamp_all(struct aspace_record_list *list, uint64_t stamp)
+{
+	for (struct aspace_record *record = list->head; record; record = record->next)
+		record->stamp = stamp;
+}
+
 /* What released snapshots held, retired once more. */
 static void take_freed(struct aspace *space)
 {
 	struct aspace_record_list objects;
-	struct aspace_record *record;
 	uint64_t stamp;
 
 	if (!atomic_load_explicit(&space->freed_any, memory_order_relaxed))
@@ -93,9 +105,7 @@ static void take_freed(struct aspace *space)
 	if (!objects.head)
 		return;
 	stamp = asp_grace_stamp(space->grace);
-	for (record = objects.head; record; record = record->next)
-		record->stamp = stamp;
-	space->deferred_in += (uint32_t)objects.count;
+	stamp_all(&objects, stamp);
 	asp_list_splice(&space->deferred, &objects);
 	asp_grace_request(space->grace, &space->client, stamp);
 }
@@ -196,22 +206,7 @@ void asp_reclaim_nodes(struct aspace *space)
 		asp_reclaim_request(space);
 }
 
-/* ---- Deferred: references and leaving areas ------------------------------- */
-
-static void defer(struct aspace *space, struct aspace_record_list *list, uint64_t stamp,
-		  bool leaving)
-{
-	struct aspace_record *record;
-
-	for (record = list->head; record; record = record->next) {
-		record->stamp = stamp;
-		record->leaving = leaving;
-	}
-	space->deferred_in += (uint32_t)list->count;
-	if (leaving)
-		space->leaving_count += list->count;
-	asp_list_splice(&space->deferred, list);
-}
+/* ---- Leaving areas and references ----------------------------------------- */
 
 void asp_reclaim_add(struct aspace *space, struct aspace_record_list *nodes,
 		     struct aspace_record_list *references, struct aspace_record_list *leaving)
@@ -223,10 +218,11 @@ void asp_reclaim_add(struct aspace *space, struct aspace_record_list *nodes,
 	asp_note_retired(space, asp_retired_bytes(space));
 	if (!references->head && !leaving->head)
 		return;
-	/* Leaving areas first: they are what somebody may come to wait for. */
 	stamp = asp_grace_stamp(space->grace);
-	defer(space, leaving, stamp, true);
-	defer(space, references, stamp, false);
+	stamp_all(leaving, stamp);
+	asp_list_splice(&space->leaving, leaving);
+	stamp_all(references, stamp);
+	asp_list_splice(&space->deferred, references);
 	asp_grace_request(space->grace, &space->client, stamp);
 }
 
@@ -245,20 +241,31 @@ void asp_reclaim_add_unseen(struct aspace *space, struct aspace_record_list *ref
 	}
 	if (!unseen.head)
 		return;
-	defer(space, &unseen, 1, false);
+	stamp_all(&unseen, 1);
+	asp_list_splice(&unseen, &space->deferred);
+	space->deferred = unseen;
 	asp_grace_request(space->grace, &space->client, 1);
 }
 
-bool asp_deferred_done(struct aspace *space, uint32_t in)
+/* Does it hold anything that had left when stamps were at most `stamp`? */
+static bool holds(const struct aspace_record_list *list, uint64_t stamp)
 {
-	uint32_t out = atomic_load_explicit(&space->deferred_out, memory_order_acquire);
-
-	return (int32_t)(out - in) >= 0;
+	return list->head && list->head->stamp <= stamp;
 }
 
-static bool due(struct aspace *space)
+/* The same of a list in no order. */
+static bool holds_any(const struct aspace_record_list *list, uint64_t stamp)
 {
-	return space->deferred.head && asp_grace_elapsed(space->grace, space->deferred.head->stamp);
+	for (const struct aspace_record *record = list->head; record; record = record->next) {
+		if (record->stamp <= stamp)
+			return true;
+	}
+	return false;
+}
+
+static bool due(struct aspace *space, const struct aspace_record_list *list)
+{
+	return list->head && asp_grace_elapsed(space->grace, list->head->stamp);
 }
 
 /* Asks the backend of one leaving area to unmap it, and plans the outcome. */
@@ -291,10 +298,8 @@ static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_reco
 	if (asp_op(area.backend, flush))
 		ops->flush(area.backend);
 
-	space->leaving_count--;
 	if (status == ASPACE_OK) {
 		asp_edit_remove_area(&txn->edit, area.start.value);
-		record->leaving = false;
 		record->backend = area.backend;
 		record->user = area.user;
 		record->birth = asp_births_take(space, area.start.value);
@@ -306,6 +311,14 @@ static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_reco
 	space->refused = true;
 	*refused = area;
 	return status;
+}
+
+/* Nothing of what is due could be unmapped for want of memory: when some has come back. */
+static void wait_for_memory(struct aspace *space)
+{
+	asp_reclaim_hurry(space);
+	space->lacking = asp_grace_stamp(space->grace);
+	asp_grace_request(space->grace, &space->client, space->lacking);
 }
 
 /* Holds off who would be at work in the leaving area. If somebody is, the record waits for that
@@ -320,26 +333,26 @@ static bool claim_leaving(struct aspace *space, struct aspace_record *record, st
 	return asp_pins_claim(space, claim, (struct aspace_range){area.start, area.end}, record);
 }
 
-/* The leaving areas that have come due, at most `most`, in one version. Answers how
- * many; their references go to `ready`. */
-static uint32_t unmap_leaving_areas(struct aspace *space, struct aspace_record_list *ready,
-				    uint32_t most)
+/* The leaving areas that have come due, at most SHARE, in one version. Their references are
+ * the next to be released. */
+static void unmap_leaving_areas(struct aspace *space)
 {
 	struct aspace_txn *txn = &space->txn;
+	struct aspace_record_list gone = {0};
 	struct {
 		struct aspace_area area;
 		enum aspace_status status;
-	} refused[CALLS_AT_ONCE];
+	} refused[SHARE];
 	struct asp_edit_need need = {.records = 2};
-	struct asp_pin claim[CALLS_AT_ONCE];
-	uint32_t count = 0, refusals = 0;
+	struct asp_pin claim[SHARE];
+	uint32_t tried = 0, count = 0, refusals = 0;
 
 	/* What is held back is enough for one area; it comes back with the next grace period. */
 	asp_txn_begin(space);
 	need.nodes = asp_nodes_for_place(asp_tree_height(txn->base));
-	while (count < most && due(space) && space->deferred.head->leaving &&
-	       asp_reserve_or_spend(txn, &need)) {
-		struct aspace_record *record = asp_list_pop(&space->deferred);
+	for (; tried < SHARE && due(space, &space->leaving) && asp_reserve_or_spend(txn, &need);
+	     tried++) {
+		struct aspace_record *record = asp_list_pop(&space->leaving);
 
 		if (!claim_leaving(space, record, &claim[count]))
 			continue;
@@ -347,165 +360,227 @@ static uint32_t unmap_leaving_areas(struct aspace *space, struct aspace_record_l
 		refusals += refused[refusals].status != ASPACE_OK;
 		count++;
 		if (record->user && asp_op(record->backend, release))
-			asp_list_push(ready, record);
+			asp_list_push(&gone, record);
 		else
 			asp_pool_put(&space->records, record, sizeof(*record));
 	}
+	space->lacking = 0;
 	if (count)
 		asp_publish(txn);
 	else
 		asp_txn_drop(txn);
+	if (!tried)
+		wait_for_memory(space);
 	for (uint32_t i = 0; i < count; i++)
 		asp_pins_drop(space, &claim[i]);
+	/* They waited as long as their areas: no stamp on the list is lower. */
+	asp_list_splice(&gone, &space->deferred);
+	space->deferred = gone;
 	for (uint32_t i = 0; i < refusals && space->options.refused; i++)
 		space->options.refused(space->options.ctx, space, &refused[i].area,
 				       refused[i].status);
-	return count;
 }
 
-struct call {
-	struct aspace_backend *backend;
-	void *user;
-};
-
-/* Takes what has come due off the list, at most CALLS_AT_ONCE; `calls` gets the
- * releases to be run without the lock. Answers how many things it took. */
-static uint32_t collect(struct aspace *space, struct call *calls, unsigned *call_count)
+/* Under snap_lock too. To the newest snapshot that shows it, to a pin that keeps it, or to the
+ * ring. */
+static struct aspace_snapshot *hand_over(struct aspace *space, struct aspace_snapshot *holder,
+					 struct aspace_record *record)
 {
-	struct aspace_record_list ready = {0};
-	struct aspace_snapshot *holder = NULL, *keeper;
-	struct aspace_record *record;
-	uint32_t count = 0;
+	struct aspace_snapshot *keeper;
 
-	while (count < CALLS_AT_ONCE && due(space)) {
-		struct aspace_record *head = space->deferred.head;
-
-		if (head->leaving) {
-			count += unmap_leaving_areas(space, &ready, CALLS_AT_ONCE - count);
-			if (space->deferred.head == head)
-				break; /* no memory: again after a grace period */
-		} else {
-			asp_list_push(&ready, asp_list_pop(&space->deferred));
-			count++;
-		}
-	}
-
-	*call_count = 0;
-	asp_lock_acquire(&space->snap_lock);
-	asp_births_forget(space, space->oldest ? space->oldest->version : UINT64_MAX,
-			  CALLS_AT_ONCE);
-	while ((record = asp_list_pop(&ready)) != NULL) {
-		holder = asp_snapshot_before(space, holder, record->retired);
-		keeper = holder_of_object(space, holder, record);
-		if (keeper) {
-			asp_list_push(&keeper->objects, record);
-			continue;
-		}
-		if (asp_pins_keep(space, record)) {
-			space->deferred_in++; /* it comes once more */
-			continue;
-		}
-		calls[(*call_count)++] = (struct call){record->backend, record->user};
+	holder = asp_snapshot_before(space, holder, record->retired);
+	keeper = holder_of_object(space, holder, record);
+	if (keeper) {
+		asp_list_push(&keeper->objects, record);
+	} else if (!asp_pins_keep(space, record)) {
+		asp_calls_put(&space->calls, record->backend, record->user);
 		asp_pool_put(&space->records, record, sizeof(*record));
 	}
-	asp_lock_release(&space->snap_lock);
-	return count;
+	return holder;
 }
 
-/* Runs what has come due. Called and answered with the lock held, unless it answers
- * false: then it was asked not to wait for the lock, and has lost it. */
-static bool run_due(struct aspace *space, bool wait)
+/* The references that have come due, at most SHARE. False: so many as there was room for. */
+static bool hand_over_references(struct aspace *space)
 {
-	struct call calls[CALLS_AT_ONCE];
-	uint32_t count;
-	unsigned call_count;
-	bool locked = true;
+	struct aspace_snapshot *holder = NULL;
+	uint32_t in = atomic_load_explicit(&space->calls.in, memory_order_relaxed);
+	bool room = true;
 
-	if (atomic_load_explicit(&space->runner, memory_order_relaxed))
-		return true; /* that thread goes on until nothing is due */
-	atomic_store_explicit(&space->runner, asp_thread_self(), memory_order_relaxed);
-	asp_pins_resume(space);
-	do {
-		asp_reclaim_nodes(space);
-		count = collect(space, calls, &call_count);
-		if (call_count) {
-			asp_writer_leave(space);
-			for (unsigned i = 0; i < call_count; i++)
-				calls[i].backend->ops->release(calls[i].backend, calls[i].user);
-			locked = asp_writer_enter_now(space, wait ? 0 : ASPACE_NOWAIT) == ASPACE_OK;
-		}
-		/* Sequentially consistent: see asp_writer_leave(). */
-		if (!locked || !count)
-			atomic_store(&space->runner, 0);
-		if (count) {
-			/* Pairs with the acquire in asp_deferred_done(). */
-			atomic_fetch_add_explicit(&space->deferred_out, count,
-						  memory_order_release);
-			asp_wake_all(&space->deferred_out);
-		}
-	} while (locked && count);
-
-	if (!locked) {
-		asp_grace_request(space->grace, &space->client, 1);
-	} else if (space->deferred.head) {
-		uint64_t stamp = space->deferred.head->stamp;
-
-		/* Due, but there was no memory for it: when some has come back. */
-		if (due(space)) {
-			asp_reclaim_hurry(space);
-			stamp = asp_grace_stamp(space->grace);
-		}
-		asp_grace_request(space->grace, &space->client, stamp);
+	asp_lock_acquire(&space->snap_lock);
+	asp_births_forget(space, space->oldest ? space->oldest->version : UINT64_MAX, SHARE);
+	for (uint32_t left = SHARE; room && left && due(space, &space->deferred); left--) {
+		room = asp_calls_room(&space->calls) || !asp_calls_clog(&space->calls);
+		if (room)
+			holder = hand_over(space, holder, asp_list_pop(&space->deferred));
 	}
-	return locked;
+	asp_lock_release(&space->snap_lock);
+	if (in != atomic_load_explicit(&space->calls.in, memory_order_relaxed))
+		asp_grace_request(space->grace, &space->client, 1);
+	return room;
+}
+
+/* What has been taken off its list is no longer late; see struct aspace_stats. */
+static void note_late(struct aspace *space)
+{
+	struct asp_late *late = &space->late;
+
+	if (!due(space, &space->leaving) && !due(space, &space->deferred)) {
+		late->now = late->before = 0;
+		return;
+	}
+	late->now++;
+	if (late->max < late->before + late->now)
+		late->max = late->before + late->now;
+	if (!holds(&space->leaving, late->stamp) && !holds(&space->deferred, late->stamp)) {
+		late->before = late->now;
+		late->now = 0;
+		late->stamp = asp_grace_count(space->grace) + 1;
+	}
+}
+
+bool asp_reclaim_any_due(struct aspace *space)
+{
+	return due(space, &space->leaving) || due(space, &space->deferred) ||
+	       atomic_load_explicit(&space->pins.resumable, memory_order_relaxed);
+}
+
+bool asp_reclaim_share(struct aspace *space)
+{
+	bool any = false, room = true;
+
+	asp_pins_resume(space);
+	if (due(space, &space->leaving)) {
+		unmap_leaving_areas(space);
+		any = true;
+	}
+	if (due(space, &space->deferred)) {
+		room = hand_over_references(space);
+		any = true;
+	}
+	if (any)
+		note_late(space);
+	return room;
 }
 
 void asp_reclaim_work(struct asp_grace_client *client)
 {
 	struct aspace *space = asp_space_of(client);
 
-	/* If the lock is taken, its holder will ask for us again as it leaves. */
-	if (asp_writer_enter_now(space, ASPACE_NOWAIT) != ASPACE_OK)
-		return;
-	if (run_due(space, false))
+	/* If the lock is taken, its holder will ask for us again as it leaves, or who comes next
+	 * takes a share itself. */
+	if (asp_writer_enter_now(space, ASPACE_NOWAIT) == ASPACE_OK) {
+		asp_reclaim_nodes(space);
+		asp_reclaim_share(space);
 		asp_writer_leave(space);
+	}
+	if (!asp_calls_run(space, CALLS_AT_ONCE))
+		asp_grace_request(space->grace, client, 1);
 }
 
-/* The stamp to wait for until more of the deferred things up to `target` can be run; 0 if
- * another thread is running them. Under the lock. */
-static uint64_t next_stamp(struct aspace *space, uint32_t target)
+/* ---- Waiting for it -------------------------------------------------------- */
+
+uint64_t asp_reclaim_leaving_stamp(struct aspace *space)
 {
-	if (asp_deferred_done(space, target) || !space->deferred.head)
-		return 0;
-	if (!due(space))
-		return space->deferred.head->stamp;
-	asp_reclaim_hurry(space); /* due, but it could not be run: no memory */
-	return asp_grace_stamp(space->grace);
+	if (!space->leaving.head)
+		return 1;
+	return space->lacking ? space->lacking : space->leaving.head->stamp;
 }
 
-/* Leaves the lock, waits, and comes back. */
-static enum aspace_status wait_and_return(struct aspace *space, uint64_t stamp, unsigned how)
+/* Runs what has been handed over by now; no lock held. True: the thread may wait for others then. Callbacks
+ * never run in a reader, nor under the lock of another space; but one may leave it so. */
+static bool run_pending(struct aspace *space)
 {
-	uint32_t seen = atomic_load_explicit(&space->deferred_out, memory_order_relaxed);
+	uint32_t pending = asp_calls_pending(&space->calls);
+
+	if (asp_is_waited_for(space))
+		return false;
+	if (pending && !asp_calls_run(space, pending))
+		asp_grace_request(space->grace, &space->client, 1);
+	return !asp_is_waited_for(space);
+}
+
+/* What to wait for without the lock. */
+struct wait {
+	uint64_t stamp;          /* readers; or, if 0, */
+	const uint32_t *resumed; /* a pin, or, if NULL, room for references */
+};
+
+static bool is_over(struct aspace *space, const struct wait *wait)
+{
+	if (wait->stamp)
+		return asp_grace_elapsed(space->grace, wait->stamp);
+	return !wait->resumed && !asp_calls_clogged(&space->calls);
+}
+
+static bool await(struct aspace *space, const struct wait *wait)
+{
+	if (wait->stamp)
+		return asp_wait_for_readers(space, wait->stamp);
+	return wait->resumed ? asp_pins_await(space, *wait->resumed) : asp_calls_await_room(space);
+}
+
+/* Leaves the lock, lets run what has been handed over, waits, and comes back. */
+static enum aspace_status step(struct aspace *space, struct wait wait, unsigned how)
+{
+	bool may_wait;
 
 	asp_writer_leave(space);
-	if ((how & ASPACE_NOWAIT) || asp_is_waited_for(space))
+	may_wait = run_pending(space) && !(how & ASPACE_NOWAIT);
+	if (!is_over(space, &wait) && (!may_wait || !await(space, &wait)))
 		return ASPACE_BUSY;
-	if (!stamp)
-		asp_wait(&space->deferred_out, seen, 10);
-	else if (!asp_wait_for_readers(space, stamp))
+	return asp_writer_enter_now(space, how);
+}
+
+/* Until nothing is on the list, or postponed, that was when this began. Under the lock, which is
+ * lost where it answers another status than ASPACE_OK. */
+static enum aspace_status drain(struct aspace *space, const struct aspace_record_list *list,
+				const struct aspace_record_list *postponed, unsigned how)
+{
+	uint64_t stamp = asp_grace_stamp(space->grace);
+	enum aspace_status status;
+
+	do {
+		uint32_t resumed;
+		struct wait wait = {0};
+
+		asp_reclaim_share(space);
+		resumed = space->pins.resumed;
+		if (!holds(list, stamp)) {
+			if (!holds_any(postponed, stamp))
+				return ASPACE_OK;
+			wait.resumed = &resumed;
+		} else if (list == &space->leaving) {
+			wait.stamp = asp_reclaim_leaving_stamp(space);
+		} else if (!asp_calls_clogged(&space->calls)) {
+			wait.stamp = list->head->stamp;
+		}
+		status = step(space, wait, how);
+	} while (status == ASPACE_OK);
+	return status;
+}
+
+/* What has been handed over by now. The lock as above. */
+static enum aspace_status finish_calls(struct aspace *space, unsigned how)
+{
+	uint32_t target = atomic_load_explicit(&space->calls.in, memory_order_relaxed);
+	bool may_wait;
+
+	if (!asp_calls_pending(&space->calls))
+		return ASPACE_OK;
+	asp_writer_leave(space);
+	may_wait = run_pending(space) && !(how & ASPACE_NOWAIT);
+	if (!asp_calls_returned(&space->calls, target) &&
+	    (!may_wait || !asp_calls_await(space, target)))
 		return ASPACE_BUSY;
-	return asp_writer_enter_now(space, 0);
+	return asp_writer_enter_now(space, how);
 }
 
 enum aspace_status asp_quiesce(struct aspace *space, unsigned how)
 {
 	enum aspace_status status;
-	bool waited_for = asp_is_waited_for(space), again;
-	uint32_t target;
 	uint64_t nodes;
 
-	if (atomic_load_explicit(&space->runner, memory_order_relaxed) == asp_thread_self())
+	if (asp_calls_is_runner(&space->calls))
 		return ASPACE_DEADLOCK; /* a release callback of this space is beneath us */
 	if (how & ~ASP_HOW_PUBLIC)
 		return ASPACE_INVALID_PARAM;
@@ -513,31 +588,17 @@ enum aspace_status asp_quiesce(struct aspace *space, unsigned how)
 	if (status != ASPACE_OK)
 		return status;
 	asp_reclaim_nodes(space);
-
-	/* First what was deferred; then the references that it gave up, where an unmap was
-	 * refused and its area has merged; then the nodes, which all that may have added to. */
-	again = space->leaving_count;
-	for (target = space->deferred_in;;) {
-		uint64_t stamp;
-
-		/* Callbacks never run in a reader, nor under the lock of another space. */
-		if (!waited_for && !run_due(space, !(how & ASPACE_NOWAIT)))
-			return ASPACE_BUSY;
-		if (asp_deferred_done(space, target) && again) {
-			again = false;
-			target = space->deferred_in;
-		}
-		if (asp_deferred_done(space, target) && !space->pins.postponed.head)
-			break;
-		stamp = next_stamp(space, target);
-		if (stamp)
-			asp_grace_request(space->grace, &space->client, stamp);
-		status = wait_and_return(space, stamp, how);
-		if (status != ASPACE_OK)
-			return status;
-	}
+	/* First the areas; then the references, to which those may have added; then the nodes, to
+	 * which either may. */
+	status = drain(space, &space->leaving, &space->pins.leaving, how);
+	if (status == ASPACE_OK)
+		status = drain(space, &space->deferred, &space->pins.deferred, how);
+	if (status == ASPACE_OK)
+		status = finish_calls(space, how);
+	if (status != ASPACE_OK)
+		return status;
 	for (nodes = space->retired_in; space->retired_out < nodes; asp_reclaim_nodes(space)) {
-		status = wait_and_return(space, asp_reclaim_request(space), how);
+		status = step(space, (struct wait){.stamp = asp_reclaim_request(space)}, how);
 		if (status != ASPACE_OK)
 			return status;
 	}

@@ -5,6 +5,7 @@
 #include "tree/nodes.h"
 #include "options.h"
 #include "read/lookup.h"
+#include "reclaim/calls.h"
 #include "space/space.h"
 #include "update/pins.h"
 #include "update/reserve.h"
@@ -185,12 +186,15 @@ static enum aspace_status unmap_all(struct aspace *space)
 		if (status != ASPACE_OK)
 			return status;
 		asp_pins_say(space, grace ? ASP_CHANGES_NOTHING : aspace_limits(space));
-		/* A refused area is back: it would be found, and leave, for ever. */
-		if (space->refused || !next_areas(space, most, &range)) {
-			status = space->refused ? ASPACE_BAD_STATE : ASPACE_OK;
-			space->refused = false;
+		/* A refused area is back: it would be found, and leave, for ever. Others may still
+		 * be leaving. */
+		if (space->refused) {
 			asp_writer_leave(space);
-			return status;
+			return asp_quiesce(space, 0);
+		}
+		if (!next_areas(space, most, &range)) {
+			asp_writer_leave(space);
+			return ASPACE_OK;
 		}
 		asp_txn_begin(space);
 		status = asp_plan_unmap(&space->txn, range, ASP_HOW_LENIENT);
@@ -248,9 +252,9 @@ static enum aspace_status check_idle(struct aspace *space)
 	if (status != ASPACE_OK)
 		return status;
 	asp_reclaim_nodes(space);
-	idle = !asp_root(space)->count && !space->deferred.head && !space->pins.postponed.head &&
-	       !space->retired.head && !space->waiting.head &&
-	       !atomic_load_explicit(&space->runner, memory_order_relaxed);
+	idle = !asp_root(space)->count && !space->leaving.head && !space->deferred.head &&
+	       !space->pins.leaving.head && !space->pins.deferred.head && !space->retired.head &&
+	       !space->waiting.head && !asp_calls_pending(&space->calls);
 	asp_writer_leave(space);
 	return idle ? ASPACE_OK : ASPACE_BUSY;
 }
@@ -279,7 +283,7 @@ static enum aspace_status check_unused(struct aspace *space)
 		return ASPACE_DEADLOCK;
 	if (atomic_load_explicit(&space->txn_open, memory_order_relaxed))
 		return ASPACE_BUSY;
-	if (atomic_load_explicit(&space->runner, memory_order_relaxed) == asp_thread_self() ||
+	if (asp_calls_is_runner(&space->calls) ||
 	    atomic_load_explicit(&space->stalled_hooks, memory_order_relaxed))
 		return ASPACE_DEADLOCK;
 	return asp_is_waited_for(space) || has_snapshots(space) ? ASPACE_BUSY : ASPACE_OK;
@@ -354,7 +358,7 @@ enum aspace_status aspace_stats(struct aspace *space, struct aspace_stats *given
 	stats = (struct aspace_stats){
 		.size = given->size,
 		.areas = aspace_count(space),
-		.leaving = space->leaving_count,
+		.leaving = space->leaving.count + space->pins.leaving.count,
 		.height = asp_tree_height(asp_root(space)),
 		.nodes = space->node_count,
 		.bytes_live = space->node_count * sizeof(struct asp_node),
@@ -365,8 +369,10 @@ enum aspace_status aspace_stats(struct aspace *space, struct aspace_stats *given
 				space->actions.bytes_mapped + SPACE_BYTES,
 		.version = asp_root(space)->birth,
 		.grace_periods = asp_grace_count(space->grace),
-		.releases_pending =
-			space->deferred.count + space->pins.postponed.count - space->leaving_count,
+		.releases_pending = space->deferred.count + space->pins.deferred.count +
+				    asp_calls_pending(&space->calls),
+		.releases_due = asp_calls_pending(&space->calls),
+		.late_max = space->late.max,
 	};
 	asp_lock_acquire(&space->snap_lock);
 	stats.bytes_retired += space->freed_nodes.count * sizeof(struct asp_node);
@@ -435,19 +441,19 @@ static unsigned check_areas(struct aspace *space, const struct asp_node *root,
 static unsigned check_deferred(struct aspace *space, const struct asp_node *root,
 			       struct asp_tree_census *census)
 {
-	/* The second is changed under the writer lock only, which we have. */
-	const struct aspace_record_list *lists[] = {&space->deferred, &space->pins.postponed};
+	/* Those of pins are changed under the writer lock only, too, which we have. */
+	const struct aspace_record_list *references[] = {&space->deferred, &space->pins.deferred};
+	const struct aspace_record_list *areas[] = {&space->leaving, &space->pins.leaving};
 	struct aspace_record *record;
-	uint64_t leaving = 0, count = 0, sum = 0;
+	uint64_t count = 0, leaving = 0, sum = 0;
 
 	for (unsigned i = 0; i < 2; i++) {
-		for (record = lists[i]->head; record; record = record->next) {
+		for (record = references[i]->head; record; record = record->next)
+			count++;
+		for (record = areas[i]->head; record; record = record->next) {
 			int at;
 			const struct asp_node *leaf;
 
-			count++;
-			if (!record->leaving)
-				continue;
 			leaving++;
 			sum += record->address;
 			leaf = asp_tree_find(root, record->address, &at);
@@ -458,11 +464,13 @@ static unsigned check_deferred(struct aspace *space, const struct asp_node *root
 				return SPACE + 3;
 		}
 	}
+	census->what = "deferred records are not what was counted";
+	if (count != space->deferred.count + space->pins.deferred.count)
+		return SPACE + 3;
 	/* Not two records for one area and none for another, either. */
 	census->what = "leaving areas and their records differ";
 	if (leaving != census->leaving || sum != census->leaving_sum ||
-	    leaving != space->leaving_count ||
-	    count != space->deferred.count + space->pins.postponed.count)
+	    leaving != space->leaving.count + space->pins.leaving.count)
 		return SPACE + 3;
 	return 0;
 }
@@ -509,8 +517,8 @@ static unsigned check_counts(struct aspace *space, struct asp_tree_census *censu
 	for (const struct aspace_record *ready = space->nodes.ready; ready; ready = ready->next)
 		records++;
 	if (asp_pool_in_use(&space->records) !=
-	    records + space->freed_objects.count + space->deferred.count +
-		    space->pins.postponed.count + space->births.count)
+	    records + space->freed_objects.count + space->leaving.count + space->deferred.count +
+		    space->pins.leaving.count + space->pins.deferred.count + space->births.count)
 		return SPACE + 2;
 	census->what = "a birth is noted where no reference is, or out of order";
 	return asp_births_valid(space, &census->at) ? 0 : SPACE + 8;
@@ -667,27 +675,20 @@ static void before_fork(struct asp_grace_client *client)
 /* Threads that are gone have left these as they were. */
 static void mend_in_child(struct aspace *space)
 {
-	uintptr_t runner = atomic_load_explicit(&space->runner, memory_order_relaxed);
-
 	asp_lock_forget_waiters(&space->snap_lock);
 	asp_lock_forget_waiters(&space->lock);
 	atomic_store_explicit(&space->stalled_hooks, 0, memory_order_relaxed);
 	/* Callbacks that another thread was running have gone with it; we could not
 	 * wait for it, because it may have been waiting for a grace period. */
-	if (runner && runner != asp_thread_self()) {
-		atomic_store_explicit(&space->runner, 0, memory_order_relaxed);
-		atomic_store_explicit(&space->deferred_out,
-				      space->deferred_in - (uint32_t)(space->deferred.count +
-								      space->pins.postponed.count),
-				      memory_order_relaxed);
-	}
+	asp_calls_after_fork(&space->calls);
 }
 
 static void after_fork(struct asp_grace_client *client, bool child)
 {
 	struct aspace *space = asp_space_of(client);
-	uint64_t due = space->deferred.head ? space->deferred.head->stamp : 0;
-	bool postponed = space->pins.postponed.head; /* in the child its pin has gone */
+	/* Whatever is on the lists, a grace period or a look from now. */
+	bool waits = space->leaving.head || space->deferred.head || space->pins.leaving.head ||
+		     space->pins.deferred.head; /* in the child its pin has gone */
 
 	asp_pins_after_fork(space, child);
 	if (child)
@@ -699,8 +700,8 @@ static void after_fork(struct asp_grace_client *client, bool child)
 		asp_lock_release(&space->lock);
 	}
 	/* The helper may have found the lock taken, and gone. */
-	if (due || postponed || atomic_load(&space->freed_any))
-		asp_grace_request(space->grace, client, due ? due : 1);
+	if (waits || atomic_load(&space->freed_any) || asp_calls_pending(&space->calls))
+		asp_grace_request(space->grace, client, 1);
 }
 
 void aspace_before_fork(void)

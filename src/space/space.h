@@ -26,8 +26,8 @@
  *      outside an operation no action is in use
  *  S2  areas, leaving and nodes in use are what a census of the newest version,
  *      the retired nodes and those that snapshots hold says
- *  S3  every leaving area has one record on the deferred list, or among those that wait for
- *      a pin, and no other record is for one
+ *  S3  every leaving area has one record on the list of leaving areas, or among those that wait
+ *      for a pin, and no other record is there
  *  S4  every area lies in the limits, on the granule of the space and of its backend,
  *      with flags that its backend declares
  *  S5  without ASPACE_NEVER_MERGE, no two neighbours are equal
@@ -100,12 +100,13 @@ struct aspace_txn {
 	struct asp_node *base; /* the newest version; edit.root == base: nothing planned */
 	bool open;             /* between aspace_txn_begin and commit or abort */
 	bool busy;             /* an operation or the commit of the open one is under way */
-	bool leaving_in_way;   /* the last plan said BUSY because of leaving areas */
+	bool leaving_in_way;   /* the last plan said BUSY because of leaving areas, in `way` */
 	bool nowait;           /* of an open one: its commit waits for nobody */
 	bool pinned;           /* the last commit said BUSY because of pins */
 	struct asp_pin *place; /* where the operation has waited for pins; mostly NULL */
-	unsigned held_for;     /* so many more reservations what is held back will do for */
-	bool all_spent;        /* the last plan said NO_MEMORY where what is held may be spent */
+	struct aspace_range way;
+	unsigned held_for; /* so many more reservations what is held back will do for */
+	bool all_spent;    /* the last plan said NO_MEMORY where what is held may be spent */
 	size_t action_count;
 	size_t insertions; /* how many of the actions put an area somewhere */
 	size_t borders;  /* of an open one: how many ends of ranges lie inside areas of the base */
@@ -149,10 +150,51 @@ struct asp_pins {
 	_Atomic uint32_t turn;
 	uint32_t sleepers; /* who wait until another entry goes */
 	bool forking;      /* for the owner: this lock and snap_lock are held over a fork */
-	/* Deferred things that wait for a pin to go. Changed under `lock` of the space, too. */
-	struct aspace_record_list postponed;
+	/* Leaving areas, and references, that wait for a pin to go. Changed under `lock` of the
+	 * space, too. */
+	struct aspace_record_list leaving, deferred;
 	/* A pin has gone since they were postponed: as `freed_any`, for a leaver and the helper. */
 	_Atomic bool resumable;
+	uint32_t resumed; /* how often they were put back, under both locks */
+};
+
+/* References that are being released: a ring; see reclaim/calls.h. So many may have been handed
+ * over and not have returned. A power of two. */
+#define ASP_CALLS 1024u
+
+struct asp_call {
+	struct aspace_backend *backend;
+	void *user;
+};
+
+struct asp_calls {
+	/* Stored by writers, read by runners and writers. Sequentially consistent against
+	 * `runner`: see asp_calls_run(). */
+	_Atomic uint32_t in;
+	/* How many calls have begun: for a forked child, in which the one that had not returned
+	 * has gone with its thread. Relaxed: the runner's own. */
+	_Atomic uint32_t begun;
+	/* How many have returned. What a callback did is visible to who waits for it. */
+	struct asp_count returned;
+	/* The runner, else 0. Taken and given up sequentially consistently; else it is only
+	 * compared with the caller's own number, or with 0. */
+	_Atomic uintptr_t runner;
+	/* Sequentially consistent against `returned`: who sets it looks once more whether there is
+	 * room, the runner looks at it after each call. */
+	_Atomic bool clogged;
+	struct asp_count room; /* how often `clogged` was taken away */
+	/* `returned` + 1, when somebody has waited for room for the time of a stall without any
+	 * call returning; else 0. Relaxed: it is a matter of whether to wait. */
+	_Atomic uint64_t given_up;
+	struct asp_call call[ASP_CALLS];
+};
+
+/* By how many operations something that is due may be late. `now` have left something due behind
+ * since a moment at which `stamp` was the last grace period that had ended, and at which all was gone
+ * that had been due `before` operations earlier. So what is on the lists has been due for
+ * before + now at most. */
+struct asp_late {
+	uint64_t now, before, max, stamp;
 };
 
 struct aspace {
@@ -195,17 +237,12 @@ struct aspace {
 	uint64_t retired_in, retired_out; /* ever retired, ever recycled or held */
 
 	struct asp_births births;
-	/* References and leaving areas, oldest first; each with its stamp. */
-	struct aspace_record_list deferred;
-	uint32_t deferred_in; /* ever put on the list, modulo 2^32 */
-	uint64_t leaving_count;
+	/* Leaving areas, and references, oldest first; each with its stamp. */
+	struct aspace_record_list leaving, deferred;
+	/* 0, or the stamp by which there may be memory again to unmap leaving areas that are due. */
+	uint64_t lacking;
+	struct asp_late late;
 	bool refused; /* a deferred unmap was, since the last quiesce */
-	/* The thread that is running deferred work, else 0; as `owner`, but also read
-	 * under the lock by others, who only test it for 0. */
-	_Atomic uintptr_t runner;
-	/* Counts what has been run, modulo 2^32, and wakes those who wait for it. Release by the
-	 * runner, acquire by the waiter: what a callback did is visible to quiesce. */
-	_Atomic uint32_t deferred_out;
 	struct asp_grace_client client;
 
 	/* txn.open for those who do not hold the lock: aspace_destroy. Relaxed: who opened
@@ -236,6 +273,9 @@ struct aspace {
 	_Atomic bool freed_any;
 
 	struct asp_pins pins __attribute__((aligned(64)));
+
+	/* References that are being released. */
+	struct asp_calls calls __attribute__((aligned(64)));
 };
 
 static inline struct asp_node *asp_root(struct aspace *space)
@@ -284,10 +324,10 @@ static inline bool asp_is_strict(const struct aspace *space, unsigned how)
 
 /* ---- writer.c ------------------------------------------------------------- */
 
-/* Take the writer lock, with garbage below its bound. ASPACE_BUSY, ASPACE_DEADLOCK. The caller
- * says at once what it changes (asp_pins_say()). */
+/* Take the writer lock, with garbage below its bound and a share of what is due done.
+ * ASPACE_BUSY, ASPACE_DEADLOCK. The caller says at once what it changes (asp_pins_say()). */
 enum aspace_status asp_writer_enter(struct aspace *space, unsigned how);
-/* The same without waiting for readers, ever. */
+/* The lock alone. */
 enum aspace_status asp_writer_become(struct aspace *space, unsigned how);
 /* For calls that make no garbage, and claim (asp_pins_claim()) what they change, if anything: it
  * has been said that nothing is. */
@@ -297,8 +337,19 @@ void asp_writer_leave(struct aspace *space);
  * It is in a section, or holds the writer lock of a space (not counting one that it
  * gives back first, as it must have done here). */
 bool asp_is_waited_for(struct aspace *space);
-/* Wait for a grace period with the stall hook told; no lock held. False if the hook has made the
- * thread one that others may wait for: it has left a section or a transaction open. */
+/* A wait of which the stall hook is told, again and again. */
+struct asp_stall {
+	uint64_t begin;
+	uint64_t told; /* milliseconds after it, when the hook was told last */
+};
+struct asp_stall asp_stall_begin(void);
+/* Milliseconds until the hook is to be told. */
+unsigned asp_stall_left(const struct aspace *space, const struct asp_stall *stall);
+bool asp_stall_is_due(const struct aspace *space, const struct asp_stall *stall);
+/* No lock held. False if the hook has made the thread one that others may wait for: it has left a
+ * section or a transaction open. */
+bool asp_stall_tell(struct aspace *space, struct asp_stall *stall);
+/* Wait for a grace period, the hook being told; no lock held. False as asp_stall_tell(). */
 bool asp_wait_for_readers(struct aspace *space, uint64_t stamp);
 
 /* ---- reclaim.c ------------------------------------------------------------ */
@@ -315,8 +366,14 @@ void asp_reclaim_add(struct aspace *space, struct aspace_record_list *nodes,
 		     struct aspace_record_list *references, struct aspace_record_list *leaving);
 /* Releases references that no version has ever shown. Under the lock. */
 void asp_reclaim_add_unseen(struct aspace *space, struct aspace_record_list *references);
-/* Has all that was deferred up to the count `in` been run? */
-bool asp_deferred_done(struct aspace *space, uint32_t in);
+/* Under the lock, where no operation is under way: of what has come due, unmap some leaving areas
+ * and hand some references over to the ring. Where something remains, the next who enters takes
+ * it, or the helper. False if the ring has no room for all of these. */
+bool asp_reclaim_share(struct aspace *space);
+/* Is there anything for it to do? */
+bool asp_reclaim_any_due(struct aspace *space);
+/* Under the lock: the stamp to wait for until the next leaving area can be unmapped; at least 1. */
+uint64_t asp_reclaim_leaving_stamp(struct aspace *space);
 /* aspace_quiesce(), and makes no helper. */
 enum aspace_status asp_quiesce(struct aspace *space, unsigned how);
 /* The helper thread's entry. */

@@ -6,8 +6,10 @@
  * another space: a reader may be waiting for that one. Each thread counts the writer
  * locks that it holds; above 0 it is treated as in a section. The bound on garbage is
  * kept here, before an operation has done anything: a writer that finds
- * it reached gives the lock back, waits for readers, and comes again.
+ * it reached gives the lock back, waits for readers, and comes again. So is the bound on
+ * references that are due and not released.
  */
+#include "reclaim/calls.h"
 #include "space/space.h"
 #include "update/pins.h"
 
@@ -16,22 +18,43 @@ bool asp_is_waited_for(struct aspace *space)
 	return *asp_writer_locks() || asp_grace_in_section(space->grace);
 }
 
+struct asp_stall asp_stall_begin(void)
+{
+	return (struct asp_stall){.begin = asp_now_ms()};
+}
+
+unsigned asp_stall_left(const struct aspace *space, const struct asp_stall *stall)
+{
+	uint64_t next = stall->told + space->options.stall_ms;
+	uint64_t waited = asp_now_ms() - stall->begin;
+
+	return waited < next ? (unsigned)(next - waited) : 1;
+}
+
+bool asp_stall_is_due(const struct aspace *space, const struct asp_stall *stall)
+{
+	return asp_now_ms() - stall->begin >= stall->told + space->options.stall_ms;
+}
+
+bool asp_stall_tell(struct aspace *space, struct asp_stall *stall)
+{
+	stall->told = asp_now_ms() - stall->begin;
+	if (!space->options.stalled)
+		return true;
+	/* Relaxed: only who comes from the hook must see it, in the same thread. */
+	atomic_fetch_add_explicit(&space->stalled_hooks, 1, memory_order_relaxed);
+	space->options.stalled(space->options.ctx, space, stall->told);
+	atomic_fetch_sub_explicit(&space->stalled_hooks, 1, memory_order_relaxed);
+	return !asp_is_waited_for(space);
+}
+
 bool asp_wait_for_readers(struct aspace *space, uint64_t stamp)
 {
-	unsigned period = space->options.stall_ms;
-	uint64_t begin = asp_now_ms();
+	struct asp_stall stall = asp_stall_begin();
 
-	while (!asp_grace_wait(space->grace, stamp, period)) {
-		uint64_t waited = asp_now_ms() - begin;
-
-		/* A wait may end early; only a full period is a stall. */
-		if (!space->options.stalled || waited < period)
-			continue;
-		/* Relaxed: only who comes from the hook must see it, in the same thread. */
-		atomic_fetch_add_explicit(&space->stalled_hooks, 1, memory_order_relaxed);
-		space->options.stalled(space->options.ctx, space, waited);
-		atomic_fetch_sub_explicit(&space->stalled_hooks, 1, memory_order_relaxed);
-		if (asp_is_waited_for(space))
+	while (!asp_grace_wait(space->grace, stamp, asp_stall_left(space, &stall))) {
+		/* A wait may end early. */
+		if (asp_stall_is_due(space, &stall) && !asp_stall_tell(space, &stall))
 			return false;
 	}
 	return true;
@@ -67,30 +90,84 @@ enum aspace_status asp_writer_enter_now(struct aspace *space, unsigned how)
 	return status;
 }
 
+/* Is there anything that may be due? */
+static inline bool any_waits(const struct aspace *space)
+{
+	return space->leaving.head || space->deferred.head ||
+	       atomic_load_explicit(&space->pins.resumable, memory_order_relaxed);
+}
+
+/* Backends are asked, about areas that are claimed. */
+__attribute__((noinline)) static bool take_share(struct aspace *space)
+{
+	bool room;
+
+	if (!asp_reclaim_any_due(space))
+		return true;
+	asp_pins_say(space, ASP_CHANGES_NOTHING);
+	room = asp_reclaim_share(space);
+	asp_pins_say_anew(space);
+	return room;
+}
+
 enum aspace_status asp_writer_enter(struct aspace *space, unsigned how)
 {
 	for (;;) {
 		enum aspace_status status = become(space, how);
-		uint64_t stamp;
+		uint64_t stamp = 0;
+		bool room = true;
 
 		if (status != ASPACE_OK)
 			return status;
 		asp_reclaim_nodes(space);
-		if (__builtin_expect(asp_retired_bytes(space) <= space->options.garbage_max, 1))
+		if (__builtin_expect(any_waits(space), 0))
+			room = take_share(space);
+		if (__builtin_expect(asp_retired_bytes(space) > space->options.garbage_max, 0))
+			stamp = asp_reclaim_request(space);
+		else if (__builtin_expect(room, 1) || !asp_calls_block(space))
 			return ASPACE_OK;
-		stamp = asp_reclaim_request(space);
 		asp_writer_leave(space);
 		if ((how & ASPACE_NOWAIT) || asp_is_waited_for(space))
 			return ASPACE_BUSY;
-		if (!asp_wait_for_readers(space, stamp))
+		if (!(stamp ? asp_wait_for_readers(space, stamp) : asp_calls_await_room(space)))
 			return ASPACE_BUSY;
 	}
 }
 
+/* The stamp of what waits longest on the list, or never. Under the lock. */
+static uint64_t first_stamp(const struct aspace_record_list *list)
+{
+	return list->head ? list->head->stamp : UINT64_MAX;
+}
+
+/* When the next leaving area, and the next reference, may be due. */
+struct next {
+	uint64_t leaving, deferred;
+};
+
+static __attribute__((noinline)) struct next next_stamps(const struct aspace *space)
+{
+	struct next next = {first_stamp(&space->leaving), first_stamp(&space->deferred)};
+
+	if (next.leaving < space->lacking)
+		next.leaving = space->lacking;
+	return next;
+}
+
+static __attribute__((noinline)) void ask_if_due(struct aspace *space, struct next next)
+{
+	if (asp_grace_elapsed(space->grace, next.leaving) ||
+	    (asp_grace_elapsed(space->grace, next.deferred) && !atomic_load(&space->calls.clogged)))
+		asp_grace_request(space->grace, &space->client, 1);
+}
+
 void asp_writer_leave(struct aspace *space)
 {
-	uint64_t due = space->deferred.head ? space->deferred.head->stamp : 0;
+	bool waits = space->leaving.head || space->deferred.head;
+	struct next next;
 
+	if (__builtin_expect(waits, 0))
+		next = next_stamps(space);
 	asp_pins_unsay(space);
 	atomic_store_explicit(&space->owner, 0, memory_order_relaxed);
 	--*asp_writer_locks();
@@ -99,14 +176,12 @@ void asp_writer_leave(struct aspace *space)
 
 	/* The helper thread gives up where it finds the lock taken. Either it found it
 	 * free, or its note that a grace period has ended came before our release, and
-	 * is seen here (platform.h, Locks): then it is asked to come again. Not while a
-	 * thread runs what is due, which will ask for what it leaves: the helper would
-	 * come, leave the work to it, and be asked again, for as long as that takes.
-	 * Sequentially consistent loads, after the release: the runner stores 0 before it
-	 * asks the helper, whose failed try is before our release or sees it. */
-	if (atomic_load(&space->runner))
-		return;
-	if ((due && asp_grace_elapsed(space->grace, due)) || atomic_load(&space->freed_any) ||
-	    atomic_load(&space->pins.resumable))
+	 * is seen here (platform.h, Locks): then it is asked to come again. Not for references
+	 * that there is no room for: who makes room asks (calls.c). Sequentially consistent loads,
+	 * after the release. */
+	if (__builtin_expect(waits, 0))
+		ask_if_due(space, next);
+	if (__builtin_expect(atomic_load(&space->freed_any) || atomic_load(&space->pins.resumable),
+			     0))
 		asp_grace_request(space->grace, &space->client, 1);
 }

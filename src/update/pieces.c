@@ -34,6 +34,8 @@ void asp_look_for_obstacles(struct aspace_txn *txn, uint64_t lo, uint64_t hi,
 		const struct asp_slot *slot = asp_cursor_slot(&cursor);
 
 		if (slot->flags & ASP_FLAG_LEAVING) {
+			if (!found->leaving)
+				txn->way = aspace_range_of(asp_cursor_start(&cursor), hi);
 			found->leaving = true;
 			continue;
 		}

@@ -21,7 +21,7 @@
  *  N5  Whoever holds the writer lock says what it changes, at once, once, and before it looks
  *      at `used`; and takes it back before it gives the lock back. An open transaction, and who
  *      runs deferred work, say "nothing", and put claims on the list instead before they call
- *      a backend.
+ *      a backend. Who runs deferred work and goes on to an operation takes that back first.
  *  N6  A fault that waits for the operation that holds the writer lock is counted in `behind`
  *      before it looks whether that still holds it. Who gives the lock back looks at
  *      `behind` after that. It waits so for one operation only: the one that held the lock
@@ -48,6 +48,9 @@
  *   has said. If t has not said anything yet the fault waits for that: it goes on only beside a
  *   writer whose range it has read. If t is through, its version is visible. What it reads is t's:
  *   what others said was taken back before t was served, and `serving` is looked at once more.
+ *   Where t has said "nothing" and will say something else, it takes that back by an exchange before;
+ *   the fault's load of it is sequentially consistent, too. Either the fault reads what comes after
+ *   the exchange, or it was counted before it, and so before t looks at `used`.
  * So the fault never relies on t's seeing it, and t never on being seen at once.
  */
 #include "update/pins.h"
@@ -364,8 +367,8 @@ static enum verdict beside_writer(struct aspace *space, const struct asp_pin *pi
 
 	if (writer_ticket(space) != pin->ticket || atomic_load(&space->lock.next) == pin->ticket)
 		return GO;
-	/* Acquire: if this is of a later writer, the load of the ticket says so. */
-	hi = atomic_load_explicit(&space->change_hi, memory_order_acquire);
+	/* If this is of a later writer, the load of the ticket says so; see the head. */
+	hi = atomic_load(&space->change_hi);
 	lo = atomic_load_explicit(&space->change_lo, memory_order_acquire);
 	if (writer_ticket(space) != pin->ticket)
 		return GO;
@@ -559,7 +562,7 @@ void asp_pins_unpin(struct aspace *space, struct asp_pin *pin, enum aspace_statu
 	if (pin->kind == ASP_FAULT && status == ASPACE_OK)
 		serve(pin);
 	wake = take_out(space, pin);
-	postponed = space->pins.postponed.head;
+	postponed = space->pins.leaving.head || space->pins.deferred.head;
 	/* Sequentially consistent, before the request: whom the helper finds in its way sees it
 	 * when it leaves. */
 	if (postponed)
@@ -696,7 +699,7 @@ bool asp_pins_claim(struct aspace *space, struct asp_pin *claim, struct aspace_r
 	if (free)
 		put(space, claim, NULL);
 	else
-		asp_list_push(&space->pins.postponed, record);
+		asp_list_push(&space->pins.leaving, record);
 	asp_lock_release(&space->pins.lock);
 	return free;
 }
@@ -718,25 +721,70 @@ bool asp_pins_keep(struct aspace *space, struct aspace_record *record)
 			break;
 	}
 	if (pin)
-		asp_list_push(&space->pins.postponed, record);
+		asp_list_push(&space->pins.deferred, record);
 	asp_lock_release(&space->pins.lock);
 	return pin;
 }
 
+static void put_back(struct aspace_record_list *list, struct aspace_record_list *postponed)
+{
+	asp_list_splice(postponed, list);
+	*list = *postponed;
+	*postponed = (struct aspace_record_list){0};
+}
+
 void asp_pins_resume(struct aspace *space)
 {
-	struct aspace_record_list list;
+	struct asp_pins *pins = &space->pins;
+	bool wake;
 
-	if (!space->pins.postponed.head) /* only the writer puts something there */
+	/* Relaxed: who must not miss it looks when it has given the writer lock back. */
+	if (__builtin_expect(!atomic_load_explicit(&pins->resumable, memory_order_relaxed), 1))
 		return;
-	asp_lock_acquire(&space->pins.lock);
+	asp_lock_acquire(&pins->lock);
 	/* Under both locks; the next pin that goes stores it anew. */
-	atomic_store(&space->pins.resumable, false);
-	list = space->pins.postponed;
-	space->pins.postponed = (struct aspace_record_list){0};
-	asp_lock_release(&space->pins.lock);
-	asp_list_splice(&list, &space->deferred);
-	space->deferred = list;
+	atomic_store(&pins->resumable, false);
+	put_back(&space->leaving, &pins->leaving);
+	put_back(&space->deferred, &pins->deferred);
+	pins->resumed++;
+	wake = pins->sleepers;
+	if (wake)
+		atomic_fetch_add(&pins->turn, 1);
+	asp_lock_release(&pins->lock);
+	if (wake)
+		asp_wake_all(&pins->turn);
+}
+
+bool asp_pins_postpone(const struct aspace *space, struct aspace_range range)
+{
+	const struct aspace_record *record = space->pins.leaving.head;
+
+	while (record &&
+	       (record->address < range.start.value || record->address >= range.end.value))
+		record = record->next;
+	return record;
+}
+
+bool asp_pins_await(struct aspace *space, uint32_t resumed)
+{
+	struct asp_stall stall = asp_stall_begin();
+	struct asp_pins *pins = &space->pins;
+	bool go_on = true;
+
+	asp_lock_acquire(&pins->lock);
+	pins->sleepers++;
+	while (go_on && pins->resumed == resumed && !atomic_load(&pins->resumable)) {
+		uint32_t seen = atomic_load(&pins->turn);
+
+		asp_lock_release(&pins->lock);
+		asp_wait(&pins->turn, seen, asp_stall_left(space, &stall));
+		if (asp_stall_is_due(space, &stall))
+			go_on = asp_stall_tell(space, &stall);
+		asp_lock_acquire(&pins->lock);
+	}
+	pins->sleepers--;
+	asp_lock_release(&pins->lock);
+	return go_on;
 }
 
 /* ---- Validation, fork ------------------------------------------------------------ */
@@ -797,6 +845,8 @@ void asp_pins_after_fork(struct aspace *space, bool child)
 			if (pin->thread != self)
 				take_out(space, pin);
 		}
+		if (space->pins.leaving.head || space->pins.deferred.head)
+			atomic_store(&space->pins.resumable, true);
 	}
 	asp_lock_release(&space->pins.lock);
 }

@@ -63,6 +63,14 @@ static inline void asp_pins_say(struct aspace *space, struct aspace_range range)
 	atomic_store_explicit(&space->change_hi, range.end.value, memory_order_release);
 }
 
+/* The holder, which has said "nothing", is going to say something else: a fault that has read the
+ * old word and not this one counted itself before, so the load in asp_pins_any() sees it (both are
+ * sequentially consistent, and so is the load of the fault). */
+static inline void asp_pins_say_anew(struct aspace *space)
+{
+	atomic_exchange(&space->change_hi, 0);
+}
+
 /* Before the lock is given back. The release of the lock orders it. */
 static inline void asp_pins_unsay(struct aspace *space)
 {
@@ -153,8 +161,13 @@ void asp_pins_drop(struct aspace *space, struct asp_pin *pin);
 
 /* Postpones the release of a reference whose object a pin keeps; false: none does. */
 bool asp_pins_keep(struct aspace *space, struct aspace_record *record);
-/* Puts what was postponed back at the head of what is deferred. */
+/* Puts what was postponed back at the heads of the lists, if a pin has gone since. */
 void asp_pins_resume(struct aspace *space);
+/* Is a leaving area that begins in the range postponed? */
+bool asp_pins_postpone(const struct aspace *space, struct aspace_range range);
+/* Without the lock: until a pin goes that something postponed may have waited for, or that has been put
+ * back, since pins.resumed was `resumed`. False: as asp_wait_for_readers(). */
+bool asp_pins_await(struct aspace *space, uint32_t resumed);
 
 /* ---- Others ------------------------------------------------------------------ */
 

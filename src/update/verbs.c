@@ -105,21 +105,6 @@ static inline __attribute__((always_inline)) enum aspace_status plan(struct aspa
 	return ASPACE_INVALID_PARAM;
 }
 
-/* Waits until what is leaving now has left; no lock held. */
-static enum aspace_status wait_for_leaving(struct aspace *space)
-{
-	bool refused;
-	enum aspace_status status = asp_quiesce(space, 0);
-
-	/* A refusal is for the next quiesce of the program's own to hear of. */
-	refused = status == ASPACE_BAD_STATE;
-	if (refused && asp_writer_enter_now(space, 0) == ASPACE_OK) {
-		space->refused = true;
-		asp_writer_leave(space);
-	}
-	return refused ? ASPACE_OK : status;
-}
-
 /* Plans and commits, under the lock. */
 static inline __attribute__((always_inline)) enum aspace_status attempt(
 	struct aspace *space, const struct request *request)
@@ -156,6 +141,26 @@ __attribute__((noinline)) static enum aspace_status attempt_again(struct aspace 
 	return status;
 }
 
+static bool may_wait(struct aspace *space, unsigned how)
+{
+	return !(how & ASPACE_NOWAIT) && !asp_is_waited_for(space);
+}
+
+/* Leaving areas were in the way. They go in order, with the shares that are taken as we enter again;
+ * but one that a fault is at work in goes when that is over. Called with the lock held, which it gives
+ * back. False: it may not wait. */
+__attribute__((noinline)) static bool wait_for_leaving(struct aspace *space, unsigned how)
+{
+	bool postponed = asp_pins_postpone(space, space->txn.way);
+	uint64_t stamp = postponed ? 0 : asp_reclaim_leaving_stamp(space);
+	uint32_t resumed = space->pins.resumed;
+
+	asp_writer_leave(space);
+	if (!may_wait(space, how))
+		return false;
+	return postponed ? asp_pins_await(space, resumed) : asp_wait_for_readers(space, stamp);
+}
+
 static enum aspace_status run(struct aspace *space, const struct request *request)
 {
 	if (request->how & ~ASP_HOW_PUBLIC)
@@ -163,32 +168,27 @@ static enum aspace_status run(struct aspace *space, const struct request *reques
 	for (;;) {
 		enum aspace_status status = asp_writer_enter(space, request->how);
 		uint64_t stamp = 0;
-		bool wait;
 
 		if (status != ASPACE_OK)
 			return status;
 		status = attempt(space, request);
 		if (__builtin_expect(space->txn.pinned, 0) && asp_pins_may_wait(request->how))
 			status = attempt_again(space, request);
-		wait = status == ASPACE_BUSY && space->txn.leaving_in_way;
-		if (status == ASPACE_NO_MEMORY) {
-			/* What was held back is on its way back, if it was spent. */
-			stamp = asp_reclaim_hurry(space);
-			if (stamp && space->txn.all_spent) {
-				wait = true;
-				status = ASPACE_BUSY;
-			}
-		}
-		asp_writer_leave(space);
-		if (!wait || (request->how & ASPACE_NOWAIT) || asp_is_waited_for(space))
-			return status;
-		if (stamp) {
-			asp_wait_for_readers(space, stamp);
+		if (status == ASPACE_BUSY && space->txn.leaving_in_way) {
+			if (!wait_for_leaving(space, request->how))
+				return ASPACE_BUSY;
 			continue;
 		}
-		status = wait_for_leaving(space);
-		if (status != ASPACE_OK)
+		/* What was held back is on its way back, if it was spent. */
+		if (status == ASPACE_NO_MEMORY)
+			stamp = asp_reclaim_hurry(space);
+		if (stamp && !space->txn.all_spent)
+			stamp = 0;
+		asp_writer_leave(space);
+		if (!stamp)
 			return status;
+		if (!may_wait(space, request->how) || !asp_wait_for_readers(space, stamp))
+			return ASPACE_BUSY;
 	}
 }
 

@@ -49,6 +49,7 @@ static struct {
 	char events[256];
 	unsigned unmaps_inside;
 	bool hold_unmaps;
+	bool reads, reading; /* a reader's section lasts while the first says so */
 	void (*in_advise)(void);
 } now;
 
@@ -301,7 +302,8 @@ struct job {
 		GROW,
 		CLEAR,
 		COMMIT,
-		QUIESCE
+		QUIESCE,
+		READ
 	} what;
 	uint64_t first, end;
 	unsigned how;
@@ -320,6 +322,22 @@ static enum aspace_status commit(const struct job *job)
 	assert_ok(aspace_txn_unmap(txn, pages(job->first, job->end), 0));
 	assert_ok(aspace_txn_map(txn, pages(1000, 1001), 1, &own, NULL, 0));
 	return aspace_txn_commit(txn);
+}
+
+/* A section, so that no grace period ends, while now.reads. */
+static enum aspace_status hold_section(void)
+{
+	struct aspace_view view;
+
+	aspace_read_begin(subject, &view);
+	lock();
+	now.reading = true;
+	pthread_cond_broadcast(&changed);
+	while (now.reads)
+		pthread_cond_wait(&changed, &mutex);
+	unlock();
+	aspace_read_end(&view);
+	return ASPACE_OK;
 }
 
 static enum aspace_status make(const struct job *job)
@@ -350,6 +368,8 @@ static enum aspace_status make(const struct job *job)
 		return commit(job);
 	case QUIESCE:
 		return aspace_quiesce(subject, job->how);
+	case READ:
+		return hold_section();
 	}
 	return ASPACE_INVALID_PARAM;
 }
@@ -883,14 +903,26 @@ static void updates_beneath(void)
 static void an_update_beneath_it_is_a_deadlock(void **state)
 {
 	struct aspace_options options = {.size = sizeof(options), .mode = ASPACE_GRACE_UNMAP};
+	struct job reader = {.what = READ};
 
 	(void)state;
+	now.reads = true;
+	start(&reader);
+	lock();
+	while (!now.reading)
+		pthread_cond_wait(&changed, &mutex);
+	unlock();
 	now.in_advise = updates_beneath;
 	assert_ok(aspace_create(&options, &second));
 	map_pages(0, 4, NULL);
 	assert_ok(advise(0, 1, COLD, 0));
 	now.in_advise = NULL;
 	assert_true(now.calls > 2);
+	lock();
+	now.reads = false;
+	pthread_cond_broadcast(&changed);
+	unlock();
+	join(&reader, ASPACE_OK);
 	assert_ok(aspace_destroy(second, 0));
 }
 

@@ -7,10 +7,12 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -77,8 +79,8 @@ static const struct aspace_page_ops page_ops = {pages_alloc, pages_free};
 /* The signals that were blocked before any helper was made. */
 static sigset_t mask_before;
 
-static bool no_threads;
-static unsigned refused_threads, made_threads;
+static long threads_left; /* so many can be made */
+static _Atomic unsigned refused_threads, made_threads;
 
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*main_)(void *),
 			  void *arg);
@@ -88,7 +90,7 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*main_)(void *),
 			  void *arg)
 {
-	if (no_threads) {
+	if (made_threads >= threads_left) {
 		refused_threads++;
 		return EAGAIN;
 	}
@@ -104,7 +106,8 @@ static void reset_faults(void)
 	asp_test_fail_at = -1;
 	asp_test_fail_forever = false;
 	asp_test_failures = 0;
-	no_threads = false;
+	threads_left = LONG_MAX;
+	made_threads = refused_threads = 0;
 }
 
 static unsigned count_threads(void)
@@ -204,33 +207,34 @@ static void without_a_thread(void **state)
 	unsigned threads = count_threads();
 
 	(void)state;
-	for (unsigned i = 0; i < 2; i++) {
+	/* Of two flavours, the first thread or the second cannot be made. */
+	for (unsigned i = 0; i < 4; i++) {
 		struct aspace *untouched = (struct aspace *)&pages, *space = untouched, *other;
+		const struct rcu_flavor_struct *flavour = flavours[i % 2];
 		sigset_t mask;
 
 		reset_faults();
-		refused_threads = 0;
-		no_threads = true;
-		assert_int_equal(create(flavours[i], 0, &space), ASPACE_NO_MEMORY);
+		threads_left = i / 2;
+		assert_int_equal(create(flavour, 0, &space), ASPACE_NO_MEMORY);
 		pthread_sigmask(SIG_SETMASK, NULL, &mask);
 		assert_int_equal(refused_threads, 1);
 		assert_ptr_equal(space, untouched);
 		for (int number = 1; number < 32; number++)
 			assert_int_equal(sigismember(&mask, number),
 					 sigismember(&mask_before, number));
-		expect_nothing_left(flavours[i]);
+		expect_nothing_left(flavour);
 		assert_int_equal(count_threads(), threads);
 
-		/* One helper is enough for two spaces: then none is missed. */
-		made_threads = 0;
-		assert_int_equal(create(flavours[i], 0, &space), ASPACE_OK);
-		assert_int_equal(made_threads, 1);
-		no_threads = true;
-		assert_int_equal(create(flavours[i], 0, &other), ASPACE_OK);
+		/* Those of one are enough for two spaces: then none is missed. */
+		reset_faults();
+		assert_int_equal(create(flavour, 0, &space), ASPACE_OK);
+		assert_int_equal(made_threads, 2);
+		threads_left = 2;
+		assert_int_equal(create(flavour, 0, &other), ASPACE_OK);
 		assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
 		assert_int_equal(aspace_destroy(other, 0), ASPACE_OK);
-		assert_int_equal(refused_threads, 1);
-		expect_nothing_left(flavours[i]);
+		assert_int_equal(refused_threads, 0);
+		expect_nothing_left(flavour);
 		assert_int_equal(count_threads(), threads);
 	}
 }
@@ -248,7 +252,7 @@ static void without_a_flavour(void **state)
 	/* Places that were taken for nothing are not lost. */
 	for (unsigned i = 0; i < FLAVOURS; i++) {
 		reset_faults();
-		no_threads = true;
+		threads_left = 0;
 		assert_int_equal(create(&flavours[i], 0, &spaces[i]), ASPACE_NO_MEMORY);
 		assert_int_equal(pages.blocks, 0);
 	}

@@ -882,7 +882,7 @@ static void test_signals_while_waiting(void **state)
 	atomic_store(&gate, 0);
 	asp_read_lock(waited.grace);
 	thread = spawn(wait_for_grace, NULL);
-	until(atomic_load(&waited.grace->waiters));
+	until(atomic_load(&waited.grace->turn.waiters));
 	for (uint32_t i = 1; i <= 5; i++) {
 		pthread_kill(thread, SIGUSR1);
 		until(atomic_load(&handled) == i);
@@ -914,7 +914,7 @@ static void test_cancel_while_waiting(void **state)
 	atomic_store(&gate, 0);
 	asp_read_lock(waited.grace);
 	thread = spawn(wait_for_grace, NULL);
-	until(atomic_load(&waited.grace->waiters));
+	until(atomic_load(&waited.grace->turn.waiters));
 	pthread_cancel(thread);
 	asp_read_unlock(waited.grace);
 	assert_ptr_equal(join(thread), PTHREAD_CANCELED);

@@ -448,18 +448,18 @@ static void s3_leaving(void **state)
 							      start_of(20 + 20 * i) + PAGE),
 					      0),
 				 ASPACE_OK);
-	assert_int_equal(space->leaving_count, 5);
+	assert_int_equal(space->leaving.count, 5);
 	assert_valid("areas are leaving");
-	record = space->deferred.head->next;
-	assert_true(record->leaving);
+	record = space->leaving.head->next;
+	assert_non_null(record);
 
-	POKE(space->leaving_count, 4);
+	POKE(space->leaving.count, 4);
 	expect(303, "a leaving area too few");
-	POKE(space->leaving_count, 6);
+	POKE(space->leaving.count, 6);
 	expect(303, "a leaving area too many");
 	POKE(space->deferred.count, space->deferred.count + 1);
 	expect(303, "a record too many");
-	POKE(record->leaving, false);
+	POKE(space->leaving.head, record);
 	expect(303, "a leaving area without a record");
 	POKE(record->address, start_of(1));
 	expect_at(303, start_of(1), "a leaving record for an area that stays");
@@ -467,7 +467,7 @@ static void s3_leaving(void **state)
 	expect(303, "a leaving record for a hole");
 	POKE(record->address, record->address + 1);
 	expect(303, "a leaving record for the inside of a leaving area");
-	POKE(record->address, space->deferred.head->address);
+	POKE(record->address, space->leaving.head->address);
 	expect(303, "two leaving records for one area, none for another");
 	leaf = find(record->address, &at);
 	POKE(leaf->leaf.slot[at].flags, leaf->leaf.slot[at].flags & ~ASP_FLAG_LEAVING);
@@ -478,7 +478,7 @@ static void s3_leaving(void **state)
 
 	aspace_read_end(&view);
 	assert_int_equal(aspace_quiesce(space, 0), ASPACE_OK);
-	assert_int_equal(space->leaving_count, 0);
+	assert_int_equal(space->leaving.count, 0);
 	assert_valid("they have left");
 }
 

@@ -293,6 +293,12 @@ bool asp_grace_wait(struct asp_grace *grace, uint64_t stamp, unsigned timeout_ms
 	return asp_grace_elapsed(grace, stamp);
 }
 
+bool asp_grace_has_helper(struct asp_grace *grace)
+{
+	(void)grace;
+	return false;
+}
+
 uint64_t asp_grace_count(struct asp_grace *grace)
 {
 	return atomic_load_explicit(&grace->ended, memory_order_relaxed) - 1;

@@ -33,7 +33,7 @@ struct asp_bare_cpu {
 	/* Sections inside an open one. Relaxed: nobody else looks. */
 	_Atomic uint32_t nested;
 	_Atomic bool online;
-	unsigned writer_locks; /* the CPU's own: see asp_writer_locks() */
+	unsigned writer_locks, releases; /* the CPU's own: see asp_writer_locks() */
 	/* The grace period in progress waits until so many sections have ended. The poller's. */
 	uint64_t awaited;
 };
@@ -43,6 +43,11 @@ extern struct asp_bare_cpu asp_bare_cpus[ASPACE_BARE_CPUS_MAX];
 static inline unsigned *asp_writer_locks(void)
 {
 	return &asp_bare_cpus[aspace_bare_cpu()].writer_locks;
+}
+
+static inline unsigned *asp_in_release(void)
+{
+	return &asp_bare_cpus[aspace_bare_cpu()].releases;
 }
 
 /* On the CPU itself. */

@@ -210,10 +210,12 @@ static void reset_flavour(struct asp_grace *grace)
 	atomic_store_explicit(&grace->started, number, memory_order_relaxed);
 	atomic_store_explicit(&grace->ended, number, memory_order_relaxed);
 	atomic_store_explicit(&grace->driver, 0, memory_order_relaxed);
-	atomic_store_explicit(&grace->waiters, 0, memory_order_relaxed);
-	if (asp_helping != grace)
-		atomic_store_explicit(&grace->working, 0, memory_order_relaxed);
+	atomic_store_explicit(&grace->turn.waiters, 0, memory_order_relaxed);
 	atomic_fetch_and_explicit(&grace->bell, ~UINT32_C(1), memory_order_relaxed);
+	/* The driver has gone, in any case. The helper is to look at all clients. */
+	atomic_store_explicit(&grace->driving, DRIVER_NONE, memory_order_relaxed);
+	atomic_fetch_and_explicit(&grace->driver_bell, ~UINT32_C(1), memory_order_relaxed);
+	atomic_store_explicit(&grace->work_due, 1, memory_order_relaxed);
 	/* A thread that had exited for certain cannot be told from one that had not
 	 * quite, which pthread_join would wait for: its stack is lost. */
 	grace->joinable = false;

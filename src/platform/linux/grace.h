@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Hosted grace periods: liburcu's, numbered, and turned over by one helper thread
- * for each flavour in use. What the files that make them share:
+ * Hosted grace periods: liburcu's, numbered. Two threads for each flavour in use: the
+ * driver turns grace periods over, and does nothing else; the helper runs work. What the files
+ * that make them share:
  *
  *   numbers.c   numbers and stamps
  *   turn.c      turning a grace period over, waiting for one
  *   request.c   wishes for grace periods, and for work after them
+ *   driver.c    the driver thread
  *   helper.c    the helper thread
  *   flavour.c   flavours in use, and the spaces that use them
  *   fork.c      all of that around fork
@@ -22,6 +24,13 @@ enum helper_state {
 	HELPER_STOPPING, /* the last client has left; another may call it back */
 };
 
+enum driver_state {
+	DRIVER_NONE, /* who wants a grace period turns it over */
+	DRIVER_RUNNING,
+	DRIVER_STOPPING, /* the helper has told it to go, and waits */
+	DRIVER_LACKING,  /* none could be made, at the start of the helper, who goes too */
+};
+
 /* ---- flavour.c ------------------------------------------------------------ */
 
 /* liburcu has five flavours; a program may bring its own. */
@@ -36,8 +45,6 @@ extern struct asp_lock asp_flavours_lock;
 
 /* Turn one grace period over, unless somebody else is at it: then wait for that one. */
 void asp_grace_turn_over(struct asp_grace *grace);
-/* The helper is inside a client's work, or no longer. */
-void asp_grace_set_working(struct asp_grace *grace, uint32_t working);
 
 /* ---- fork.c --------------------------------------------------------------- */
 
@@ -48,8 +55,39 @@ bool asp_fork_is_ours(void);
 
 /* Is there something to turn over? */
 bool asp_grace_wanted(struct asp_grace *grace);
+/* Has some client's work come due? Sequentially consistent against the driver, which ends
+ * a grace period and then asks, and the helper, which notes what it has left and then asks. */
+bool asp_grace_work_wanted(struct asp_grace *grace);
 /* Under the lock of all flavours. Take client's wish if its time has come. */
 bool asp_grace_take_due(struct asp_grace *grace, struct asp_grace_client *client);
+
+/* ---- driver.c ------------------------------------------------------------- */
+
+/* A bell, whose owner sleeps upon it: see there. */
+void asp_bell_ring(_Atomic uint32_t *bell);
+/* The owner begins to look around. */
+uint32_t asp_bell_look(_Atomic uint32_t *bell);
+/* Sleep unless it has been rung since the look that answered `seen`. */
+void asp_bell_sleep(_Atomic uint32_t *bell, uint32_t seen);
+/* What a thread of the library's is made with: no signals, a stack that callbacks can use. An
+ * error number, or 0. */
+int asp_thread_create(pthread_t *thread, void *(*entry)(void *), void *arg);
+/* No cancellation point. */
+void asp_thread_join(pthread_t thread);
+/* Begin and end as a thread that the flavour knows, and that no grace period waits for. */
+void asp_flavour_enter(struct asp_grace *grace);
+void asp_flavour_leave(struct asp_grace *grace);
+
+/* On the helper, which makes the driver and waits for its end. */
+bool asp_driver_start(struct asp_grace *grace);
+void asp_driver_stop(struct asp_grace *grace);
+/* Is there a driver? Relaxed: who sees an old answer turns a grace period over beside it. */
+static inline bool asp_has_driver(struct asp_grace *grace)
+{
+	return atomic_load_explicit(&grace->driving, memory_order_relaxed) == DRIVER_RUNNING;
+}
+/* See to it that what has been requested comes to pass. */
+void asp_driver_ring(struct asp_grace *grace);
 
 /* ---- helper.c ------------------------------------------------------------- */
 

@@ -1,16 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The helper thread of a flavour: turns grace periods over and runs what has come due.
- *
- * Why a helper and not call_rcu: liburcu's thread sleeps 10 ms a round, so garbage
- * comes back cold; and why not synchronize_rcu in the thread that wants the grace
- * period: bp blocks all signals meanwhile and dies of cancellation, so no thread of
- * the program may be caught in it. A thread of the program waits upon a word.
- *
- * Waking. Whoever wants something from the helper writes what, then adds 2 to bell
- * (release). The helper reads bell (acquire), does all there is to do, and goes to
- * sleep by exchanging the value that it read for the same plus 1: either it has seen
- * the ring, and what was written before it, or the exchange fails.
+ * The helper thread of a flavour: runs what has come due.
  *
  * Invariants:
  *  1. No lock is held while work runs, and while a thread is created or joined: an
@@ -22,33 +12,11 @@
 #endif
 #include "platform/linux/grace.h"
 
-#include <signal.h>
-
-/* Callbacks of the program run on the helper's stack. */
-#define HELPER_STACK_MIN ((size_t)1 << 20)
-
 ASP_THREAD_LOCAL struct asp_grace *asp_helping;
 
 void asp_helper_ring(struct asp_grace *grace)
 {
-	/* Release: see "Waking" above. */
-	if (!(atomic_fetch_add_explicit(&grace->bell, 2, memory_order_acq_rel) & 1))
-		return;
-	/* It sleeps. Who takes the mark away wakes it, once for a crowd of ringers. */
-	if (atomic_fetch_and_explicit(&grace->bell, ~UINT32_C(1), memory_order_acq_rel) & 1)
-		asp_wake_all(&grace->bell);
-}
-
-/* Sleep unless the bell has been rung since it was read as seen. */
-static void sleep_until_rung(struct asp_grace *grace, uint32_t seen)
-{
-	uint32_t asleep = seen | 1;
-
-	if (!atomic_compare_exchange_strong_explicit(&grace->bell, &seen, asleep,
-						     memory_order_acq_rel, memory_order_relaxed))
-		return;
-	while (atomic_load_explicit(&grace->bell, memory_order_acquire) == asleep)
-		asp_wait(&grace->bell, asleep, 0);
+	asp_bell_ring(&grace->bell);
 }
 
 /* Run the work that has come due. */
@@ -57,6 +25,10 @@ static void run_due(struct asp_grace *grace)
 	struct asp_grace_client *client;
 	bool online = false;
 
+	if (!asp_grace_work_wanted(grace))
+		return;
+	/* What is not due yet is noted anew. */
+	atomic_exchange(&grace->work_due, 0);
 	asp_lock_acquire(&asp_flavours_lock);
 	grace->cursor = grace->clients;
 	while ((client = grace->cursor)) {
@@ -72,9 +44,7 @@ static void run_due(struct asp_grace *grace)
 		if (grace->flavour && !online)
 			grace->flavour->thread_online();
 		online = true;
-		asp_grace_set_working(grace, 1);
 		client->work(client);
-		atomic_store(&grace->working, 0);
 
 		asp_lock_acquire(&asp_flavours_lock);
 		/* Else it detached itself, and may be gone. */
@@ -90,13 +60,14 @@ static void run_due(struct asp_grace *grace)
 	asp_lock_release(&asp_flavours_lock);
 	if (grace->flavour && online)
 		grace->flavour->thread_offline();
+	if (asp_grace_wanted(grace))
+		asp_driver_ring(grace);
 }
 
 /* Join whatever helper of this flavour has ended, if nobody has yet. */
 void asp_helper_join(struct asp_grace *grace)
 {
 	pthread_t thread;
-	int cancel;
 
 	asp_lock_acquire(&asp_flavours_lock);
 	thread = grace->exited;
@@ -107,11 +78,8 @@ void asp_helper_join(struct asp_grace *grace)
 	grace->joinable = false;
 	asp_lock_release(&asp_flavours_lock);
 
-	asp_lock_check_none("joining a thread");
 	/* It holds nothing and waits for nothing of ours any more. */
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-	pthread_join(thread, NULL);
-	pthread_setcancelstate(cancel, NULL);
+	asp_thread_join(thread);
 }
 
 /* On the helper. True: this was the end. */
@@ -123,8 +91,8 @@ static bool leave_if_stopping(struct asp_grace *grace)
 		return false;
 	/* Where threads of this flavour's helpers pile up, each joins the one before. */
 	asp_helper_join(grace);
-	if (grace->flavour)
-		grace->flavour->unregister_thread();
+	asp_driver_stop(grace);
+	asp_flavour_leave(grace);
 
 	asp_lock_acquire(&asp_flavours_lock);
 	/* Called back meanwhile? State only leaves STOPPING under the lock. */
@@ -143,9 +111,9 @@ static bool leave_if_stopping(struct asp_grace *grace)
 
 	if (leave) {
 		asp_wake_all(&grace->state);
-	} else if (grace->flavour) {
-		grace->flavour->register_thread();
-		grace->flavour->thread_offline();
+	} else {
+		asp_flavour_enter(grace);
+		asp_driver_start(grace);
 	}
 	return leave;
 }
@@ -156,48 +124,44 @@ static void *helper_main(void *arg)
 
 	asp_helping = grace;
 	pthread_setname_np(pthread_self(), "aspace-grace");
-	if (grace->flavour) {
-		grace->flavour->register_thread();
-		/* qsbr: idle, no grace period waits for us. */
-		grace->flavour->thread_offline();
+	if (!asp_driver_start(grace)) {
+		atomic_store_explicit(&grace->driving, DRIVER_LACKING, memory_order_release);
+		asp_wake_all(&grace->driving);
+		return NULL;
 	}
+	asp_wake_all(&grace->driving);
+	asp_flavour_enter(grace);
 	while (!leave_if_stopping(grace)) {
-		uint32_t seen = atomic_fetch_and_explicit(&grace->bell, ~UINT32_C(1),
-							  memory_order_acq_rel) &
-				~UINT32_C(1);
+		uint32_t seen = asp_bell_look(&grace->bell);
+		bool driven = asp_has_driver(grace);
 
-		if (asp_grace_wanted(grace))
+		if (!driven && asp_grace_wanted(grace))
 			asp_grace_turn_over(grace);
 		run_due(grace);
-		if (!asp_grace_wanted(grace) &&
+		if ((driven || !asp_grace_wanted(grace)) && !asp_grace_work_wanted(grace) &&
 		    atomic_load_explicit(&grace->state, memory_order_acquire) != HELPER_STOPPING)
-			sleep_until_rung(grace, seen);
+			asp_bell_sleep(&grace->bell, seen);
 	}
 	return NULL;
 }
 
-static int create_helper(struct asp_grace *grace)
+/* Both threads; when this returns nothing is allocated any more. */
+static bool create_helper(struct asp_grace *grace)
 {
-	sigset_t all, mask;
-	pthread_attr_t attr;
 	pthread_t thread;
-	size_t stack;
-	int error;
+	uint32_t driving;
 
-	asp_lock_check_none("making a thread");
-	error = pthread_attr_init(&attr);
-	if (error)
-		return error;
-	if (!pthread_attr_getstacksize(&attr, &stack) && stack < HELPER_STACK_MIN)
-		pthread_attr_setstacksize(&attr, HELPER_STACK_MIN);
-	/* The program's handlers must not find themselves on a thread that it has not
-	 * made, with callbacks beneath them. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &mask);
-	error = pthread_create(&thread, &attr, helper_main, grace);
-	pthread_sigmask(SIG_SETMASK, &mask, NULL);
-	pthread_attr_destroy(&attr);
-	return error;
+	if (asp_thread_create(&thread, helper_main, grace))
+		return false;
+	/* Acquire, though only the value counts. */
+	while ((driving = atomic_load_explicit(&grace->driving, memory_order_acquire)) ==
+	       DRIVER_NONE)
+		asp_wait(&grace->driving, DRIVER_NONE, 0);
+	if (driving != DRIVER_LACKING)
+		return true;
+	asp_thread_join(thread);
+	atomic_store_explicit(&grace->driving, DRIVER_NONE, memory_order_relaxed);
+	return false;
 }
 
 /* See to it that there is a helper. The caller has a client attached, so nobody stops
@@ -209,7 +173,7 @@ enum aspace_status asp_helper_ensure(struct asp_grace *grace)
 	if (!atomic_compare_exchange_strong_explicit(&grace->state, &state, HELPER_STARTING,
 						     memory_order_acquire, memory_order_acquire))
 		return ASPACE_OK;
-	if (create_helper(grace)) {
+	if (!create_helper(grace)) {
 		atomic_store_explicit(&grace->state, HELPER_NONE, memory_order_release);
 		return ASPACE_NO_MEMORY;
 	}

@@ -85,11 +85,16 @@ void __tsan_release(void *addr);
  * first use. */
 #define ASP_THREAD_LOCAL _Thread_local __attribute__((tls_model("initial-exec")))
 
-extern ASP_THREAD_LOCAL unsigned asp_writer_lock_count;
+extern ASP_THREAD_LOCAL unsigned asp_writer_lock_count, asp_release_count;
 
 static inline unsigned *asp_writer_locks(void)
 {
 	return &asp_writer_lock_count;
+}
+
+static inline unsigned *asp_in_release(void)
+{
+	return &asp_release_count;
 }
 
 /* order.c: the calling thread is about to wait for a lock; has it; no longer. */
@@ -128,20 +133,23 @@ struct asp_grace {
 	_Alignas(64) _Atomic uint64_t started;
 	_Atomic uint64_t ended;
 	_Atomic uint64_t requested; /* the greatest stamp that anyone asked for */
-	_Atomic uint32_t bell;      /* 2 * number of rings + (the helper sleeps) */
-	_Atomic uint32_t turn;      /* counts ends of grace periods; waited upon */
-	_Atomic uint32_t waiters;   /* how many wait upon turn */
-	_Atomic uint32_t driver;    /* somebody is inside synchronize_rcu */
+	_Atomic uint64_t
+		work_due;      /* the smallest `due` of clients; 0: none. A hint, see request.c */
+	_Atomic uint32_t bell; /* 2 * number of rings + (the helper sleeps) */
+	_Atomic uint32_t driver_bell; /* the same of the driver */
+	struct asp_count turn;        /* how many grace periods have ended */
+	_Atomic uint32_t driver;      /* somebody is inside synchronize_rcu */
+	_Atomic uint32_t driving;     /* enum driver_state; waited upon */
 	/* enum helper_state; waited upon. Whoever changes it releases, whoever acts on it
 	 * acquires: a helper that is seen to be gone has done all that it does. */
 	_Atomic uint32_t state;
-	_Atomic uint32_t idle;    /* counts ends of work, and of forks; waited upon */
-	_Atomic uint32_t working; /* the helper is inside a client's work */
+	_Atomic uint32_t idle; /* counts ends of work, and of forks; waited upon */
 
 	/* Under the lock of all flavours. */
 	_Alignas(64) struct asp_grace_client *clients;
 	struct asp_grace_client *cursor;  /* the helper looks at this one next */
 	struct asp_grace_client *running; /* its work runs now */
+	pthread_t driver_thread;          /* the helper's own: no lock */
 	pthread_t exited;                 /* a helper that has ended, ... */
 	bool joinable;                    /* ... and nobody has joined it yet */
 	bool orphan;                      /* nobody will: it detaches itself */

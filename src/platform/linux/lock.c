@@ -32,7 +32,7 @@
  * critical sections that publish an update. */
 #define SPINS 100
 
-ASP_THREAD_LOCAL unsigned asp_writer_lock_count;
+ASP_THREAD_LOCAL unsigned asp_writer_lock_count, asp_release_count;
 
 static void relax(void)
 {

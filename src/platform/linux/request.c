@@ -4,7 +4,7 @@
  *
  * Invariants:
  *  1. due, latest and requested are written before the bell is rung (helper.c); a client
- *     whose due is not 0 has had the bell rung, or is about to, since the helper last
+ *     whose due is not 0 has had a bell rung, or is about to, since the helper last
  *     took due.
  */
 #include "platform/linux/grace.h"
@@ -21,7 +21,7 @@ static void raise_to(_Atomic uint64_t *word, uint64_t value)
 }
 
 /* Set *due to the smaller of it and stamp, where 0 is greater than all. True if it was
- * later than stamp. */
+ * later than stamp. Sequentially consistent: asp_grace_work_wanted(). */
 static bool lower_due(_Atomic uint64_t *due, uint64_t stamp)
 {
 	/*
@@ -30,14 +30,20 @@ static bool lower_due(_Atomic uint64_t *due, uint64_t stamp)
 	 * up for work to find; if before, we see the 0. A load could see a wish that
 	 * the helper has already taken.
 	 */
-	uint64_t old = atomic_fetch_add_explicit(due, 0, memory_order_acq_rel);
+	uint64_t old = atomic_fetch_add(due, 0);
 
 	while (!old || old > stamp) {
-		if (atomic_compare_exchange_weak_explicit(due, &old, stamp, memory_order_acq_rel,
-							  memory_order_acquire))
+		if (atomic_compare_exchange_weak(due, &old, stamp))
 			return true;
 	}
 	return false;
+}
+
+bool asp_grace_work_wanted(struct asp_grace *grace)
+{
+	uint64_t due = atomic_load(&grace->work_due);
+
+	return due && asp_grace_elapsed(grace, due);
 }
 
 /* Is there something to turn over? */
@@ -60,6 +66,7 @@ bool asp_grace_take_due(struct asp_grace *grace, struct asp_grace_client *client
 	if (due > ended) {
 		/* Its owner may have been lost in a fork between the two. */
 		raise_to(&grace->requested, due);
+		lower_due(&grace->work_due, due);
 		return false;
 	}
 	/* Only we make it smaller than it is by taking it away: due > 0 still. Release
@@ -69,9 +76,16 @@ bool asp_grace_take_due(struct asp_grace *grace, struct asp_grace_client *client
 	if (latest > ended) {
 		/* An earlier wish had hidden a later one. */
 		lower_due(&client->due, latest);
+		lower_due(&grace->work_due, latest);
 		raise_to(&grace->requested, latest);
 	}
 	return true;
+}
+
+bool asp_grace_has_helper(struct asp_grace *grace)
+{
+	/* Relaxed: it is a matter of whether to wait, and for how long. */
+	return atomic_load_explicit(&grace->state, memory_order_relaxed) != HELPER_NONE;
 }
 
 void asp_grace_request(struct asp_grace *grace, struct asp_grace_client *client, uint64_t stamp)
@@ -86,7 +100,14 @@ void asp_grace_request(struct asp_grace *grace, struct asp_grace_client *client,
 		/* An earlier wish: its owner rings, and the helper then finds latest. */
 		if (!lower_due(&client->due, stamp))
 			return;
+		/* The driver has ended the grace period, and we see that; or it sees this when it
+		 * does, and rings. */
+		lower_due(&grace->work_due, stamp);
+		if (asp_grace_elapsed(grace, stamp)) {
+			asp_helper_ring(grace);
+			return;
+		}
 	}
 	raise_to(&grace->requested, stamp);
-	asp_helper_ring(grace);
+	asp_driver_ring(grace);
 }
