@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The bell by which writers wake the helper thread (src/platform/linux/helper.c, "Waking").
+ * The bell by which writers wake the driver, and these the helper (src/platform/linux/driver.c, "Bells").
  *
  * Two writers wish twice each, the helper grants wishes. The word counts rings by twos; its
  * lowest bit says that the helper sleeps upon it.

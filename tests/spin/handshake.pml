@@ -1,20 +1,70 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The handshake for deferred work (docs/design.md; src/space/writer.c, src/reclaim/reclaim.c): the helper
- * only tries the lock, and goes away where it is taken; its holder looks, after the
- * release, whether something has become due, and asks for the helper again.
+ * How what is deferred comes to be run (docs/design.md, Progress; src/space/writer.c,
+ * src/reclaim/reclaim.c, src/platform/linux/request.c and driver.c): who enters takes what is due;
+ * the helper only tries the lock, and goes away where it is taken; its holder looks, after the
+ * release, whether something is due, and asks for the helper again; the driver ends the grace
+ * period, and rings where some work is due; who hands over asks for the helper, who runs it.
  *
- * A writer defers something and leaves, another one comes and goes; the helper ends the
- * grace period at any time.
+ * A writer defers something and leaves, another one comes and goes; the driver ends the
+ * grace period at any time. Stamps: 1 has elapsed, 2 is that grace period, 0 is none.
  *
  * Shown: when all is quiet, what was deferred has been run.
  *
  * Faults: EARLY_LOOK: the holder looks before the release. NO_LOOK: it does not look.
- * TRY_FIRST: the helper tries the lock before it says that the period has ended.
+ * RING_FIRST: the driver looks for due work before it says that the period has ended. CLEAR_LATE:
+ * the helper forgets what work was due after it has looked at the wishes, not before. NO_NOTE:
+ * it does not note what it has left. NO_ASK: who hands over does not ask for the helper.
  */
 byte next, serving;
-bool deferred, ended, asked, grace_asked;
+bool deferred, ended;
+bool handed, ran;
+byte due, latest, work_due; /* stamps */
+bool requested, rung;
 byte writers_done;
+
+#define elapsed(stamp) ((stamp) == 1 || ((stamp) == 2 && ended))
+
+inline lower(word, stamp)
+{
+	atomic {
+		lowered = (word == 0 || word > stamp);
+		if
+		:: lowered -> word = stamp
+		:: else
+		fi
+	}
+}
+
+/* asp_grace_request() */
+inline request(stamp)
+{
+	atomic { latest = (latest < stamp -> stamp : latest) }
+	lower(due, stamp);
+	if
+	:: lowered ->
+		lower(work_due, stamp);
+		if
+		:: elapsed(stamp) -> rung = true
+		:: else -> requested = true
+		fi
+	:: else
+	fi
+}
+
+/* asp_reclaim_share(), under the lock */
+inline share()
+{
+	if
+	:: deferred && ended ->
+		deferred = false;
+		handed = true;
+#ifndef NO_ASK
+		request(1)
+#endif
+	:: else
+	fi
+}
 
 inline acquire()
 {
@@ -22,20 +72,20 @@ inline acquire()
 	serving == ticket
 }
 
+/* asp_writer_leave() */
 inline leave()
 {
 #ifdef EARLY_LOOK
-	due = deferred;
-	again = due && ended;
+	again = deferred && ended;
 	serving++;
 #else
-	due = deferred; /* under the lock */
+	again = deferred; /* under the lock */
 	serving++;
-	again = due && ended;
+	again = again && ended;
 #endif
 #ifndef NO_LOOK
 	if
-	:: again -> asked = true
+	:: again -> request(1)
 	:: else
 	fi
 #endif
@@ -44,11 +94,12 @@ inline leave()
 proctype deferring_writer()
 {
 	byte ticket;
-	bool due, again;
+	bool again, lowered;
 
 	acquire();
+	share();
 	deferred = true;
-	grace_asked = true; /* asp_grace_request() */
+	request(2);
 	leave();
 	writers_done++
 }
@@ -56,15 +107,35 @@ proctype deferring_writer()
 proctype other_writer()
 {
 	byte ticket;
-	bool due, again;
+	bool again, lowered;
 
+	request(1); /* has released a snapshot */
 	acquire();
+	share();
 	leave();
 	writers_done++
 }
 
+proctype driver()
+{
+end:	requested;
+#ifdef RING_FIRST
+	if
+	:: work_due && elapsed(work_due) -> rung = true
+	:: else
+	fi;
+	ended = true
+#else
+	ended = true;
+	if
+	:: work_due && elapsed(work_due) -> rung = true
+	:: else
+	fi
+#endif
+}
+
 /* asp_reclaim_work() */
-inline try_work()
+inline work()
 {
 	seen = serving;
 	atomic {
@@ -76,37 +147,64 @@ inline try_work()
 	}
 	if
 	:: locked ->
-		if
-		:: ended -> deferred = false
-		:: else
-		fi
-		due = deferred;
-		serving++;
-		if
-		:: due && ended -> asked = true
-		:: else
-		fi
+		share();
+		leave()
+	:: else
+	fi;
+	if
+	:: handed -> handed = false; ran = true
 	:: else
 	fi
 }
 
 proctype helper()
 {
-	byte seen;
-	bool locked, due;
+	byte seen, mine;
+	bool locked, again, lowered;
 
 end:	do
-	:: grace_asked && !ended ->
-#ifdef TRY_FIRST
-		try_work();
-		ended = true
-#else
-		ended = true;
-		try_work()
+	:: rung ->
+		rung = false;
+		do
+		:: work_due && elapsed(work_due) ->
+#ifndef CLEAR_LATE
+			work_due = 0;
 #endif
-	:: asked ->
-		asked = false;
-		try_work()
+			/* asp_grace_take_due() */
+			mine = due;
+			if
+			:: mine && elapsed(mine) ->
+				due = 0;
+				if
+				:: latest == 2 && !ended ->
+					lower(due, 2);
+#ifndef NO_NOTE
+					lower(work_due, 2);
+#endif
+					requested = true
+				:: else
+				fi;
+#ifdef CLEAR_LATE
+				work_due = 0;
+#endif
+				work()
+			:: mine && !elapsed(mine) ->
+#ifdef CLEAR_LATE
+				work_due = 0;
+#endif
+#ifndef NO_NOTE
+				lower(work_due, mine);
+#endif
+				requested = true
+			:: else ->
+#ifdef CLEAR_LATE
+				work_due = 0
+#else
+				skip
+#endif
+			fi
+		:: else -> break
+		od
 	od
 }
 
@@ -114,8 +212,11 @@ init {
 	atomic {
 		run deferring_writer();
 		run other_writer();
+		run driver();
 		run helper()
 	}
 }
 
-ltl run_in_the_end { <>(writers_done == 2) -> <>[](writers_done == 2 && !deferred) }
+ltl run_in_the_end {
+	<>(writers_done == 2) -> <>[](writers_done == 2 && !deferred && !handed && ran)
+}

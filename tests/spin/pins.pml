@@ -3,7 +3,9 @@
  * Pins against intentions (src/update/pins.c, N4 to N6): a fault counts itself on the list, then
  * looks at the writer lock and at what its holder has said; a writer says what it changes, then
  * looks at the count, with nothing in between that orders the two: what it says may reach
- * others later (a store buffer, which the release of the lock empties).
+ * others later (a store buffer, which the release of the lock empties). A writer that has
+ * deferred work to do says "nothing" before, and takes that back by an exchange, which waits for
+ * the buffer.
  *
  * Writers and faults are all in one place, and come again and again as often as OPERATIONS says.
  *
@@ -11,14 +13,18 @@
  *
  * Faults: LOOK_FIRST: a fault looks at the lock before it counts itself. GO_UNTOLD: it goes on
  * beside a writer that has not said anything. EARLY_BEHIND: a writer looks who waits for it before
- * the release. NO_PLACE: a writer that has to wait does not tell anybody to wake it.
+ * the release. NO_PLACE: a writer that has to wait does not tell anybody to wake it. PLAIN_ANEW: what
+ * was said is taken back by a store. SAID_AGAIN: it is not taken back, but said over.
  */
 #define WRITERS    2
 #define FAULTS     2
 #define OPERATIONS 1
 
 byte next, serving;       /* the writer lock */
-bool said, buffered;      /* of its holder: visible; in its store buffer */
+#define NOTHING 1
+#define HERE    2
+byte said;                    /* of its holder; 0: not yet */
+chan buffer = [3] of { byte } /* what it has stored, and nobody sees */
 byte used, at_work, behind, sleepers, turn;
 bool list;                /* the lock of the list of pins */
 byte writing;
@@ -27,16 +33,14 @@ active proctype store_buffer()
 {
 end:
 	do
-	:: atomic { buffered -> said = true; buffered = false }
+	:: atomic { buffer?said }
 	od
 }
 
-inline say() { buffered = true }
-
 inline release_lock()
 {
-	!buffered;
-	said = false;
+	empty(buffer);
+	said = 0;
 	serving++
 }
 
@@ -65,7 +69,18 @@ active [WRITERS] proctype writer()
 	:: else ->
 		atomic { ticket = next; next++ }
 		serving == ticket;
-		say();
+		if
+		:: buffer!NOTHING;
+#ifdef PLAIN_ANEW
+			buffer!0
+#else
+#ifndef SAID_AGAIN
+			atomic { empty(buffer) -> said = 0 }
+#endif
+#endif
+		:: skip
+		fi;
+		buffer!HERE;
 		clear = used == 0;
 		if
 		:: clear
@@ -112,7 +127,8 @@ active [WRITERS] proctype writer()
 active [FAULTS] proctype fault()
 {
 	byte ticket, seen, left = OPERATIONS;
-	bool heard, go, waits, counted, unsure;
+	byte heard;
+	bool go, waits, counted, unsure;
 
 	do
 	:: left == 0 -> break
@@ -133,11 +149,11 @@ again:
 		:: next == ticket -> go = true
 		:: else ->
 			heard = said;
-			go = false;
+			go = heard == NOTHING;
 #ifdef GO_UNTOLD
-			go = !heard;
+			go = heard != HERE;
 #else
-			unsure = !heard; /* it sleeps for a moment, and looks again */
+			unsure = heard == 0; /* it sleeps for a moment, and looks again */
 #endif
 			if
 			:: serving != ticket -> unsure = true; go = false

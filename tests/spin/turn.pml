@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Waiting for a grace period: await_turn() and asp_grace_turn_over() (src/platform/linux/turn.c).
+ * Waiting for a grace period: await_turn() and asp_grace_turn_over() (src/platform/linux/turn.c),
+ * over a count (struct asp_count of src/platform/platform.h).
  *
- * Two writers at the bound wait for grace period 1 or 2; the driver ends one after the
- * other, as long as one is asked for.
+ * Two writers wait for grace period 1 or 2; the driver ends one after the other, as long as
+ * one is asked for. It does nothing else, so nobody turns one over himself.
  *
  * Shown: nobody sleeps when what it waits for has ended.
  *
- * (Where the driver looks for waiters before it advances the turn, or a waiter counts itself
- * after it has looked, nothing goes wrong yet: each is safe by the other.)
- *
  * Faults: END_LAST: the driver advances the turn before it says that the period has ended.
- * NO_COMPARE: the futex sleeps without looking.
+ * NO_COMPARE: the futex sleeps without looking. LATE_READ: a waiter reads the turn after it has
+ * looked whether the period has ended. EARLY_LOOK: the driver looks for waiters before it advances
+ * the turn.
  */
 byte ended, turn, waiters;
 byte requested = 2;
@@ -20,51 +20,69 @@ bool asleep[2];
 proctype waiter(byte me; byte stamp)
 {
 	byte seen;
-	bool sleep;
 
 	do
 	:: ended >= stamp -> break
 	:: ended < stamp ->
-		waiters++;
+#ifndef LATE_READ
 		seen = turn;
-		sleep = (ended < stamp);
-		if
-		:: sleep ->
-			atomic {
-				if
-#ifdef NO_COMPARE
-				:: asleep[me] = true
-#else
-				:: turn == seen -> asleep[me] = true
-				:: else
 #endif
-				fi
-			}
-			!asleep[me]
+		if
+		:: ended < stamp ->
+#ifdef LATE_READ
+			seen = turn;
+#endif
+			waiters++;
+			if
+			:: turn == seen ->
+				atomic {
+					if
+#ifdef NO_COMPARE
+					:: asleep[me] = true
+#else
+					:: turn == seen -> asleep[me] = true
+					:: else
+#endif
+					fi
+				}
+				!asleep[me]
+			:: else
+			fi;
+			waiters--
 		:: else
 		fi
-		waiters--
 	od
+}
+
+inline wake()
+{
+	if
+	:: some -> atomic { asleep[0] = false; asleep[1] = false }
+	:: else
+	fi
 }
 
 proctype driver()
 {
+	bool some;
+
 	do
 	:: ended < requested ->
 #ifdef END_LAST
 		turn++;
-		if
-		:: waiters > 0 -> atomic { asleep[0] = false; asleep[1] = false }
-		:: else
-		fi
+		some = (waiters > 0);
+		wake();
 		ended++
+#elif defined(EARLY_LOOK)
+		ended++;
+		some = (waiters > 0);
+		turn++;
+		wake()
 #else
 		ended++;
 		turn++;
-		if
-		:: waiters > 0 -> atomic { asleep[0] = false; asleep[1] = false }
-		:: else
-		fi
+		some = (waiters > 0);
+		wake()
 #endif
 	:: ended >= requested -> break
 	od
