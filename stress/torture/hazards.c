@@ -470,6 +470,53 @@ void hazard_hold(struct worker *worker)
 	worker_note_view(worker, first, worker_now(worker), view.version);
 }
 
+/* ---- Progress ------------------------------------------------------------------------
+ *
+ * A share of what is due is done at the begin of each operation, and so many releases may have been
+ * handed over and not have returned: docs/design.md, Progress.
+ */
+enum {
+	SHARE = 32,
+	HANDED_OVER = 1024,
+};
+
+static struct aspace_stats stats_of(struct worker *worker)
+{
+	struct aspace_stats stats = {.size = sizeof(stats)};
+	enum aspace_status status = aspace_stats(worker->arena->witness.space, &stats, 0);
+
+	if (status)
+		complain(worker, "aspace_stats", status);
+	return stats;
+}
+
+/* What waits now is due when two more grace periods have ended. From then on each version is of an
+ * operation, or of several, that have done a share; no version that comes after `stats` is of
+ * one that had begun before, because both have the writer lock. */
+void hazard_audit(struct worker *worker)
+{
+	struct witness *witness = &worker->arena->witness;
+	uint64_t released = atomic_load_explicit(&witness->releases, memory_order_relaxed), late;
+	struct aspace_stats first = stats_of(worker), due = first, now;
+
+	while (due.grace_periods < first.grace_periods + 2 && !worker_is_over(worker))
+		due = stats_of(worker);
+	late = (due.leaving + due.releases_pending) / SHARE + 2;
+	now = due;
+	while (now.version < due.version + late && !worker_is_over(worker))
+		now = stats_of(worker);
+	if (now.releases_due > HANDED_OVER)
+		arena_say(worker->arena, "%llu releases are handed over",
+			  (unsigned long long)now.releases_due);
+	if (now.version < due.version + late || due.grace_periods < first.grace_periods + 2)
+		return; /* the round is over */
+	if (atomic_load_explicit(&witness->releases, memory_order_relaxed) + HANDED_OVER <
+	    released + first.releases_pending)
+		arena_say(worker->arena, "%llu operations after their grace period objects wait",
+			  (unsigned long long)late);
+	worker->tally.hazards++;
+}
+
 void hazards_begin(void)
 {
 	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};

@@ -15,6 +15,7 @@ void hazard_fork(struct worker *worker);
 void hazard_shoot(struct worker *worker);  /* a signal, whose handler looks up */
 void hazard_beside(struct worker *worker); /* a space comes and goes */
 void hazard_hold(struct worker *worker);   /* a section, until garbage is at its bound */
+void hazard_audit(struct worker *worker);  /* was what is deferred done in time? */
 
 /* Before the first thread, after the last. */
 void hazards_begin(void);

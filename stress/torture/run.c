@@ -87,7 +87,7 @@ static bool open_arena(struct run *run, const struct scenario *scenario)
 		.garbage_max = scenario->garbage_max,
 		.stalled = on_stall,
 		.refused = on_refused,
-		.stall_ms = 1,
+		.stall_ms = scenario->stall_ms ? scenario->stall_ms : 1,
 		.ctx = arena,
 	};
 	char reason[200];
@@ -115,7 +115,8 @@ static bool start_workers(struct run *run)
 {
 	const struct options *options = run->options;
 	struct arena *arena = &run->arena;
-	unsigned wanted = options->readers + options->writers + (arena->scenario->hazard != NULL);
+	unsigned writers = options->writers + arena->scenario->writers;
+	unsigned wanted = options->readers + writers + (arena->scenario->hazard != NULL);
 	sigset_t interrupt, old;
 	int error = 0;
 
@@ -130,9 +131,9 @@ static bool start_workers(struct run *run)
 		struct worker *worker = &arena->workers[i];
 
 		make_worker(run, worker, i);
-		worker->act = i < options->readers                      ? worker_read
-			      : i < options->readers + options->writers ? worker_write
-									: arena->scenario->hazard;
+		worker->act = i < options->readers             ? worker_read
+			      : i < options->readers + writers ? worker_write
+							       : arena->scenario->hazard;
 	}
 	arena->workers_count = wanted;
 	for (unsigned i = 0; i < wanted && !error; i++)

@@ -175,6 +175,23 @@ const struct scenario scenarios[] = {
 		.mode = ASPACE_GRACE_UNMAP,
 		.refuse_each = 6,
 	},
+	{
+		.name = "crowd",
+		.about = "many writers who leave no time for what is deferred",
+		.weights = {[ACTION_FIND] = 80,
+			    [ACTION_GAP] = 10,
+			    [ACTION_VIEW] = 10,
+			    [ACTION_MAP] = 30,
+			    [ACTION_REPLACE] = 40,
+			    [ACTION_UNMAP] = 30},
+		.pages = 1024,
+		.longest = 4,
+		.objects = true,
+		.writers = 16,
+		.stall_ms = 3600000,
+		.hazard = hazard_audit,
+		.hazard_name = "looks whether anything was late",
+	},
 	{.name = NULL},
 };
 

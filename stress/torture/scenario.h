@@ -45,6 +45,9 @@ struct scenario {
 	bool band;        /* work goes on in a narrow band that wanders */
 	size_t garbage_max;
 	unsigned refuse_each; /* backend calls */
+	unsigned writers;     /* beside those that were asked for */
+	/* Of the space; 0: 1. A bound on releases is not kept beyond it. */
+	unsigned stall_ms;
 	/* What one more thread does, again and again; may be NULL. */
 	void (*hazard)(struct worker *worker);
 	const char *hazard_name; /* of what it counts */

@@ -70,6 +70,7 @@ static enum aspace_status clone_object(struct aspace_backend *backend, void *use
 static void release_object(struct aspace_backend *backend, void *user)
 {
 	object_put(witness_of(backend), user);
+	atomic_fetch_add_explicit(&witness_of(backend)->releases, 1, memory_order_relaxed);
 }
 
 /* ---- Looking on ----------------------------------------------------------------- */

@@ -69,6 +69,7 @@ struct witness {
 	 * the space has told. Relaxed: changed under the writer lock, read by who has
 	 * been under it since. */
 	_Atomic uint64_t returned, told;
+	_Atomic uint64_t releases;  /* of user objects; relaxed */
 	_Atomic int64_t references; /* to objects, 0 in the end; a count, relaxed */
 };
 
