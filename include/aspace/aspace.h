@@ -769,8 +769,8 @@ ASPACE_API enum aspace_status aspace_dump(struct aspace *space, enum aspace_dump
  * The child has one thread. Spaces of the default flavour are whole in it; those of others can only
  * be read. It has no helper thread, and no update, lookup, fault or release of a snapshot
  * makes one: who has to wait for readers turns the grace period over itself, with signals
- * held back until it is over; deferred unmaps and releases wait, and none is lost, until
- * aspace_quiesce(), aspace_destroy() or a map onto leaving areas runs them, or until there is a
+ * held back until it is over; deferred unmaps are done by updates, as everywhere; releases wait, and
+ * none is lost, until aspace_quiesce() or aspace_destroy() runs them, or until there is a
  * helper: aspace_quiesce() and aspace_create() start one. Without one, an update that may not
  * wait for readers (nowait, in a section, beside another space's transaction) goes on
  * answering ASPACE_BUSY at the garbage bound until one that may has been called.
