@@ -29,7 +29,7 @@ static struct {
 	unsigned open;          /* so many faults may end; counts down */
 	unsigned unmaps, maps, protects, releases, refused_later;
 	unsigned unmaps_inside;
-	bool hold_unmaps, blocks;
+	bool hold_unmaps, blocks, reads, reading;
 	unsigned done; /* threads of the test that have returned from their call */
 	unsigned overlaps, twice;
 	uint64_t at[16];             /* of the faults that are inside */
@@ -256,7 +256,19 @@ static int close_space(void **state)
 /* ---- Threads ------------------------------------------------------------- */
 
 struct job {
-	enum { FAULT, UNMAP, PROTECT, REPLACE, MOVE, SHRINK, GROW, CLEAR, COMMIT, QUIESCE } what;
+	enum {
+		FAULT,
+		UNMAP,
+		PROTECT,
+		REPLACE,
+		MOVE,
+		SHRINK,
+		GROW,
+		CLEAR,
+		COMMIT,
+		QUIESCE,
+		READ
+	} what;
 	uint64_t first, end;
 	unsigned how;
 	enum aspace_status status;
@@ -273,6 +285,22 @@ static enum aspace_status commit(const struct job *job)
 	assert_ok(aspace_txn_unmap(txn, pages(job->first, job->end), 0));
 	assert_ok(aspace_txn_map(txn, pages(1000, 1001), 1, &own, NULL, 0));
 	return aspace_txn_commit(txn);
+}
+
+/* A section, so that no grace period ends, while now.reads. */
+static enum aspace_status hold_section(void)
+{
+	struct aspace_view view;
+
+	aspace_read_begin(subject, &view);
+	lock();
+	now.reading = true;
+	pthread_cond_broadcast(&changed);
+	while (now.reads)
+		pthread_cond_wait(&changed, &mutex);
+	unlock();
+	aspace_read_end(&view);
+	return ASPACE_OK;
 }
 
 static enum aspace_status make(const struct job *job)
@@ -301,6 +329,8 @@ static enum aspace_status make(const struct job *job)
 		return commit(job);
 	case QUIESCE:
 		return aspace_quiesce(subject, job->how);
+	case READ:
+		return hold_section();
 	}
 	return ASPACE_INVALID_PARAM;
 }
@@ -705,7 +735,12 @@ static void updates_beneath(void)
 
 static void an_update_beneath_a_fault_is_a_deadlock(void **state)
 {
+	struct job reader = {.what = READ};
+
 	(void)state;
+	now.reads = true;
+	start(&reader);
+	wait_until(now.reading);
 	now.blocks = false;
 	now.in_fault = updates_beneath;
 	assert_ok(aspace_create(NULL, &second));
@@ -714,6 +749,10 @@ static void an_update_beneath_a_fault_is_a_deadlock(void **state)
 	map_pages(0, 4, NULL);
 	assert_ok(aspace_fault(subject, at(0), 1, 0));
 	now.in_fault = NULL;
+	lock();
+	now.reads = false;
+	unlock();
+	join(&reader, ASPACE_OK);
 	assert_ok(aspace_destroy(second, 0));
 }
 
