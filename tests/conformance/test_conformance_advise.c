@@ -636,8 +636,9 @@ static void in_different_areas_it_runs_at_once(void **state)
 	(void)state;
 	ops.release = own_release; /* so that each holds its area whole */
 	for (unsigned i = 0; i < AREAS; i++) {
-		map_pages(2 * i, 2 * i + 2, &jobs[i]);
-		jobs[i] = (struct job){.what = ADVISE, .first = 2 * i, .end = 2 * i + 2};
+		map_pages(UINT64_C(2) * i, UINT64_C(2) * i + 2, &jobs[i]);
+		jobs[i] = (struct job){
+			.what = ADVISE, .first = UINT64_C(2) * i, .end = UINT64_C(2) * i + 2};
 	}
 	for (unsigned i = 0; i < AREAS; i++)
 		start(&jobs[i]);
