@@ -244,6 +244,17 @@ static enum aspace_status populate(struct world *w)
 	return aspace_fault(w->space, (struct aspace_vaddr){page(1)}, ASPACE_ACCESS_READ, 0);
 }
 
+/* Two areas of one backend and two of the other, the outer ones in part. */
+static enum aspace_status advise_several(struct world *w)
+{
+	return aspace_advise(w->space, pages_between(2, 14), ASPACE_ADVICE_POPULATE_READ, 0);
+}
+
+static enum aspace_status drop_several(struct world *w)
+{
+	return aspace_advise(w->space, pages_between(2, 14), ASPACE_ADVICE_DROP, 0);
+}
+
 static enum aspace_status unmap_and_let_go(struct world *w)
 {
 	enum aspace_status status = unmap_several(w);
@@ -525,6 +536,8 @@ const struct operation operations[] = {
 	 resize_up_to_neighbour},
 	{"resize down", 0, 0, {CHECKED, CHECKED}, two_neighbours, resize_down},
 	{"fault", 0, 0, {ASPACE_MOCK_LAZY, 0}, lazy_area, populate},
+	{"advice", 0, 0, {CHECKED | ASPACE_MOCK_LAZY, CHECKED}, mixed_areas, advise_several},
+	{"advice: drop", 0, 0, {CHECKED | ASPACE_MOCK_LAZY, CHECKED}, mixed_areas, drop_several},
 	{"snapshots", CANNOT_FAIL, 0, {0, 0}, mixed_areas, take_and_release_snapshots},
 	{"transaction: map and unmap", IS_TXN, 0, {CHECKED, CHECKED}, one_area, txn_map_and_unmap},
 	{"transaction: unmap and map", IS_TXN, 0, {CHECKED, CHECKED}, one_area, txn_unmap_and_map},

@@ -492,6 +492,8 @@ static void test_options(void **state)
 	assert_int_equal(aspace_mock_create(&o, &mock), ASPACE_INVALID_PARAM);
 	o.mode = ASPACE_MOCK_CHECK_ORDER | ASPACE_MOCK_NO_FLUSH;
 	assert_int_equal(aspace_mock_create(&o, &mock), ASPACE_INVALID_PARAM);
+	o.mode = ASPACE_MOCK_NO_ADVISE << 1;
+	assert_int_equal(aspace_mock_create(&o, &mock), ASPACE_INVALID_PARAM);
 	o.mode = 1u << 31;
 	assert_int_equal(aspace_mock_create(&o, &mock), ASPACE_INVALID_PARAM);
 
@@ -499,7 +501,7 @@ static void test_options(void **state)
 	ops = ops_of(mock);
 	assert_int_equal(ops->size, sizeof(*ops));
 	assert_true(ops->map && ops->unmap && ops->protect && ops->prepare && ops->replace &&
-		    ops->move && ops->flush && ops->fault);
+		    ops->move && ops->flush && ops->fault && ops->advise);
 	assert_true(!ops->can_merge && !ops->clone && !ops->release);
 	assert_false(aspace_mock_backend(mock)->remap_restores);
 	assert_true(aspace_mock_backend(mock)->flags_mask == ~ASPACE_FLAGS_RESERVED);
@@ -508,10 +510,12 @@ static void test_options(void **state)
 
 	mock = make(&(struct aspace_mock_options){
 		.mode = ASPACE_MOCK_NO_PREPARE | ASPACE_MOCK_NO_REPLACE | ASPACE_MOCK_NO_MOVE |
-			ASPACE_MOCK_NO_FLUSH | ASPACE_MOCK_NO_FAULT | ASPACE_MOCK_REMAP_RESTORES});
+			ASPACE_MOCK_NO_FLUSH | ASPACE_MOCK_NO_FAULT | ASPACE_MOCK_NO_ADVISE |
+			ASPACE_MOCK_REMAP_RESTORES});
 	ops = ops_of(mock);
 	assert_true(ops->map && ops->unmap && ops->protect);
-	assert_true(!ops->prepare && !ops->replace && !ops->move && !ops->flush && !ops->fault);
+	assert_true(!ops->prepare && !ops->replace && !ops->move && !ops->flush && !ops->fault &&
+		    !ops->advise);
 	assert_true(aspace_mock_backend(mock)->remap_restores);
 	unmake(mock);
 }
@@ -756,6 +760,88 @@ static void test_query_orders(void **state)
 
 /* ---- Null ------------------------------------------------------------------------------------- */
 
+static enum aspace_status advise(struct aspace_mock *mock, uint64_t start, uint64_t end,
+				 enum aspace_advice advice)
+{
+	struct aspace_backend *backend = aspace_mock_backend(mock);
+	const struct aspace_area area = {
+		.start = {BASE}, .end = {BASE + 4 * PAGE}, .flags = 1, .backend = backend};
+	struct aspace_vaddr reached = {end};
+
+	return backend->ops->advise(backend, &area, aspace_range_of(start, end), advice, &reached);
+}
+
+static void test_advise(void **state)
+{
+	const unsigned mode = ASPACE_MOCK_LAZY | ASPACE_MOCK_CHECK_ACCESS;
+	struct aspace_mock *mock =
+		make(&(struct aspace_mock_options){.mode = mode, .log_capacity = 64});
+	struct aspace_mock_entry entry;
+	uint64_t calls;
+
+	(void)state;
+	assert_int_equal(map(mock, BASE, BASE + 4 * PAGE, 1), ASPACE_OK);
+	/* Populated and emptied, page by page. */
+	assert_int_equal(advise(mock, BASE + PAGE, BASE + 3 * PAGE, ASPACE_ADVICE_POPULATE_READ),
+			 ASPACE_OK);
+	for (uint64_t i = 0; i < 4; i++)
+		assert_int_equal(aspace_mock_populated(mock, aspace_va(BASE + i * PAGE)),
+				 i == 1 || i == 2);
+	assert_int_equal(advise(mock, BASE, BASE + 2 * PAGE, ASPACE_ADVICE_DROP), ASPACE_OK);
+	for (uint64_t i = 0; i < 4; i++)
+		assert_int_equal(aspace_mock_populated(mock, aspace_va(BASE + i * PAGE)), i == 2);
+	assert_int_equal(advise(mock, BASE, BASE + PAGE, ASPACE_ADVICE_POPULATE_WRITE),
+			 ASPACE_ACCESS_DENIED);
+	for (unsigned i = ASPACE_ADVICE_WILL_NEED; i <= ASPACE_ADVICE_NORMAL; i++)
+		assert_int_equal(advise(mock, BASE, BASE + 4 * PAGE, (enum aspace_advice)i),
+				 ASPACE_OK);
+	assert_false(aspace_mock_populated(mock, aspace_va(BASE + 2 * PAGE)));
+
+	/* Logged, counted, refused on command, by itself and as any call. */
+	aspace_mock_log_clear(mock);
+	calls = aspace_mock_calls(mock, ASPACE_MOCK_ADVISE);
+	assert_int_equal(aspace_mock_inject(mock, ASPACE_MOCK_ADVISE, 2, false, ASPACE_BUSY),
+			 ASPACE_OK);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(
+			advise(mock, BASE + PAGE, BASE + 2 * PAGE, ASPACE_ADVICE_POPULATE_READ),
+			i == 1 ? ASPACE_BUSY : ASPACE_OK);
+	assert_int_equal(aspace_mock_inject(mock, ASPACE_MOCK_ANY, 1, false, ASPACE_NO_MEMORY),
+			 ASPACE_OK);
+	assert_int_equal(advise(mock, BASE, BASE + PAGE, ASPACE_ADVICE_DROP), ASPACE_NO_MEMORY);
+	assert_int_equal(aspace_mock_calls(mock, ASPACE_MOCK_ADVISE), calls + 4);
+	assert_int_equal(aspace_mock_injected(mock, ASPACE_MOCK_ADVISE), 1);
+	assert_int_equal(aspace_mock_log_count(mock), 4);
+	assert_true(aspace_mock_log_get(mock, 1, &entry));
+	assert_int_equal(entry.call, ASPACE_MOCK_ADVISE);
+	assert_int_equal(entry.status, ASPACE_BUSY);
+	assert_int_equal(entry.range.start.value, BASE + PAGE);
+	assert_int_equal(entry.range.end.value, BASE + 2 * PAGE);
+	assert_int_equal(entry.old_flags, 1);
+	assert_int_equal(entry.new_flags, ASPACE_ADVICE_POPULATE_READ);
+	assert_int_equal(aspace_mock_violations(mock, NULL), 0);
+
+	/* What the library must not ask. */
+	assert_int_equal(advise(mock, BASE - PAGE, BASE + PAGE, ASPACE_ADVICE_COLD),
+			 ASPACE_BAD_STATE);
+	assert_violation(mock, 1, "advice outside");
+	assert_int_equal(advise(mock, BASE, BASE + 5 * PAGE, ASPACE_ADVICE_COLD), ASPACE_BAD_STATE);
+	assert_int_equal(advise(mock, BASE, BASE + 1, ASPACE_ADVICE_COLD), ASPACE_BAD_STATE);
+	assert_int_equal(advise(mock, BASE, BASE, ASPACE_ADVICE_COLD), ASPACE_BAD_STATE);
+	assert_int_equal(advise(mock, BASE, BASE + PAGE, (enum aspace_advice)0), ASPACE_BAD_STATE);
+	unmap(mock, BASE + PAGE, BASE + 2 * PAGE, 1);
+	assert_int_equal(advise(mock, BASE, BASE + 2 * PAGE, ASPACE_ADVICE_COLD), ASPACE_BAD_STATE);
+	assert_int_equal(aspace_mock_violations(mock, NULL), 6);
+	aspace_mock_destroy(mock);
+
+	/* Who populates at once has nothing to empty. */
+	mock = make(NULL);
+	map(mock, BASE, BASE + 4 * PAGE, 1);
+	assert_int_equal(advise(mock, BASE, BASE + 4 * PAGE, ASPACE_ADVICE_DROP), ASPACE_OK);
+	assert_true(aspace_mock_populated(mock, aspace_va(BASE)));
+	unmake(mock);
+}
+
 static void test_null(void **state)
 {
 	struct aspace_backend *null = aspace_null_backend();
@@ -774,28 +860,28 @@ static void test_null(void **state)
 	assert_int_equal(null->ops->replace(null, &change), ASPACE_OK);
 	assert_int_equal(null->ops->move(null, &change), ASPACE_OK);
 	assert_int_equal(null->ops->fault(null, &area, aspace_va(0), 1), ASPACE_OK);
+	for (unsigned i = ASPACE_ADVICE_POPULATE_READ; i <= ASPACE_ADVICE_NORMAL; i++) {
+		struct aspace_vaddr reached = {5};
+
+		assert_int_equal(null->ops->advise(null, &area, aspace_range_of(0, 5),
+						   (enum aspace_advice)i, &reached),
+				 ASPACE_OK);
+		assert_int_equal(reached.value, 5);
+	}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_changes),
-		cmocka_unit_test(test_whole_64_bits),
-		cmocka_unit_test(test_violations),
-		cmocka_unit_test(test_order),
-		cmocka_unit_test(test_visit),
-		cmocka_unit_test(test_random_and_compact),
-		cmocka_unit_test(test_big),
-		cmocka_unit_test(test_inject),
-		cmocka_unit_test(test_log),
-		cmocka_unit_test(test_options),
-		cmocka_unit_test(test_merge),
-		cmocka_unit_test(test_fault),
-		cmocka_unit_test(test_objects),
-		cmocka_unit_test(test_objects_again),
-		cmocka_unit_test(test_readers_beside_writer),
-		cmocka_unit_test(test_query_orders),
-		cmocka_unit_test(test_null),
+		cmocka_unit_test(test_changes),       cmocka_unit_test(test_whole_64_bits),
+		cmocka_unit_test(test_violations),    cmocka_unit_test(test_order),
+		cmocka_unit_test(test_visit),         cmocka_unit_test(test_random_and_compact),
+		cmocka_unit_test(test_big),           cmocka_unit_test(test_inject),
+		cmocka_unit_test(test_log),           cmocka_unit_test(test_options),
+		cmocka_unit_test(test_merge),         cmocka_unit_test(test_fault),
+		cmocka_unit_test(test_advise),        cmocka_unit_test(test_objects),
+		cmocka_unit_test(test_objects_again), cmocka_unit_test(test_readers_beside_writer),
+		cmocka_unit_test(test_query_orders),  cmocka_unit_test(test_null),
 	};
 
 	return cmocka_run_group_tests_name("backend mock", tests, NULL, NULL);

@@ -41,12 +41,15 @@ enum aspace_mock_call {
 	ASPACE_MOCK_PREPARE,
 	ASPACE_MOCK_FAULT,
 	ASPACE_MOCK_CLONE,
-	/** All of the above together: a count of its own, for "the k-th call whatever it is". */
+	/** All of those that can fail, together: a count of its own, for "the k-th call whatever it
+	 * is". */
 	ASPACE_MOCK_ANY,
 	/** These cannot fail: they are counted only. */
 	ASPACE_MOCK_FLUSH,
 	ASPACE_MOCK_RELEASE,
 	ASPACE_MOCK_CAN_MERGE,
+	/** This one can. */
+	ASPACE_MOCK_ADVISE,
 	/** How many there are. */
 	ASPACE_MOCK_CALLS
 };
@@ -65,10 +68,12 @@ enum aspace_mock_mode {
 	ASPACE_MOCK_NO_FAULT = 16,
 	/** aspace_backend.remap_restores is set. */
 	ASPACE_MOCK_REMAP_RESTORES = 32,
-	/** Pages are mapped empty, and populated by `fault`. */
+	/** Pages are mapped empty, and populated by `fault` and by advice; ::ASPACE_ADVICE_DROP empties
+	 * them. */
 	ASPACE_MOCK_LAZY = 64,
 	/** The low three flags are a mask of enum aspace_access, and `fault` answers
-	 * ASPACE_ACCESS_DENIED for an access that they do not allow. */
+	 * ASPACE_ACCESS_DENIED for an access that they do not allow, and `advise` where that
+	 * populates. */
 	ASPACE_MOCK_CHECK_ACCESS = 128,
 	/** User pointers are mock objects: `clone` and `release` count references.
 	 * Without it, neither operation is there, and user pointers are not followed. */
@@ -80,7 +85,9 @@ enum aspace_mock_mode {
 	/** The order of an operation is checked too: every change but undo after a `prepare`
 	 * of its own, no `prepare` after the first change, `flush` at the end. Only for a
 	 * mock that serves one space; needs `prepare` and `flush`. */
-	ASPACE_MOCK_CHECK_ORDER = 2048
+	ASPACE_MOCK_CHECK_ORDER = 2048,
+	/** No `advise`. */
+	ASPACE_MOCK_NO_ADVISE = 4096
 };
 
 /** Options of aspace_mock_create(). Zero everywhere means the default. */
@@ -224,7 +231,7 @@ struct aspace_mock_entry {
 	struct aspace_range range;
 	/** MOVE: where to. */
 	struct aspace_vaddr destination;
-	/** As in the change; FAULT: the area's, and the access in @c new_flags. */
+	/** As in the change; FAULT, ADVISE: the area's, and in @c new_flags the access, the advice. */
 	uint64_t old_flags;
 	/** See @c old_flags. */
 	uint64_t new_flags;

@@ -50,7 +50,7 @@ enum aspace_status asp_mock_enter(struct aspace_mock *mock, enum aspace_mock_cal
 enum aspace_status aspace_mock_inject(struct aspace_mock *mock, enum aspace_mock_call call,
 				      uint64_t nth, bool forever, enum aspace_status status)
 {
-	if ((unsigned)call > ASPACE_MOCK_ANY)
+	if ((unsigned)call > ASPACE_MOCK_ANY && call != ASPACE_MOCK_ADVISE)
 		return ASPACE_INVALID_PARAM;
 	if (status == ASPACE_OK)
 		nth = 0;

@@ -5,14 +5,6 @@
  */
 #include "private.h"
 
-static bool asp_mock_range_usable(const struct aspace_mock *mock, struct aspace_range range)
-{
-	uint64_t mask = (UINT64_C(1) << mock->shift) - 1;
-
-	return range.start.value < range.end.value && !(range.start.value & mask) &&
-	       !(range.end.value & mask);
-}
-
 static struct aspace_range asp_mock_range_at(struct aspace_range range, struct aspace_vaddr start)
 {
 	return aspace_range_of(start.value, start.value + (range.end.value - range.start.value));

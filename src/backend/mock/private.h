@@ -6,6 +6,7 @@
  *   mock.c      making and unmaking
  *   change.c    what each kind of change does, prepare and flush
  *   fault.c     faults
+ *   advise.c    advice
  *   object.c    user objects whose references are counted
  *   answer.c    calls counted, refused on command, or told that they break the contract
  *   log.c       the log
@@ -185,6 +186,15 @@ void asp_mock_cursor_step(struct asp_mock_cursor *cursor);
 /* From an unmapped page on: to the next block where this one does not exist. */
 void asp_mock_cursor_step_hole(struct asp_mock_cursor *cursor);
 
+/* Whole pages, and not none? */
+static inline bool asp_mock_range_usable(const struct aspace_mock *mock, struct aspace_range range)
+{
+	uint64_t mask = (UINT64_C(1) << mock->shift) - 1;
+
+	return range.start.value < range.end.value && !(range.start.value & mask) &&
+	       !(range.end.value & mask);
+}
+
 /* Is every page's word, populated or not, @expected (0: is none mapped)? */
 bool asp_mock_range_is(struct aspace_mock *mock, struct aspace_range range, uint64_t expected);
 /* Make the blocks of all its pages; false without memory. */
@@ -229,6 +239,9 @@ void asp_mock_flush(struct aspace_backend *backend);
 enum aspace_status asp_mock_fault(struct aspace_backend *backend, const struct aspace_area *area,
 				  struct aspace_vaddr address, unsigned access);
 uint64_t asp_mock_fault_span(struct aspace_backend *backend, const struct aspace_area *area);
+enum aspace_status asp_mock_advise(struct aspace_backend *backend, const struct aspace_area *area,
+				   struct aspace_range range, enum aspace_advice advice,
+				   struct aspace_vaddr *reached);
 enum aspace_status asp_mock_clone(struct aspace_backend *backend, void *user, void **copy);
 void asp_mock_release(struct aspace_backend *backend, void *user);
 
