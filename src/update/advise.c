@@ -38,15 +38,16 @@ static enum aspace_status look_ahead(struct aspace *space, struct aspace_range r
 
 	*some = false;
 	asp_read_lock(space->grace);
-	for (root = asp_root(space); from < end; from = area.end.value) {
+	for (root = asp_root(space); from < end && status == ASPACE_OK; from = area.end.value) {
 		status = asp_pins_find_piece(root, from, end, &area);
-		if (status != ASPACE_OK || (strict && area.start.value > from))
+		if (status == ASPACE_NOT_MAPPED)
 			break;
+		/* The first thing that is wrong counts. */
+		if (strict && area.start.value > from)
+			status = ASPACE_NOT_MAPPED;
 		*some = true;
 	}
 	asp_read_unlock(space->grace);
-	if (strict && from < end && status == ASPACE_OK)
-		return ASPACE_NOT_MAPPED;
 	return status == ASPACE_NOT_MAPPED && !strict ? ASPACE_OK : status;
 }
 

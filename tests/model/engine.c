@@ -65,6 +65,9 @@ struct model {
 	bool renumbered;
 	struct kept kept[SNAPSHOTS];
 	struct given given;
+	/* By cell: how often the last advice was given; and how many cells a backend does at once. */
+	uint8_t *told;
+	uint32_t told_at_once;
 	long refuse_in; /* calls until one refuses; -1: none does */
 	bool refused;   /* one did, in this operation */
 	/* Deferred unmaps run when readers let them. Where they may be refused the model is
@@ -164,6 +167,34 @@ static enum aspace_status change(struct aspace_backend *backend, const struct as
 	return ASPACE_OK;
 }
 
+/* Half of what it would do is done before a refusal. */
+static enum aspace_status advise(struct aspace_backend *backend, const struct aspace_area *area,
+				 struct aspace_range range, enum aspace_advice advice,
+				 struct aspace_vaddr *reached)
+{
+	struct recorder *r = (struct recorder *)backend;
+	struct model *m = r->model;
+	bool refused = refuses(m);
+	uint32_t lo, hi;
+
+	cells_of(m, range, &lo, &hi);
+	expect(m, lo < hi && hi <= m->config.cells && advice, "a backend was told a wrong range",
+	       lo);
+	expect(m, area->start.value <= range.start.value && range.end.value <= area->end.value,
+	       "advice outside of the area", lo);
+	for (uint32_t i = lo; i < hi; i++)
+		expect(m, r->held[i] == area->flags + 1, "advice about what is not so", i);
+	if (hi - lo > m->told_at_once)
+		hi = lo + m->told_at_once;
+	if (refused)
+		hi = lo + (hi - lo) / 2;
+	for (uint32_t i = lo; i < hi; i++)
+		m->told[i]++;
+	reached->value = address(m, hi);
+	m->tally->advised++;
+	return refused ? ASPACE_ACCESS_DENIED : ASPACE_OK;
+}
+
 static enum aspace_status prepare(struct aspace_backend *backend, const struct aspace_change *c)
 {
 	(void)c;
@@ -230,6 +261,7 @@ static void init_recorder(struct model *m, unsigned i)
 		.prepare = i == 1 ? NULL : prepare,
 		.replace = i == 0 ? change : NULL,
 		.move = i == 1 ? NULL : change,
+		.advise = i == 1 ? NULL : advise,
 		.can_merge = r->merging == BY_POINTER ? NULL : can_merge,
 		.clone = m->config.users && mix % 2 == 0 ? clone : NULL,
 		.release = m->config.users && mix % 6 < 4 ? release : NULL,
@@ -958,6 +990,57 @@ static void op_resize(struct model *m)
 		cells_merge(m, lo + size, lo + size);
 }
 
+/* What is to be said before any backend is asked. */
+static enum aspace_status first_refusal(const struct model *m, const struct cell *cells,
+					uint32_t lo, uint32_t hi, bool strict)
+{
+	for (; lo < hi; lo++) {
+		if (cells[lo].state != MAPPED && strict)
+			return ASPACE_NOT_MAPPED;
+		if (cells[lo].state == MAPPED && !m->recorders[cells[lo].backend].ops.advise)
+			return ASPACE_NOT_SUPPORTED;
+	}
+	return ASPACE_OK;
+}
+
+/* A transaction shows nobody what it is about to do: what is there before it is advised. */
+static void op_advise(struct model *m, const struct aspace_txn *txn)
+{
+	const struct cell *cells = txn ? m->saved : m->cells;
+	unsigned how = draw(m, 4) ? 0 : ASPACE_STRICT;
+	bool strict = how || (m->config.mode & ASPACE_ALWAYS_STRICT), some = false;
+	bool grace = m->config.mode & ASPACE_GRACE_UNMAP;
+	enum aspace_advice advice = (enum aspace_advice)(1 + draw(m, ASPACE_ADVICE_NORMAL));
+	bool loses = advice == ASPACE_ADVICE_DROP || advice == ASPACE_ADVICE_FREE;
+	enum aspace_status status, wanted;
+	struct aspace_vaddr reached;
+	uint32_t lo, hi, end;
+
+	m->operation = "advise";
+	draw_range(m, &lo, &hi);
+	m->told_at_once = draw(m, 2) ? m->config.cells : 1 + draw(m, 5);
+	memset(m->told, 0, m->config.cells);
+	for (uint32_t i = lo; i < hi; i++)
+		some |= cells[i].state == MAPPED;
+	wanted = first_refusal(m, cells, lo, hi, strict);
+	if (wanted == ASPACE_OK && loses && grace && some && (txn || m->holds_leaving))
+		wanted = txn ? ASPACE_DEADLOCK : ASPACE_BUSY;
+	status = aspace_advise_part(m->space, range_of(m, lo, hi), advice, how, &reached);
+	end = (uint32_t)((reached.value - m->config.base) / m->config.unit);
+	if (m->refused && status != wanted) {
+		expect(m, wanted == ASPACE_OK && status == ASPACE_ACCESS_DENIED && end < hi,
+		       aspace_status_string(status), end);
+		m->tally->advice_stops += end > lo;
+	} else {
+		expect(m, status == wanted, aspace_status_string(status), (uint64_t)wanted);
+		expect(m, end == (wanted == ASPACE_OK ? hi : lo), "advice reached another cell",
+		       end);
+	}
+	for (uint32_t i = 0; i < m->config.cells; i++)
+		expect(m, m->told[i] == (cells[i].state == MAPPED && i >= lo && i < end),
+		       "a cell was advised too often, or not", i);
+}
+
 static void op_find(struct model *m, struct aspace_txn *txn)
 {
 	uint32_t n = m->config.cells, lo = draw(m, n), hi;
@@ -1000,7 +1083,7 @@ static void op_txn(struct model *m)
 	status = aspace_txn_begin(m->space, 0, &txn);
 	expect(m, status == ASPACE_OK, aspace_status_string(status), 0);
 	while (count--) {
-		switch (draw(m, 7)) {
+		switch (draw(m, 8)) {
 		case 0:
 		case 1:
 			op_map(m, txn);
@@ -1016,6 +1099,9 @@ static void op_txn(struct model *m)
 			break;
 		case 5:
 			op_find(m, txn);
+			break;
+		case 6:
+			op_advise(m, txn);
 			break;
 		default:
 			op_map_anywhere(m, txn);
@@ -1093,7 +1179,7 @@ static void op_wild(struct model *m)
 	enum aspace_status status = ASPACE_INVALID_PARAM;
 
 	m->operation = "wild arguments";
-	switch (draw(m, 8)) {
+	switch (draw(m, 9)) {
 	case 0:
 		status = aspace_map(m->space, range_of(m, 0, 1), (uint64_t)FLAGS << draw(m, 60),
 				    backend, NULL, ASPACE_REPLACE);
@@ -1118,6 +1204,11 @@ static void op_wild(struct model *m)
 		status = aspace_map(m->space, range_of(m, 0, 1), 0, NULL, NULL, 0);
 		break;
 	case 6:
+		status = aspace_advise(
+			m->space, usable ? range_of(m, 0, 1) : range,
+			usable ? (enum aspace_advice)(20 + lo % 1000) : ASPACE_ADVICE_DROP, 0);
+		break;
+	case 7:
 		if (lo & (lo - 1))
 			status = aspace_find_free(m->space, &gap, &start);
 		break;
@@ -1170,10 +1261,12 @@ static void one_operation(struct model *m)
 
 	m->refused = false;
 	m->refuse_in = m->config.refusals && !draw(m, 3) ? (long)draw(m, 12) : -1;
-	if (which < 14)
+	if (which < 13)
 		op_map(m, NULL);
-	else if (which < 28)
+	else if (which < 26)
 		op_unmap(m, NULL);
+	else if (which < 28)
+		op_advise(m, NULL);
 	else if (which < 38)
 		op_protect(m, NULL);
 	else if (which < 42)
@@ -1254,6 +1347,7 @@ static void finish(struct model *m)
 	}
 	free(m->cells);
 	free(m->saved);
+	free(m->told);
 }
 
 void model_run(const struct config *config, struct source *source, const char *label,
@@ -1281,6 +1375,7 @@ void model_run(const struct config *config, struct source *source, const char *l
 	expect(&m, status == ASPACE_OK, aspace_status_string(status), 0);
 	m.cells = calloc(config->cells, sizeof(*m.cells));
 	m.saved = calloc(config->cells, sizeof(*m.cells));
+	m.told = calloc(config->cells, 1);
 	for (unsigned i = 0; i < SNAPSHOTS; i++)
 		m.kept[i].cells = calloc(config->cells, sizeof(*m.cells));
 	for (unsigned i = 0; i < BACKENDS; i++)

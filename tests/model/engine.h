@@ -46,6 +46,8 @@ struct tally {
 	uint64_t snapshots;
 	uint64_t merges;                   /* of areas with different user objects */
 	uint64_t counted_beside_snapshots; /* references, exactly */
+	uint64_t advised;                  /* pieces */
+	uint64_t advice_stops;             /* half way */
 	uint64_t invalid;
 	uint64_t height;       /* the greatest that was seen */
 	uint64_t grace_height; /* in grace-unmap spaces, with areas leaving */

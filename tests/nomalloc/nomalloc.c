@@ -306,7 +306,11 @@ static enum aspace_status operate(struct dice *dice)
 	case 11:
 		return aspace_resize(space, range.start, 2 * SLOT, 0);
 	case 12:
-		return aspace_fault(space, range.start, ASPACE_ACCESS_READ, 0);
+		if (roll_below(dice, 2))
+			return aspace_fault(space, range.start, ASPACE_ACCESS_READ, 0);
+		return aspace_advise(
+			space, range,
+			(enum aspace_advice)(1 + roll_below(dice, ASPACE_ADVICE_NORMAL)), 0);
 	case 13:
 	case 14:
 		return transaction(dice, which);
