@@ -241,10 +241,14 @@ static void read_around(struct dice *dice, unsigned which)
 	struct aspace_view view;
 	struct aspace_vaddr start;
 	struct aspace_iter iter;
-	struct aspace_area area;
+	struct aspace_area area, areas[8];
+	struct aspace_vaddr at[8];
 	size_t length = 0;
 
-	aspace_find(space, pick(dice, which).start, &area);
+	for (int i = 0; i < 8; i++)
+		at[i] = pick(dice, which).start;
+	aspace_find(space, at[0], &area);
+	aspace_find_many(space, at, 8, areas);
 	aspace_overlaps(space, pick(dice, which));
 	aspace_count(space);
 	aspace_find_free(space, &gap, &start);
@@ -254,6 +258,7 @@ static void read_around(struct dice *dice, unsigned which)
 		;
 	aspace_iter_prev(&iter, &area);
 	aspace_view_find_free(&view, &gap, &start);
+	aspace_view_find_many(&view, at, 8, areas);
 	aspace_read_end(&view);
 	if (aspace_snapshot_take(space, &snapshot) == ASPACE_OK) {
 		aspace_snapshot_view(&snapshot, &view);
@@ -418,13 +423,18 @@ int main(int argc, char **argv)
 	}
 	for (int i = 0; i < 2; i++)
 		aspace_mock_heal(mocks[i]);
-	/* What is deferred, too, and the ends of the spaces. */
+	/* What is deferred, too; the hooks of fork; and the ends of the spaces, of which the last joins
+	 * the helper. */
 	for (int i = 0; i < 3; i++) {
 		enum aspace_status status = aspace_quiesce(spaces[i], 0);
 
 		check(status == ASPACE_OK || status == ASPACE_BAD_STATE);
 		check_ok(aspace_validate(spaces[i], NULL, 0));
 	}
+	aspace_before_fork();
+	aspace_after_fork_parent();
+	for (int i = 0; i < 3; i++)
+		check_ok(aspace_destroy(spaces[i], 0));
 	atomic_store(&watching, false);
 
 	atomic_store(&stop, true);
@@ -435,8 +445,6 @@ int main(int argc, char **argv)
 			printf("%9llu %s\n", (unsigned long long)statuses[i],
 			       aspace_status_string((enum aspace_status)i));
 	}
-	for (int i = 0; i < 3; i++)
-		check_ok(aspace_destroy(spaces[i], 0));
 	for (int i = 0; i < 2; i++) {
 		const char *what = NULL;
 
