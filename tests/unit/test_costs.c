@@ -153,21 +153,43 @@ static void let_the_helper_go(void)
 /* ---- Readers ---------------------------------------------------------------- */
 
 static char *taken; /* of the region, up to here */
+/* What alloc has given, and free has not had back yet; what was wrong with a call. */
+static struct {
+	char *block;
+	size_t size;
+} blocks[64];
+static unsigned odd_sizes, odd_blocks;
 
 static void *take_pages(void *ctx, size_t size)
 {
 	char *memory = taken;
+	unsigned at = 0;
 
 	(void)ctx;
+	odd_sizes += size & 0xffff || !size;
 	if (size > (size_t)(watched_end - taken))
 		return NULL;
+	while (at < 64 && blocks[at].block)
+		at++;
+	if (at == 64)
+		return NULL;
+	blocks[at].block = memory;
+	blocks[at].size = size;
 	taken += size;
 	return memory;
 }
 
 static void leave_pages(void *ctx, void *block, size_t size)
 {
-	(void)ctx, (void)block, (void)size;
+	unsigned at = 0;
+
+	(void)ctx;
+	while (at < 64 && (blocks[at].block != block || blocks[at].size != size))
+		at++;
+	if (at == 64)
+		odd_blocks++;
+	else
+		blocks[at].block = NULL;
 }
 
 static void read_in_every_way(struct aspace *space)
@@ -180,7 +202,7 @@ static void read_in_every_way(struct aspace *space)
 	struct aspace_iter iter;
 
 	for (unsigned i = 0; i < 40; i++) {
-		at[i].value = i * 61 * PAGE;
+		at[i].value = (uint64_t)i * 61 * PAGE;
 		for (unsigned again = 0; again < 3; again++) /* the last hit, too */
 			aspace_find(space, at[i], &areas[i]);
 		aspace_find(space, at[i], NULL);
@@ -235,6 +257,12 @@ static void readers_store_nothing_in_the_space(void **state)
 	unmap_area(space, 7);
 	assert_true(unwatch() > 0);
 	assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
+
+	/* Whole blocks come back, all of them, each of a size that was promised. */
+	for (unsigned i = 0; i < 64; i++)
+		assert_null(blocks[i].block);
+	assert_int_equal(odd_sizes, 0);
+	assert_int_equal(odd_blocks, 0);
 	let_the_helper_go();
 	close_region();
 }
