@@ -256,7 +256,7 @@ static void test_dirty_state_is_kept(void **state)
 	}
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_change),  cmocka_unit_test(test_level_3),
@@ -264,5 +264,7 @@ int main(void)
 		cmocka_unit_test(test_flags_refused), cmocka_unit_test(test_dirty_state_is_kept),
 	};
 
+	if (argc > 1) /* one of them */
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

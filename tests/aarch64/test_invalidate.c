@@ -429,7 +429,7 @@ static void test_barriers(void **state)
 	aspace_aarch64_destroy(t);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_length), cmocka_unit_test(test_blocks),
@@ -437,5 +437,7 @@ int main(void)
 		cmocka_unit_test(test_barriers),
 	};
 
+	if (argc > 1) /* one of them */
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1668,7 +1668,7 @@ static void test_move(void **state)
 	}
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_largest_fit),
@@ -1698,5 +1698,7 @@ int main(void)
 		cmocka_unit_test(test_move),
 	};
 
+	if (argc > 1) /* one of them */
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
