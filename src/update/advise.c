@@ -62,7 +62,7 @@ static enum aspace_status let_readers_go(struct aspace *space, unsigned how)
 }
 
 /* Calls the backend of a piece that is pinned; *from gets where that has come to. */
-static enum aspace_status advise_piece(struct aspace *space, struct asp_pin *pin,
+static enum aspace_status call_backend(struct aspace *space, struct asp_pin *pin,
 				       enum aspace_advice advice, uint64_t *from)
 {
 	uint64_t end = pin->area.end.value < pin->end ? pin->area.end.value : pin->end;
@@ -81,39 +81,47 @@ static enum aspace_status advise_piece(struct aspace *space, struct asp_pin *pin
 	return status;
 }
 
+/* The next piece of [*from, end), or a part of it. */
+static enum aspace_status advise_next(struct aspace *space, enum aspace_advice advice, unsigned how,
+				      uint64_t *from, uint64_t end)
+{
+	struct asp_pin pin = {.kind = ASP_ADVICE, .address = *from, .end = end};
+	bool strict = asp_is_strict(space, how), under_lock;
+	enum aspace_status status = asp_pins_pin(space, &pin, how, &under_lock);
+
+	if (status == ASPACE_NOT_MAPPED && !strict) {
+		*from = end;
+		return ASPACE_OK;
+	}
+	if (status != ASPACE_OK)
+		return status;
+	if (strict && pin.address > *from)
+		status = ASPACE_NOT_MAPPED;
+	else
+		status = call_backend(space, &pin, advice, from);
+	asp_pins_unpin(space, &pin, status);
+	return status;
+}
+
 enum aspace_status aspace_advise_part(struct aspace *space, struct aspace_range range,
 				      enum aspace_advice advice, unsigned how,
 				      struct aspace_vaddr *reached)
 {
 	uint64_t from = range.start.value, end = range.end.value;
-	bool strict = asp_is_strict(space, how), some;
 	enum aspace_status status;
+	bool some;
 
 	if (reached)
 		*reached = range.start;
 	if (how & ~ASP_HOW_PUBLIC || !is_known(advice) ||
 	    !asp_range_usable(space, range, space->granule))
 		return ASPACE_INVALID_PARAM;
-	status = look_ahead(space, range, strict, &some);
-	if (status == ASPACE_OK && some && loses_contents(advice) &&
-	    (space->mode & ASPACE_GRACE_UNMAP))
+	status = look_ahead(space, range, asp_is_strict(space, how), &some);
+	if (some && loses_contents(advice) && (space->mode & ASPACE_GRACE_UNMAP) &&
+	    status == ASPACE_OK)
 		status = let_readers_go(space, how);
-	while (status == ASPACE_OK && from < end) {
-		struct asp_pin pin = {.kind = ASP_ADVICE, .address = from, .end = end};
-		bool under_lock;
-
-		status = asp_pins_pin(space, &pin, how, &under_lock);
-		if (status == ASPACE_NOT_MAPPED && !strict) {
-			from = end;
-			status = ASPACE_OK;
-		} else if (status == ASPACE_OK) {
-			if (strict && pin.address > from)
-				status = ASPACE_NOT_MAPPED;
-			else
-				status = advise_piece(space, &pin, advice, &from);
-			asp_pins_unpin(space, &pin, status);
-		}
-	}
+	while (status == ASPACE_OK && from < end)
+		status = advise_next(space, advice, how, &from, end);
 	if (reached)
 		reached->value = from;
 	return status;

@@ -51,6 +51,7 @@ static struct {
 	bool hold_unmaps;
 	bool reads, reading; /* a reader's section lasts while the first says so */
 	void (*in_advise)(void);
+	unsigned done; /* threads of the test that have returned from their call */
 } now;
 
 static void lock(void)
@@ -377,8 +378,12 @@ static enum aspace_status make(const struct job *job)
 static void *work(void *arg)
 {
 	struct job *job = arg;
+	enum aspace_status status = make(job);
 
-	job->status = make(job);
+	lock();
+	job->status = status;
+	now.done++;
+	unlock();
 	return NULL;
 }
 
@@ -1201,7 +1206,8 @@ static void what_loses_contents_waits_for_readers(void **state)
 		start_reader();
 		stalls = 0;
 		start(&job);
-		wait_until(stalls != 0);
+		wait_until(stalls != 0 || now.done > i);
+		assert_int_equal(now.done, i);
 		/* Nobody is held up meanwhile: other advice there, faults, and writers, of the
 		 * very area too. */
 		before = now.calls;
@@ -1242,7 +1248,7 @@ static void what_is_there_after_the_wait_is_advised(void **state)
 	map_pages(0, 4, NULL);
 	start_reader();
 	start(&job);
-	wait_until(stalls != 0);
+	wait_until(stalls != 0 || now.done);
 	assert_ok(aspace_unmap(subject, pages(0, 2), 0)); /* leaves */
 	map_pages(6, 8, NULL);
 	forget_events();

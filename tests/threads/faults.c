@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Faults beside each other and beside writers, all of whom change the same few areas.
+ * Faults and advice beside each other and beside writers, all of whom change the same few areas.
  *
  *  1. Eight threads fault in eight areas; `fault` does not return until all eight are inside.
- *     Counts, no clocks: with one lock around it this would never end. Many rounds.
- *  2. Faults, updates, transactions and lookups at random, and a backend that looks at what the
- *     library promises: nobody changes the span that a fault is in, nobody else faults there, its
- *     user object is alive, and what was populated has the flags that the area says.
- *
+ *     Counts, no clocks: with one lock around it this would never end. Many rounds. The same with
+ *     `advise`; and with half of them faulting.
+ *  2. Faults, advice, updates, transactions and lookups at random, and a backend that looks at what
+ *     the library promises: nobody changes the span that a fault is in, or the range of an advice,
+ *     nobody else faults or is advised there, its user object is alive, and what was populated has
+ *     the flags that the area says.
  *  3. A writer that waits for a fault keeps its place: a fault that comes later comes later.
  *  4. A fault waits for the writer lock because its backend wants that, and meanwhile the area is
  *     replaced by one of a backend that does not: the other is called without.
+ *
+ *  5. In a grace-unmap space, one thread drops contents over and over, beside readers and a writer. No
+ *     drop that begins after a reader's section did is done before that ends.
  *
  * What the backend notes of a page is plain memory, which the library's order alone protects: so
  * ThreadSanitizer sees a pin that does not cover, or that is given up too early.
@@ -36,28 +40,45 @@ static struct aspace_range pages(uint64_t first, uint64_t end)
 /* ---- 1. All at once --------------------------------------------------------- */
 
 static _Atomic unsigned inside, left;
+static unsigned advisers; /* of the eight */
 
-static enum aspace_status meet_all(struct aspace_backend *backend, const struct aspace_area *area,
-				   struct aspace_vaddr address, unsigned access)
+static enum aspace_status meet_all(void)
 {
 	unsigned round = relaxed_load(&left) / THREADS;
 
-	(void)backend;
-	(void)area;
-	(void)address;
-	(void)access;
 	relaxed_add(&inside, 1);
 	until(relaxed_load(&inside) >= (round + 1) * THREADS);
 	relaxed_add(&left, 1);
 	return ASPACE_OK;
 }
 
-static void *fault_in_one(void *arg)
+static enum aspace_status meet_in_fault(struct aspace_backend *backend,
+					const struct aspace_area *area, struct aspace_vaddr address,
+					unsigned access)
+{
+	(void)backend, (void)area, (void)address, (void)access;
+	return meet_all();
+}
+
+static enum aspace_status meet_in_advice(struct aspace_backend *backend,
+					 const struct aspace_area *area, struct aspace_range range,
+					 enum aspace_advice advice, struct aspace_vaddr *reached)
+{
+	(void)backend, (void)area, (void)range, (void)advice, (void)reached;
+	return meet_all();
+}
+
+static void *work_in_one(void *arg)
 {
 	uint64_t place = (uint64_t)(uintptr_t)arg;
 
 	for (long round = 0; round < scaled(ROUNDS); round++) {
-		check_ok(aspace_fault(space, aspace_va(place * PAGE), ASPACE_ACCESS_WRITE, 0));
+		if (place < advisers)
+			check_ok(aspace_advise(space, pages(place, place + 1), ASPACE_ADVICE_DROP,
+					       0));
+		else
+			check_ok(aspace_fault(space, aspace_va(place * PAGE), ASPACE_ACCESS_WRITE,
+					      0));
 		/* The next round begins when all have left. */
 		until(relaxed_load(&left) >= (unsigned)(round + 1) * THREADS);
 	}
@@ -70,17 +91,21 @@ static void all_at_once(void)
 	struct aspace_backend backend = *aspace_null_backend();
 	pthread_t threads[THREADS];
 
-	ops.fault = meet_all;
+	relaxed_store(&inside, 0);
+	relaxed_store(&left, 0);
+	ops.fault = meet_in_fault;
+	ops.advise = meet_in_advice;
 	backend.ops = &ops;
 	check_ok(aspace_create(NULL, &space));
 	for (uintptr_t i = 0; i < THREADS; i++)
 		check_ok(aspace_map(space, pages(i, i + 1), i & 1, &backend, NULL, 0));
 	for (uintptr_t i = 0; i < THREADS; i++)
-		threads[i] = spawn(fault_in_one, (void *)i);
+		threads[i] = spawn(work_in_one, (void *)i);
 	for (unsigned i = 0; i < THREADS; i++)
 		join(threads[i]);
 	check_ok(aspace_destroy(space, 0));
-	printf("%ld rounds of %d faults, all of a round inside at once\n", scaled(ROUNDS), THREADS);
+	printf("%ld rounds of %u faults and %u advices, all of a round inside at once\n",
+	       scaled(ROUNDS), THREADS - advisers, advisers);
 }
 
 /* ---- 2. Beside writers ------------------------------------------------------ */
@@ -100,7 +125,7 @@ struct page {
 static struct page table[PAGES];
 static bool counted; /* this run: user objects have references */
 static uint64_t span_pages;
-static _Atomic uint64_t populated, found_populated, met, busy;
+static _Atomic uint64_t populated, found_populated, dropped, met, busy;
 
 static struct page *page_at(uint64_t address)
 {
@@ -114,7 +139,7 @@ static void set(const struct aspace_change *change, bool fresh, bool mapped, uin
 		struct page *page = page_at(at);
 
 		if (page->at_work)
-			fail("%#llx changes under a fault", (unsigned long long)at);
+			fail("%#llx changes under a fault or an advice", (unsigned long long)at);
 		if (fresh)
 			page->populated = false;
 		page->mapped = mapped;
@@ -146,34 +171,58 @@ static enum aspace_status set_protect(struct aspace_backend *backend,
 	return ASPACE_OK;
 }
 
-static enum aspace_status populate(struct aspace_backend *backend, const struct aspace_area *area,
-				   struct aspace_vaddr address, unsigned access)
+/* At work in these pages, which the library has promised to be alone in. */
+static void visit(const struct aspace_area *area, uint64_t first, uint64_t end, bool drops)
 {
-	uint64_t first = address.value / PAGE & ~(span_pages - 1), end = first + span_pages;
 	struct object *object = area->user;
 
-	(void)backend;
-	(void)access;
-	if (first < area->start.value / PAGE)
-		first = area->start.value / PAGE;
-	if (end > area->end.value / PAGE)
-		end = area->end.value / PAGE;
 	for (uint64_t i = first; i < end; i++) {
 		if (table[i].at_work || !table[i].mapped || table[i].flags != area->flags)
 			fail("page %llu is not as the area says", (unsigned long long)i);
 		table[i].at_work = true;
 	}
 	if (object && !object->alive)
-		fail("a user object has been released under a fault");
+		fail("a user object has been released under a pin");
 	sched_yield();
 	if (object && !object->alive)
-		fail("a user object is released under a fault");
+		fail("a user object is released under a pin");
 	for (uint64_t i = first; i < end; i++) {
 		check(table[i].at_work && table[i].mapped && table[i].flags == area->flags);
-		relaxed_add(table[i].populated ? &found_populated : &populated, 1);
-		table[i].populated = true;
+		if (!drops)
+			relaxed_add(table[i].populated ? &found_populated : &populated, 1);
+		else if (table[i].populated)
+			relaxed_add(&dropped, 1);
+		table[i].populated = !drops;
 		table[i].at_work = false;
 	}
+}
+
+static enum aspace_status populate(struct aspace_backend *backend, const struct aspace_area *area,
+				   struct aspace_vaddr address, unsigned access)
+{
+	uint64_t first = address.value / PAGE & ~(span_pages - 1), end = first + span_pages;
+
+	(void)backend, (void)access;
+	if (first < area->start.value / PAGE)
+		first = area->start.value / PAGE;
+	if (end > area->end.value / PAGE)
+		end = area->end.value / PAGE;
+	visit(area, first, end, false);
+	return ASPACE_OK;
+}
+
+/* Two pages at a time: others come in between. */
+static enum aspace_status advise_two(struct aspace_backend *backend, const struct aspace_area *area,
+				     struct aspace_range range, enum aspace_advice advice,
+				     struct aspace_vaddr *reached)
+{
+	uint64_t first = range.start.value / PAGE, end = range.end.value / PAGE;
+
+	(void)backend;
+	if (end > first + 2)
+		end = first + 2;
+	visit(area, first, end, advice == ASPACE_ADVICE_DROP);
+	reached->value = end * PAGE;
 	return ASPACE_OK;
 }
 
@@ -211,6 +260,7 @@ static struct aspace_backend_ops ops = {
 	.replace = set_map,
 	.fault = populate,
 	.fault_span = span,
+	.advise = advise_two,
 };
 static struct aspace_backend backend = {.ops = &ops, .flags_mask = 3, .granule = PAGE};
 static _Atomic unsigned writers;
@@ -294,10 +344,18 @@ static void *fault_some(void *arg)
 	struct dice dice = {.state = (uint64_t)(uintptr_t)arg};
 
 	while (relaxed_load(&writers)) {
-		enum aspace_status status =
-			aspace_fault(space, aspace_va(roll_below(&dice, PAGES * PAGE)),
-				     ASPACE_ACCESS_READ, roll_below(&dice, 4) ? 0 : ASPACE_NOWAIT);
+		uint64_t at = roll_below(&dice, PAGES * PAGE), first = at / PAGE;
+		uint64_t end = first + 1 + roll_below(&dice, 8);
+		unsigned how = roll_below(&dice, 4) ? 0 : ASPACE_NOWAIT;
+		enum aspace_status status;
 
+		if (roll_below(&dice, 2))
+			status = aspace_fault(space, aspace_va(at), ASPACE_ACCESS_READ, how);
+		else
+			status = aspace_advise(space, pages(first, end < PAGES ? end : PAGES),
+					       roll_below(&dice, 2) ? ASPACE_ADVICE_DROP
+								    : ASPACE_ADVICE_POPULATE_READ,
+					       how | (roll_below(&dice, 4) ? 0 : ASPACE_STRICT));
 		if (status == ASPACE_OK)
 			relaxed_add(&met, 1);
 		else
@@ -479,11 +537,91 @@ static void replaced(void)
 	check_ok(aspace_destroy(space, 0));
 }
 
+/* ---- 5. Contents and readers -------------------------------------------------- */
+
+/* Drops that have begun, or have been done. One thread drops, and each drop is one call. */
+static _Atomic uint64_t drops_begun, drops_done, sections, met_by_drop;
+static _Atomic bool has_read_enough;
+
+static enum aspace_status drop_all(struct aspace_backend *ignored, const struct aspace_area *area,
+				   struct aspace_range range, enum aspace_advice advice,
+				   struct aspace_vaddr *reached)
+{
+	(void)ignored, (void)area, (void)range, (void)reached;
+	if (advice == ASPACE_ADVICE_DROP)
+		relaxed_add(&drops_done, 1);
+	return ASPACE_OK;
+}
+
+/* A drop of which we do not know when our section has begun waits for us. */
+static void *read_sections(void *ignored)
+{
+	while (!relaxed_load(&has_read_enough)) {
+		struct aspace_area area;
+		struct aspace_view view;
+		uint64_t begun;
+
+		aspace_read_begin(space, &view);
+		begun = relaxed_load(&drops_begun);
+		check_ok(aspace_view_find(&view, aspace_va(0), &area));
+		for (unsigned i = 0; i < 4; i++)
+			sched_yield();
+		if (relaxed_load(&drops_begun) > begun)
+			relaxed_add(&met_by_drop, 1);
+		if (relaxed_load(&drops_done) > begun)
+			fail("contents are dropped under a reader");
+		aspace_read_end(&view);
+		relaxed_add(&sections, 1);
+	}
+	return ignored;
+}
+
+/* Of the very areas. */
+static void *write_beside(void *ignored)
+{
+	for (unsigned i = 0; !relaxed_load(&has_read_enough); i++) {
+		check_ok(aspace_protect(space, pages(0, 2), i & 1, 0));
+		check_ok(aspace_advise(space, pages(0, 4), ASPACE_ADVICE_COLD, 0));
+		sched_yield();
+	}
+	return ignored;
+}
+
+static void contents_and_readers(void)
+{
+	const struct aspace_options options = {.size = sizeof(options), .mode = ASPACE_GRACE_UNMAP};
+	struct aspace_backend_ops dropping = *aspace_null_backend()->ops;
+	struct aspace_backend other = {.ops = &dropping, .flags_mask = 3, .granule = PAGE};
+	pthread_t threads[3];
+
+	dropping.advise = drop_all;
+	check_ok(aspace_create(&options, &space));
+	check_ok(aspace_map(space, pages(0, 4), 0, &other, NULL, 0));
+	for (unsigned i = 0; i < 3; i++)
+		threads[i] = spawn(i < 2 ? read_sections : write_beside, NULL);
+	/* Until drops have begun in the middle of sections. */
+	for (long i = 0; i < scaled(120) || relaxed_load(&met_by_drop) < 20; i++) {
+		relaxed_add(&drops_begun, 1);
+		check_ok(aspace_advise(space, pages(3, 4), ASPACE_ADVICE_DROP, 0));
+		check(relaxed_load(&drops_done) == relaxed_load(&drops_begun));
+	}
+	relaxed_store(&has_read_enough, true);
+	for (unsigned i = 0; i < 3; i++)
+		join(threads[i]);
+	check_ok(aspace_destroy(space, 0));
+	printf("%llu drops, %llu sections, %llu of which met one\n",
+	       (unsigned long long)relaxed_load(&drops_done),
+	       (unsigned long long)relaxed_load(&sections),
+	       (unsigned long long)relaxed_load(&met_by_drop));
+}
+
 int main(int argc, char **argv)
 {
 	struct dice dice = {.state = seed_from(argc, argv)};
 
-	all_at_once();
+	for (advisers = 0; advisers <= THREADS; advisers += THREADS / 2)
+		all_at_once();
+	contents_and_readers();
 	places();
 	replaced();
 	for (unsigned i = 0; i < 6; i++) {
@@ -491,10 +629,10 @@ int main(int argc, char **argv)
 		span_pages = i < 2 ? 1 : 4;
 		beside_writers(&dice, i >= 4 ? ASPACE_GRACE_UNMAP : 0);
 	}
-	printf("%llu pages populated, %llu found so, %llu times BUSY\n",
+	printf("%llu pages populated, %llu found so, %llu dropped, %llu times BUSY\n",
 	       (unsigned long long)relaxed_load(&populated),
 	       (unsigned long long)relaxed_load(&found_populated),
-	       (unsigned long long)relaxed_load(&busy));
-	check(relaxed_load(&populated) && relaxed_load(&busy));
+	       (unsigned long long)relaxed_load(&dropped), (unsigned long long)relaxed_load(&busy));
+	check(relaxed_load(&populated) && relaxed_load(&dropped) && relaxed_load(&busy));
 	return 0;
 }
