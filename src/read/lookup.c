@@ -10,14 +10,12 @@
 
 const struct asp_lookup *const asp_lookups[] = {
 #ifdef ASP_VECTOR_X86
-	&asp_lookup_avx512,
-	&asp_lookup_avx2,
+	&asp_lookup_avx512,   &asp_lookup_avx2,
 #endif
 #ifdef ASP_VECTOR_NEON
 	&asp_lookup_neon,
 #endif
-	&asp_lookup_portable,
-	NULL,
+	&asp_lookup_portable, NULL,
 };
 
 const struct asp_lookup *asp_lookup_best(void)

@@ -171,7 +171,7 @@ static void *merge_and_run(void *ignored)
 		if (relaxed_load(&released))
 			fail("a user object is released under an advice");
 		asp_lock_acquire(&space->pins.lock);
-		waits = space->pins.postponed.head;
+		waits = space->pins.deferred.head;
 		asp_lock_release(&space->pins.lock);
 	}
 	return ignored;
