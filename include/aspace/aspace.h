@@ -481,7 +481,8 @@ ASPACE_API enum aspace_status aspace_resize(struct aspace *space, struct aspace_
  * Errors: ASPACE_NOT_MAPPED; ASPACE_NOT_SUPPORTED (no `fault`); ASPACE_DEADLOCK where it meets
  * what the calling thread itself is at, in an update, a callback or another fault beneath it (elsewhere it goes through), or
  * would have to wait in one; ASPACE_BUSY where it would have to wait and may not (nowait; the thread has the
- * writer lock of another space, or is in its `fault`); what the backend said.
+ * writer lock of another space, or is in its `fault`; in a read section, for a fault whose thread is calling
+ * fork(); so it is for updates in a section); what the backend said.
  * Context: reader-safe; waits for faults in the same span and for operations that change it, never
  * for readers. May be called from the handler of a
  * synchronous fault, in callbacks of the library too; whether the backend's own work
@@ -636,10 +637,11 @@ ASPACE_API enum aspace_status aspace_txn_find_free(struct aspace_txn *txn,
  * Errors: ASPACE_NO_MEMORY, ASPACE_BAD_STATE, what a backend said; ASPACE_DEADLOCK from
  * another thread or a callback, with nothing done; ASPACE_BUSY where faults are in what it changes
  * and it may not wait for them: it was begun with ::ASPACE_NOWAIT, or the thread has the writer
- * lock of another space, too.
+ * lock of another space, too, or the thread of such a fault is calling fork().
  * Context: reader-safe; only in the thread that began; calls backends; does not wait for
  * readers. Waits for faults in what it changes, and keeps the writer lock meanwhile, as
- * it has since it began: what such a fault waits for must not be another writer of the space.
+ * it has since it began: what such a fault waits for must not be another writer of the space. (Other
+ * faults, forks, threads that begin or end, and other spaces do not wait for it.)
  * Ownership: on failure the callers still own the references that they passed.
  * O(t log t + k log n), with t operations that touched k areas.
  */
@@ -744,7 +746,8 @@ ASPACE_API enum aspace_status aspace_dump(struct aspace *space, enum aspace_dump
  * For a program whose child uses the library. Either aspace_install_fork_hooks(), once; or, around
  * each fork, the three calls below. Both at once do no harm: a thread's calls nest.
  *
- * They wait for operations and transactions under way in other threads. Meanwhile these
+ * They wait for operations and transactions under way in other threads, not for faults, nor for a transaction
+ * whose commit waits for faults: in the child that has not taken place. Meanwhile these
  * may do whatever they may do at other times, and wait for any other thread: nothing is kept from
  * anybody for longer than some milliseconds, or about as long as an operation takes where that
  * is longer. That may happen to a thread's first lookup and to its end, too.
@@ -789,7 +792,7 @@ ASPACE_API enum aspace_status aspace_dump(struct aspace *space, enum aspace_dump
  * parent and child; nobody may then be waiting for that space inside a read section, or with
  * another space's transaction open: this call waits for all others.
  * Context: may block, for all writers and for a grace period in progress; not from a
- * signal handler; from a callback as beside a transaction. O(spaces).
+ * signal handler; from a callback as beside a transaction, but from `fault` and `release` freely. O(spaces).
  */
 ASPACE_API void aspace_before_fork(void);
 /** Call in the parent after fork(), or where it has failed. Of nested calls the last gives

@@ -42,7 +42,8 @@
  * any order, but never for long with anything held (linux/fork.c). Otherwise liburcu's are waited
  * for with none held but the writer's: who holds or is about to wait for another has registered.
  * Nobody sleeps upon a word, makes or joins a thread or waits for a grace period with one held; but
- * an open transaction that commits, with its own writer lock, until faults are over (asp_wait_holding()).
+ * at rest (space/halt.c), where a fork has the writer lock instead: as a writer comes in, and in an open
+ * transaction that commits, until faults are over (asp_wait_holding()).
  * The builds for tests assert all that (linux/order.c). Locks of backends are none of these:
  * they are taken under the writer's.
  */
@@ -107,8 +108,8 @@ void asp_lock_forget_waiters(struct asp_lock *lock);
  * No cancellation point; signal handlers run meanwhile. Bare metal spins once.
  */
 void asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms);
-/* The same with that one lock held: see the order of locks. */
-void asp_wait_holding(struct asp_lock *lock, _Atomic uint32_t *word, uint32_t value);
+/* The same with locks held: see the order of locks. */
+void asp_wait_holding(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms);
 void asp_wake_all(_Atomic uint32_t *word);
 
 /* A count that somebody may wait for. */
@@ -203,13 +204,16 @@ struct asp_grace_client {
 	/* Run what has come due. Hosted: called by the helper thread, with no lock
 	 * of the platform held, never at once for the same client. */
 	void (*work)(struct asp_grace_client *);
-	/* Around fork(). The client's writer lock, if it has one, which is waited for with nothing
-	 * else held that anybody may wait for; does the calling thread hold it already? */
-	struct asp_lock *writer;
-	bool (*owns)(struct asp_grace_client *);
-	/* With the writer locks of all clients held: take the rest, which nobody holds for long.
-	 * Give everything back, but the writer lock if it is `kept`. In the child the locks have no
-	 * waiters any more. */
+	/* Around fork(). The calling thread, which holds a lock or a pin of some client, is going to
+	 * wait for readers; NULL: nobody need know. */
+	void (*begin_fork)(struct asp_grace_client *);
+	/* See to it that nobody changes what is the client's, until resume(); that may take long, and
+	 * is waited for with nothing else held that anybody may wait for, but until `deadline`
+	 * (asp_now_ms(); 0: none): false. NULL: nobody does. */
+	bool (*halt)(struct asp_grace_client *, uint64_t deadline);
+	void (*resume)(struct asp_grace_client *);
+	/* With all clients halted: take the rest, which nobody holds for long. Give that back,
+	 * and resume. In the child the locks have no waiters any more. */
 	void (*before_fork)(struct asp_grace_client *);
 	void (*after_fork)(struct asp_grace_client *, bool child);
 
@@ -223,9 +227,8 @@ struct asp_grace_client {
 	struct asp_grace_client *next, **link;
 	unsigned pins;    /* the helper is at work here */
 	uintptr_t worker; /* the thread that is, else 0 */
-	unsigned forks;   /* so many forks are in the line for its writer lock */
-	bool taken;       /* a fork has it */
-	bool kept;        /* ... and had it before, in the same thread */
+	unsigned forks;   /* so many forks wait until it has come to a halt */
+	bool taken;       /* it has, for one of them */
 };
 
 /* Join the grace periods of a flavour (NULL: the default); starts the helper
@@ -263,7 +266,11 @@ bool asp_grace_in_section(struct asp_grace *grace);
 /* Register the calling thread where the flavour does so by itself. */
 void asp_grace_thread_prepare(struct asp_grace *grace);
 
-/* fork, for all flavours and clients of the process. Calls nest: of a thread's calls the first
+/* static inline bool asp_in_section_of_fork(void);
+ *
+ * Is the calling thread in a section that the hook before fork may wait for? Inlined.
+ *
+ * fork, for all flavours and clients of the process. Calls nest: of a thread's calls the first
  * before takes what the last after gives back. */
 void asp_grace_before_fork(void);
 void asp_grace_after_fork_parent(void);

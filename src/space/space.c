@@ -6,6 +6,7 @@
 #include "options.h"
 #include "read/lookup.h"
 #include "reclaim/calls.h"
+#include "space/halt.h"
 #include "space/space.h"
 #include "update/pins.h"
 #include "update/reserve.h"
@@ -50,7 +51,9 @@ static enum aspace_status check_options(struct aspace_options *options)
 	return ASPACE_OK;
 }
 
-static bool owns(struct asp_grace_client *client);
+static void begin_fork(struct asp_grace_client *client);
+static bool halt(struct asp_grace_client *client, uint64_t deadline);
+static void resume(struct asp_grace_client *client);
 static void before_fork(struct asp_grace_client *client);
 static void after_fork(struct asp_grace_client *client, bool child);
 
@@ -118,8 +121,9 @@ enum aspace_status aspace_create(const struct aspace_options *given, struct aspa
 		.client =
 			{
 				.work = asp_reclaim_work,
-				.writer = &space->lock,
-				.owns = owns,
+				.begin_fork = begin_fork,
+				.halt = halt,
+				.resume = resume,
 				.before_fork = before_fork,
 				.after_fork = after_fork,
 			},
@@ -653,21 +657,27 @@ enum aspace_status aspace_dump(struct aspace *space, enum aspace_dump_format for
 
 /* ---- fork ----------------------------------------------------------------- */
 
-static bool owns(struct asp_grace_client *client)
+static void begin_fork(struct asp_grace_client *client)
 {
-	return asp_is_owner(asp_space_of(client));
+	asp_pins_begin_fork(asp_space_of(client));
 }
 
-/* With the writer lock held. Until the fork is over, what the thread would write is refused, as
- * in a callback. */
+static bool halt(struct asp_grace_client *client, uint64_t deadline)
+{
+	return asp_halt(asp_space_of(client), deadline);
+}
+
+static void resume(struct asp_grace_client *client)
+{
+	asp_resume(asp_space_of(client));
+}
+
+/* Until the fork is over, what the thread would write is refused, as in a callback. */
 static void before_fork(struct asp_grace_client *client)
 {
 	struct aspace *space = asp_space_of(client);
 
-	if (!client->kept) {
-		atomic_store_explicit(&space->owner, asp_thread_self(), memory_order_relaxed);
-		++*asp_writer_locks();
-	}
+	asp_halt_enter(space);
 	asp_lock_acquire(&space->snap_lock);
 	asp_pins_before_fork(space);
 }
@@ -694,11 +704,7 @@ static void after_fork(struct asp_grace_client *client, bool child)
 	if (child)
 		mend_in_child(space);
 	asp_lock_release(&space->snap_lock);
-	if (!client->kept) {
-		atomic_store_explicit(&space->owner, 0, memory_order_relaxed);
-		--*asp_writer_locks();
-		asp_lock_release(&space->lock);
-	}
+	asp_halt_leave(space, child);
 	/* The helper may have found the lock taken, and gone. */
 	if (waits || atomic_load(&space->freed_any) || asp_calls_pending(&space->calls))
 		asp_grace_request(space->grace, client, 1);

@@ -7,6 +7,7 @@
  *   read/reader.c      views, iterators, gap searches: no lock
  *   read/snapshot.c    versions pinned beyond a section
  *   space/writer.c     the writer lock, the bound on garbage
+ *   space/halt.c       writers that rest for a fork
  *   space/space.c      create, destroy, statistics, validation, dump, fork
  *   update/verbs.c     the public operations: enter, plan, commit, leave
  *   update/plan.c      a plan's life and its actions; map.c, unmap.c, protect.c, move.c: one
@@ -149,7 +150,11 @@ struct asp_pins {
 	/* Counts whatever somebody waits for; waited upon. */
 	_Atomic uint32_t turn;
 	uint32_t sleepers; /* who wait until another entry goes */
-	bool forking;      /* for the owner: this lock and snap_lock are held over a fork */
+	/* For forks: halt.c. */
+	bool resting, lent, kept;
+	uintptr_t lender;
+	uint32_t forkers; /* pins of threads that are in the hook before fork */
+	bool forking;     /* for the owner: this lock and snap_lock are held over a fork */
 	/* Leaving areas, and references, that wait for a pin to go. Changed under `lock` of the
 	 * space, too. */
 	struct aspace_record_list leaving, deferred;
@@ -220,6 +225,8 @@ struct aspace {
 	/* The thread that holds `lock`, else 0. Only ever compared with the caller's own
 	 * number, and a thread reads back its own store: relaxed is enough. */
 	_Atomic uintptr_t owner;
+	/* How many forks wait until nobody is in the middle of anything: halt.c. */
+	_Atomic uint32_t halts;
 	/* What the holder of `lock` changes, [change_lo, change_hi): N5. 0 in change_hi: it has not
 	 * said so yet. */
 	_Atomic uint64_t change_lo, change_hi;
@@ -351,6 +358,13 @@ bool asp_stall_is_due(const struct aspace *space, const struct asp_stall *stall)
 bool asp_stall_tell(struct aspace *space, struct asp_stall *stall);
 /* Wait for a grace period, the hook being told; no lock held. False as asp_stall_tell(). */
 bool asp_wait_for_readers(struct aspace *space, uint64_t stamp);
+
+/* ---- halt.c, for pins.c ---------------------------------------------------- */
+
+/* Under the lock of the list of pins, with the writer lock held and the space whole: forks may have it
+ * from here on, until `resting` is taken back, which may be only while it is not `lent`. Answers what
+ * to sleep upon in `turn`. */
+uint32_t asp_rest_begin(struct aspace *space);
 
 /* ---- reclaim.c ------------------------------------------------------------ */
 

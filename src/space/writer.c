@@ -10,6 +10,7 @@
  * references that are due and not released.
  */
 #include "reclaim/calls.h"
+#include "space/halt.h"
 #include "space/space.h"
 #include "update/pins.h"
 
@@ -60,7 +61,8 @@ bool asp_wait_for_readers(struct aspace *space, uint64_t stamp)
 	return true;
 }
 
-static inline enum aspace_status become(struct aspace *space, unsigned how)
+static inline __attribute__((always_inline)) enum aspace_status become(struct aspace *space,
+								       unsigned how)
 {
 	if (asp_is_owner(space))
 		return ASPACE_DEADLOCK;
@@ -73,6 +75,9 @@ static inline enum aspace_status become(struct aspace *space, unsigned how)
 		return ASPACE_BUSY;
 	atomic_store_explicit(&space->owner, asp_thread_self(), memory_order_relaxed);
 	++*asp_writer_locks();
+	/* Sequentially consistent: halt.c, 2. */
+	if (__builtin_expect(atomic_load(&space->halts) != 0, 0))
+		return asp_rest_at_entry(space, how);
 	return ASPACE_OK;
 }
 

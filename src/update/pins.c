@@ -33,7 +33,9 @@
  *      may wait for (asp_writer_locks()): it waits for no reader. So whoever is waited for
  *      here waits for nothing here, and no circle closes. An open transaction that
  *      commits is the exception: it keeps the writer lock while it waits, since that is what a
- *      transaction is. No fault waits for that lock.
+ *      transaction is. No fault that is at work waits for that lock, and forks do without (halt.c).
+ *      A thread that holds a pin and forks is the other: liburcu's locks wait for readers. While it is
+ *      about to (`forkers`), nobody waits for it whom a reader may wait for: it gets ASPACE_BUSY.
  *  N8  While a pin is at work no reference to the user object of its area is released, and the
  *      area's memory does not go: deferred things that meet it are postponed.
  *
@@ -395,11 +397,19 @@ static enum verdict judge(struct aspace *space, struct asp_pin *pin, const struc
 	return GO;
 }
 
+/* May a fork that somebody here waits for wait for us? */
+static bool is_waited_for_by_fork(const struct aspace *space, const struct asp_pin *pin)
+{
+	return space->pins.forkers && pin->in_section;
+}
+
 /* It has to wait: may it? */
 static enum aspace_status may_wait(struct aspace *space, const struct asp_pin *pin, unsigned how)
 {
 	if (asp_is_owner(space) || is_listed(space, pin))
 		return ASPACE_DEADLOCK;
+	if (is_waited_for_by_fork(space, pin))
+		return ASPACE_BUSY;
 	return how & ASPACE_NOWAIT || *asp_writer_locks() ? ASPACE_BUSY : ASPACE_OK;
 }
 
@@ -505,6 +515,7 @@ enum aspace_status asp_pins_pin(struct aspace *space, struct asp_pin *pin, unsig
 	unsigned looks = 0;
 
 	pin->thread = asp_thread_self();
+	pin->in_section = asp_in_section_of_fork();
 	*under_lock = false;
 	if (asp_is_forking(space))
 		return ASPACE_DEADLOCK;
@@ -577,38 +588,53 @@ void asp_pins_unpin(struct aspace *space, struct asp_pin *pin, enum aspace_statu
 
 /* ---- Writers ------------------------------------------------------------------- */
 
-/* Waits under the writer lock: see N7. */
+/* Is somebody at work in the claim who is in the hook before fork? */
+static bool meets_forker(struct aspace *space, const struct asp_pin *claim)
+{
+	const struct asp_pin *pin = space->pins.forkers ? space->pins.first : NULL;
+
+	while (pin && !(pin->forks && meet(pin, claim)))
+		pin = pin->next;
+	return pin;
+}
+
+/* At rest under the writer lock: see N7. */
 bool asp_pins_claim_plan(struct aspace_txn *txn, struct asp_pin *claim)
 {
 	struct aspace *space = txn->space;
-	uint32_t seen;
+	struct asp_pins *pins = &space->pins;
 	bool wake = false;
 
 	*claim = (struct asp_pin){
 		.kind = ASP_CLAIM, .txn = txn, .thread = asp_thread_self(), .hi = UINT64_MAX};
 	if (!txn->phases) /* no backend is asked */
 		return true;
-	asp_lock_acquire(&space->pins.lock);
+	asp_lock_acquire(&pins->lock);
 	put(space, claim, NULL);
-	while (is_preceded(space, claim)) {
-		txn->pinned = txn->nowait || *asp_writer_locks() > 1;
+	/* What a fork has must come back first. */
+	while (pins->lent || is_preceded(space, claim)) {
+		uint32_t seen;
+
+		txn->pinned = !pins->lent && (txn->nowait || *asp_writer_locks() > 1 ||
+					      meets_forker(space, claim));
 		if (txn->pinned) {
 			wake = take_out(space, claim);
 			break;
 		}
 		count_sleeper(space, claim, true);
-		seen = atomic_load(&space->pins.turn);
-		asp_lock_release(&space->pins.lock);
-		asp_wait_holding(&space->lock, &space->pins.turn, seen);
-		asp_lock_acquire(&space->pins.lock);
+		seen = asp_rest_begin(space);
+		asp_lock_release(&pins->lock);
+		asp_wait_holding(&pins->turn, seen, 0);
+		asp_lock_acquire(&pins->lock);
 	}
+	pins->resting = false;
 	if (claim->listed) {
 		count_sleeper(space, claim, false);
 		claim->at_work = true;
 	}
-	asp_lock_release(&space->pins.lock);
+	asp_lock_release(&pins->lock);
 	if (wake)
-		asp_wake_all(&space->pins.turn);
+		asp_wake_all(&pins->turn);
 	return !txn->pinned;
 }
 
@@ -657,6 +683,7 @@ void asp_pins_queue(struct aspace *space, struct asp_pin *place)
 	uint32_t ticket;
 
 	*place = claim_of_said(space);
+	place->in_section = asp_in_section_of_fork();
 	asp_lock_acquire(&space->pins.lock);
 	ticket = writer_ticket(space);
 	for (next = space->pins.first; next && !waits_for(next, ticket); next = next->next)
@@ -665,13 +692,18 @@ void asp_pins_queue(struct aspace *space, struct asp_pin *place)
 	asp_lock_release(&space->pins.lock);
 }
 
-void asp_pins_wait(struct aspace *space, struct asp_pin *place)
+bool asp_pins_wait(struct aspace *space, struct asp_pin *place)
 {
+	bool may = true;
+
 	asp_lock_acquire(&space->pins.lock);
 	place->at_work = false;
 	while (obstacle(space, place, NULL)) {
 		uint32_t seen = atomic_load(&space->pins.turn);
 
+		may = !is_waited_for_by_fork(space, place);
+		if (!may)
+			break;
 		count_sleeper(space, place, true);
 		asp_lock_release(&space->pins.lock);
 		asp_wait(&space->pins.turn, seen, 0);
@@ -679,6 +711,7 @@ void asp_pins_wait(struct aspace *space, struct asp_pin *place)
 	}
 	count_sleeper(space, place, false);
 	asp_lock_release(&space->pins.lock);
+	return may;
 }
 
 bool asp_pins_claim(struct aspace *space, struct asp_pin *claim, struct aspace_range range,
@@ -825,6 +858,42 @@ const char *asp_pins_check(struct aspace *space, uint64_t *where)
 	return what;
 }
 
+void asp_pins_begin_fork(struct aspace *space)
+{
+	struct asp_pins *pins = &space->pins;
+	uintptr_t self = asp_thread_self();
+	bool any = false;
+
+	asp_lock_acquire(&pins->lock);
+	for (struct asp_pin *pin = pins->first; pin; pin = pin->next) {
+		if (pin->thread != self || pin->kind == ASP_CLAIM || pin->forks)
+			continue;
+		pin->forks = any = true;
+		pins->forkers++;
+	}
+	/* As take_out(): who waits looks again. */
+	if (any)
+		atomic_fetch_add(&pins->turn, 1);
+	asp_lock_release(&pins->lock);
+	if (any)
+		asp_wake_all(&pins->turn);
+}
+
+/* It is over. In the child the other threads that were about to fork are gone. */
+static void end_fork(struct aspace *space, bool child)
+{
+	uintptr_t self = asp_thread_self();
+
+	for (struct asp_pin *pin = space->pins.first; pin; pin = pin->next) {
+		if (!pin->forks || pin->thread != self)
+			continue;
+		pin->forks = false;
+		space->pins.forkers--;
+	}
+	if (child)
+		space->pins.forkers = 0;
+}
+
 void asp_pins_before_fork(struct aspace *space)
 {
 	asp_lock_acquire(&space->pins.lock);
@@ -837,6 +906,7 @@ void asp_pins_after_fork(struct aspace *space, bool child)
 	struct asp_pin *next;
 
 	space->pins.forking = false;
+	end_fork(space, child);
 	if (child) {
 		asp_lock_forget_waiters(&space->pins.lock);
 		/* The others are gone, and with them the stacks that their entries were on. */
@@ -848,5 +918,4 @@ void asp_pins_after_fork(struct aspace *space, bool child)
 		if (space->pins.leaving.head || space->pins.deferred.head)
 			atomic_store(&space->pins.resumable, true);
 	}
-	asp_lock_release(&space->pins.lock);
 }

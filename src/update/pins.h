@@ -30,6 +30,8 @@ struct asp_pin {
 	bool at_work;
 	bool counted;    /* in `sleepers` */
 	bool behind;     /* in `behind`: it waits for the writer with `ticket` */
+	bool forks;      /* its thread is in the hook before fork */
+	bool in_section; /* its thread is, in one that such a hook may wait for */
 	bool served;     /* another fault has populated what this one was to */
 	bool wants_lock; /* of who asks who is before it */
 	/* Of a fault: who held the writer lock when it came on the list. Later ones see it there. */
@@ -151,8 +153,8 @@ static inline bool asp_pins_may_wait(unsigned how)
 }
 /* Takes a place for an operation that met pins: behind them, before whoever came after it. */
 void asp_pins_queue(struct aspace *space, struct asp_pin *place);
-/* Without the lock: until nothing is in the way of the place. */
-void asp_pins_wait(struct aspace *space, struct asp_pin *place);
+/* Without the lock: until nothing is in the way of the place. False: it may not wait any longer. */
+bool asp_pins_wait(struct aspace *space, struct asp_pin *place);
 /* Claims the range of a deferred unmap, or postpones its record: false. */
 bool asp_pins_claim(struct aspace *space, struct asp_pin *claim, struct aspace_range range,
 		    struct aspace_record *record);
@@ -173,7 +175,10 @@ bool asp_pins_await(struct aspace *space, uint32_t resumed);
 
 /* S10, under the writer lock; else what is wrong, and where. */
 const char *asp_pins_check(struct aspace *space, uint64_t *where);
-/* Around fork, as the other locks of a space; in the child only the caller's entries stay. */
+/* The calling thread is going to wait for readers, in the hook before fork. No lock is held that comes
+ * after this one. */
+void asp_pins_begin_fork(struct aspace *space);
+/* Around fork, as the other locks of a space, which asp_halt_leave() gives back; in the child only the caller's entries stay. */
 void asp_pins_before_fork(struct aspace *space);
 void asp_pins_after_fork(struct aspace *space, bool child);
 

@@ -130,9 +130,16 @@ __attribute__((noinline)) static enum aspace_status attempt_again(struct aspace 
 
 	asp_pins_queue(space, &place);
 	do {
+		bool free;
+
 		asp_writer_leave(space);
-		asp_pins_wait(space, &place);
+		free = asp_pins_wait(space, &place);
 		asp_writer_become(space, 0); /* cannot fail: not ours, and it may wait */
+		if (!free) {
+			space->txn.pinned = false;
+			status = ASPACE_BUSY;
+			break;
+		}
 		space->txn.place = &place;
 		status = attempt(space, request);
 		space->txn.place = NULL;

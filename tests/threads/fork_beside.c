@@ -2,7 +2,7 @@
 /*
  * fork() while another thread has a transaction open: the fork waits for it, and meanwhile whoever
  * has it does what it may do at other times, and waits for threads that do. Each of these things
- * is done twice: as soon as the fork is in the line for the writer lock, and when it has lost its
+ * is done twice: as soon as the fork waits for the space to come to a halt, and when it has lost its
  * patience and given back all else.
  */
 #include <sys/wait.h>
@@ -187,7 +187,7 @@ static pthread_t second;
 static void another_fork(void)
 {
 	second = spawn(fork_once, NULL);
-	until(relaxed_load(&held->lock.next) - relaxed_load(&held->lock.serving) >= 3);
+	until(relaxed_load(&held->halts) >= 2);
 }
 
 static void hooks(void)
@@ -246,7 +246,7 @@ static bool is_taken(struct aspace *space)
 
 static bool fork_waits(void)
 {
-	return relaxed_load(&held->lock.next) - relaxed_load(&held->lock.serving) >= 2;
+	return relaxed_load(&held->halts);
 }
 
 static void round_of(const struct act *act, bool late)
@@ -265,7 +265,8 @@ static void round_of(const struct act *act, bool late)
 	if (late)
 		until(!is_taken(newer));
 	act->act();
-	check(fork_waits() && !relaxed_load(&forked)); /* that is: all this was beside it */
+	until(fork_waits());
+	check(!relaxed_load(&forked)); /* that is: all this was beside it */
 	check_ok(aspace_txn_commit(txn));
 	join(forker);
 	if (act->act == another_fork)

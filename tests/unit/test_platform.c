@@ -949,13 +949,32 @@ static void test_cancel_in_detach(void **state)
 
 static struct counter forked[2], forked_memb;
 
-static void give_lock_back(struct asp_grace_client *client, bool child)
+static bool take_lock(struct asp_grace_client *client, uint64_t deadline)
 {
 	struct counter *counter = (struct counter *)client;
 
+	if (!deadline) {
+		asp_lock_acquire(&counter->lock);
+		return true;
+	}
+	while (!asp_lock_try(&counter->lock)) {
+		if (asp_now_ms() >= deadline)
+			return false;
+		sched_yield();
+	}
+	return true;
+}
+
+static void give_lock_back(struct asp_grace_client *client)
+{
+	asp_lock_release(&((struct counter *)client)->lock);
+}
+
+static void give_lock_back_after(struct asp_grace_client *client, bool child)
+{
 	if (child)
-		asp_lock_forget_waiters(&counter->lock);
-	asp_lock_release(&counter->lock);
+		asp_lock_forget_waiters(&((struct counter *)client)->lock);
+	give_lock_back(client);
 }
 
 /* Writers: some inside a section, which a grace period in progress waits for. */
@@ -1055,8 +1074,9 @@ static void test_fork(void **state)
 	atomic_store(&reads, 0);
 	for (int i = 0; i < 2; i++) {
 		attach(&forked[i], NULL);
-		forked[i].client.writer = &forked[i].lock;
-		forked[i].client.after_fork = give_lock_back;
+		forked[i].client.halt = take_lock;
+		forked[i].client.resume = give_lock_back;
+		forked[i].client.after_fork = give_lock_back_after;
 	}
 	attach(&forked_memb, &urcu_memb_flavor);
 	for (int i = 0; i < 2; i++)

@@ -114,10 +114,9 @@ void asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms)
 		aspace_bare_relax();
 }
 
-void asp_wait_holding(struct asp_lock *lock, _Atomic uint32_t *word, uint32_t value)
+void asp_wait_holding(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms)
 {
-	(void)lock;
-	asp_wait(word, value, 0);
+	asp_wait(word, value, timeout_ms);
 }
 
 void asp_wake_all(_Atomic uint32_t *word)

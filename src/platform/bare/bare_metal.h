@@ -83,6 +83,11 @@ static inline void asp_read_lock(struct asp_grace *grace)
 	atomic_fetch_add_explicit(&cpu->begun, 1, memory_order_acquire);
 }
 
+static inline bool asp_in_section_of_fork(void)
+{
+	return false;
+}
+
 static inline void asp_read_unlock(struct asp_grace *grace)
 {
 	struct asp_bare_cpu *cpu = &asp_bare_cpus[aspace_bare_cpu()];

@@ -60,7 +60,7 @@ static void link_client(struct asp_grace *grace, struct asp_grace_client *client
 	client->pins = 0;
 	client->worker = 0;
 	client->forks = 0;
-	client->taken = client->kept = false;
+	client->taken = false;
 	client->next = grace->clients;
 	client->link = &grace->clients;
 	if (client->next)
@@ -172,8 +172,7 @@ bool asp_grace_in_section(struct asp_grace *grace)
 {
 	if (grace->flavour)
 		return grace->flavour->read_ongoing();
-	/* Asking bp would register the thread. */
-	return urcu_bp_reader && _urcu_bp_read_ongoing();
+	return asp_in_section_of_fork();
 }
 
 void asp_grace_thread_prepare(struct asp_grace *grace)

@@ -3,20 +3,21 @@
  * fork, for all flavours and clients of the process.
  *
  * The child must find nobody at work: no grace period of bp's, no thread on its way into or out
- * of bp's registry, no writer, nobody coming or going. So the hook takes bp's locks, every
- * client's writer lock, the lock of all flavours, and what else the clients have, in this order.
+ * of bp's registry, no writer, nobody coming or going. So the hook takes bp's locks, halts every
+ * client, and takes the lock of all flavours, and what else the clients have, in this order.
  *
  * The first two may be long in coming, and each may wait for the other. bp's wait for a grace
  * period in progress, hence for readers, and a reader may be waiting for a writer lock (an update
  * in a read section is allowed). Who holds a writer lock may be the program, with a transaction
  * open: it may wait for a thread that begins or ends, which needs bp's registry lock, for one that
  * waits for readers, or for one that wants another space. No order serves. So bp's locks are taken
- * with nothing held; and where a writer lock does not come soon, everything is given back,
+ * with nothing held; and where a client does not come to a halt soon, everything is given back,
  * bp's too, while that one is waited for, and it all begins again with more patience. As patience
  * grows and nobody waits for us for longer than it lasts, this ends when the others do. Threads
  * that begin and end meanwhile wait for that long at most.
  *
- * Each waits in the line of the lock: writers who come all the time do not keep a fork out.
+ * A thread that forks in the `fault` of a backend holds nothing, but others wait for it. Those that do so in
+ * a section, or with a writer lock, which a reader may wait for, must not while bp's locks do: they are told.
  *
  * Three limits. A program that installs these hooks must not call urcu_bp_before_fork()
  * as well: bp's locks do not nest. bp's before-fork leaves out its init_lock (as
@@ -27,13 +28,13 @@
  * Invariants:
  *  1. Nothing is waited for without limit with a lock held, but those of all flavours and of
  *     snapshots, under which nobody waits, registers with bp or makes a thread.
- *  2. A client that a fork has `taken`, or that has `forks` in its line, stays on the list of its
- *     flavour: detach waits. Who writes `taken` and `kept` has bp's locks, so one fork does.
+ *  2. A client that a fork has `taken`, or that `forks` wait for, stays on the list of its
+ *     flavour: detach waits. Who writes `taken` has bp's locks, so one fork does.
  *  3. Between the hooks `forker` is the thread that called, and `depth` counts its calls.
  */
 #include "platform/linux/grace.h"
 
-/* So long a writer lock is waited for at first, in milliseconds, with the others held. Operations
+/* So long a client is waited for at first, in milliseconds, with the others halted. Operations
  * mostly end within it; whoever begins as a thread meanwhile hardly notices. */
 #define PATIENCE 2
 
@@ -55,6 +56,21 @@ bool asp_fork_is_ours(void)
 
 /* ---- Taking ----------------------------------------------------------------- */
 
+/* Nobody may wait for us, in a section, while bp's locks wait for readers. */
+static void announce(void)
+{
+	if (!*asp_writer_locks()) /* nobody does */
+		return;
+	asp_lock_acquire(&asp_flavours_lock);
+	for_each_flavour(grace) {
+		for_each_client(client, grace) {
+			if (client->begin_fork)
+				client->begin_fork(client);
+		}
+	}
+	asp_lock_release(&asp_flavours_lock);
+}
+
 /* Under the lock of all flavours. The fork is done with clients of this flavour. */
 static void wake_detachers(struct asp_grace *grace)
 {
@@ -71,8 +87,8 @@ static void give_up(void)
 			if (!client->taken)
 				continue;
 			client->taken = false;
-			if (client->writer && !client->kept)
-				asp_lock_release(client->writer);
+			if (client->resume)
+				client->resume(client);
 		}
 		if (grace->clients)
 			wake_detachers(grace);
@@ -81,41 +97,33 @@ static void give_up(void)
 	urcu_bp_after_fork_parent();
 }
 
-/* Under the lock of all flavours, which is let go where there is something to wait for. The
- * client's writer lock; false: given up, and nothing is held. */
-static bool take_writer(struct asp_grace *grace, struct asp_grace_client *client, uint64_t deadline)
+/* Under the lock of all flavours, which is let go meanwhile. Halts the client; false: given up, and
+ * nothing is held. */
+static bool halt(struct asp_grace *grace, struct asp_grace_client *client, uint64_t deadline)
 {
-	bool kept = client->owns && client->owns(client);
-	bool taken = !client->writer || kept || asp_lock_try(client->writer);
+	bool halted;
 
-	if (!taken) {
-		uint32_t ticket;
-
-		client->forks++;
-		asp_lock_release(&asp_flavours_lock);
-		ticket = asp_lock_draw(client->writer);
-		taken = asp_lock_await(client->writer, ticket, deadline);
-		asp_lock_acquire(&asp_flavours_lock);
-		if (!taken) {
-			give_up();
-			asp_lock_await(client->writer, ticket, 0);
-			asp_lock_release(client->writer);
-			asp_lock_acquire(&asp_flavours_lock);
-		}
-		client->forks--;
-	}
-	if (taken) {
+	client->forks++;
+	asp_lock_release(&asp_flavours_lock);
+	halted = !client->halt || client->halt(client, deadline);
+	asp_lock_acquire(&asp_flavours_lock);
+	if (halted) {
 		client->taken = true;
-		client->kept = kept;
+		client->forks--;
 		return true;
 	}
+	give_up();
+	client->halt(client, 0);
+	client->resume(client);
+	asp_lock_acquire(&asp_flavours_lock);
+	client->forks--;
 	wake_detachers(grace);
 	asp_lock_release(&asp_flavours_lock);
 	return false;
 }
 
-/* The writer locks of all clients and the lock of all flavours; or nothing, and false. */
-static bool take_writers(uint64_t deadline)
+/* Halts all clients, and takes the lock of all flavours; or nothing, and false. */
+static bool halt_all(uint64_t deadline)
 {
 	bool all = false;
 
@@ -128,7 +136,7 @@ static bool take_writers(uint64_t deadline)
 				if (client->taken)
 					continue;
 				all = false;
-				if (!take_writer(grace, client, deadline))
+				if (!halt(grace, client, deadline))
 					return false;
 			}
 		}
@@ -144,9 +152,10 @@ void asp_grace_before_fork(void)
 	}
 	/* A client's hook may look up, and bp's registry will be locked. */
 	asp_bp_register();
+	announce();
 	for (uint64_t patience = PATIENCE;; patience *= 2) {
 		urcu_bp_before_fork();
-		if (take_writers(asp_now_ms() + patience))
+		if (halt_all(asp_now_ms() + patience))
 			break;
 	}
 	atomic_store_explicit(&forker, asp_thread_self(), memory_order_relaxed);

@@ -117,12 +117,6 @@ static inline void asp_order_remove(struct asp_lock *lock)
 }
 #endif
 
-/* Acquire in two steps, for who gives back what it holds when it has waited for long, and so is not
- * bound to the order: a place in the line, and that place's turn. False: at `deadline` (asp_now_ms(); 0: none) it had not come.
- * Whoever has drawn a place must wait for it, and release. */
-uint32_t asp_lock_draw(struct asp_lock *lock);
-bool asp_lock_await(struct asp_lock *lock, uint32_t ticket, uint64_t deadline);
-
 struct asp_grace {
 	/* Whose functions sections call; NULL: bp's, inlined. What readers load stands alone
 	 * on its line. Constant while there is a space that uses it. */
@@ -224,6 +218,12 @@ static inline void asp_read_unlock_inlined(struct asp_grace *grace)
 {
 	asp_read_tell(grace);
 	_urcu_bp_read_unlock();
+}
+
+/* Asking bp would register the thread. */
+static inline bool asp_in_section_of_fork(void)
+{
+	return urcu_bp_reader && _urcu_bp_read_ongoing();
 }
 
 /* Make the calling thread known to bp; see linux/fork.c for why every

@@ -83,38 +83,19 @@ void asp_lock_init(struct asp_lock *lock)
 	asp_lock_set_rank(lock, ASP_LOCK_UNRANKED, 0);
 }
 
-uint32_t asp_lock_draw(struct asp_lock *lock)
-{
-	asp_bp_register();
-	/*
-	 * Sequentially consistent, as are the load of serving in asp_lock_await() and the
-	 * pair in asp_lock_release(): one writes next and reads serving, the other writes
-	 * serving and reads next, and if both read old values, we sleep and nobody
-	 * wakes us. The load also acquires what the last holder released.
-	 */
-	return atomic_fetch_add(&lock->next, 1);
-}
-
-bool asp_lock_await(struct asp_lock *lock, uint32_t ticket, uint64_t deadline)
+/* Until it is the ticket's turn. Rare, and apart: it would cost who need not wait. */
+static __attribute__((noinline)) void await(struct asp_lock *lock, uint32_t ticket)
 {
 	uint32_t serving;
 	int spins = 0;
 
 	while ((serving = atomic_load(&lock->serving)) != ticket) {
-		struct timespec until = {.tv_sec = (time_t)(deadline / 1000),
-					 .tv_nsec = (long)(deadline % 1000) * 1000000};
-
 		/* Only the next in line has something to gain by spinning. */
 		if (ticket - serving == 1 && spins++ < SPINS)
 			relax();
-		else if (deadline && asp_now_ms() >= deadline)
-			return false;
 		else
-			futex_wait(&lock->serving, serving, deadline ? &until : NULL,
-				   ticket_bit(ticket));
+			futex_wait(&lock->serving, serving, NULL, ticket_bit(ticket));
 	}
-	asp_order_add(lock);
-	return true;
 }
 
 void asp_lock_acquire(struct asp_lock *lock)
@@ -122,12 +103,18 @@ void asp_lock_acquire(struct asp_lock *lock)
 	uint32_t ticket;
 
 	asp_order_check(lock);
-	ticket = asp_lock_draw(lock);
-	/* Mostly it is free; this is what asp_lock_await() would begin with. */
-	if (__builtin_expect(atomic_load(&lock->serving) == ticket, 1))
-		asp_order_add(lock);
-	else
-		asp_lock_await(lock, ticket, 0);
+	asp_bp_register();
+	/*
+	 * Sequentially consistent, as are the load of serving in await() and the
+	 * pair in asp_lock_release(): one writes next and reads serving, the other writes
+	 * serving and reads next, and if both read old values, we sleep and nobody
+	 * wakes us. The load also acquires what the last holder released.
+	 */
+	ticket = atomic_fetch_add(&lock->next, 1);
+	/* Mostly it is free; this is what await() would begin with. */
+	if (__builtin_expect(atomic_load(&lock->serving) != ticket, 0))
+		await(lock, ticket);
+	asp_order_add(lock);
 }
 
 bool asp_lock_try(struct asp_lock *lock)
@@ -172,11 +159,10 @@ void asp_lock_forget_waiters(struct asp_lock *lock)
 	atomic_store_explicit(&lock->next, serving + 1, memory_order_relaxed);
 }
 
-void asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms)
+void asp_wait_holding(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms)
 {
 	struct timespec until;
 
-	asp_lock_check_none("sleeping upon a word");
 	if (!timeout_ms) {
 		futex_wait(word, value, NULL, FUTEX_BITSET_MATCH_ANY);
 		return;
@@ -191,11 +177,10 @@ void asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms)
 	futex_wait(word, value, &until, FUTEX_BITSET_MATCH_ANY);
 }
 
-void asp_wait_holding(struct asp_lock *lock, _Atomic uint32_t *word, uint32_t value)
+void asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms)
 {
-	asp_order_remove(lock);
-	asp_wait(word, value, 0);
-	asp_order_add(lock);
+	asp_lock_check_none("sleeping upon a word");
+	asp_wait_holding(word, value, timeout_ms);
 }
 
 void asp_wake_all(_Atomic uint32_t *word)
