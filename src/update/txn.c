@@ -299,7 +299,8 @@ enum aspace_status aspace_txn_begin(struct aspace *space, unsigned how, struct a
 
 /* Only the thread that began may go on, only until commit or abort, and not from a
  * callback beneath an operation of the transaction itself, nor between the hooks of fork. */
-static enum aspace_status begin_operation(struct aspace_txn *txn, unsigned how)
+static inline __attribute__((always_inline)) enum aspace_status begin_operation(
+	struct aspace_txn *txn, unsigned how)
 {
 	if (!asp_is_owner(txn->space) || !txn->open || txn->busy || txn->space->pins.forking)
 		return ASPACE_DEADLOCK;
