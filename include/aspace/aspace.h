@@ -70,7 +70,9 @@ enum aspace_how {
 enum aspace_mode {
 	/** Unmapped memory stays until the readers that could have found it are
 	 * gone: unmap marks areas *leaving* (not found, still occupied), and a later
-	 * grace period takes the memory away. No replace and no move in such a space. */
+	 * grace period takes the memory away. A protect that takes something away leaves areas *pending*:
+	 * they show the new flags, and the backend is asked after a grace period. No replace and no move
+	 * in such a space. */
 	ASPACE_GRACE_UNMAP = 1,
 	/** Every unmap, protect and advice is ::ASPACE_STRICT. */
 	ASPACE_ALWAYS_STRICT = 2,
@@ -122,6 +124,9 @@ struct aspace_options {
 	/** Told when a backend refuses a deferred unmap: the version that shows the area
 	 * again has been published. Called under the writer lock, in the helper thread or any that
 	 * updates the space; may read the space. May be NULL. */
+	/** Told when a backend refuses a deferred unmap or protect: the version that shows the area
+	 * again, or with the flags that the backend holds, has been published. Called under the writer lock; may read the space. May
+	 * be NULL. */
 	void (*refused)(void *ctx, struct aspace *space, const struct aspace_area *area,
 			enum aspace_status status);
 	/** Handed to stalled and refused. */
@@ -399,7 +404,8 @@ ASPACE_API enum aspace_status aspace_map_anywhere(struct aspace *space,
  * Unmap what @p range holds; areas that reach out of it are cut.
  *
  * Holes are passed over, unless ::ASPACE_STRICT. In an ASPACE_GRACE_UNMAP space the
- * areas are marked leaving, and the backend is called after a grace period.
+ * areas are marked leaving, and the backend is called after a grace period; pending areas
+ * (aspace_protect()) are waited for.
  * Errors and context: as aspace_map(), and ASPACE_NOT_MAPPED (strict). An empty
  * range is ASPACE_INVALID_PARAM.
  * Memory: where no area is cut, none is needed that is not kept back since the areas exist;
@@ -418,7 +424,18 @@ ASPACE_API enum aspace_status aspace_unmap(struct aspace *space, struct aspace_r
  * Give what @p range holds the flags @p flags. Holes are passed over, unless
  * ::ASPACE_STRICT. An empty range changes nothing and is ASPACE_OK; areas that have
  * the flags already are not touched.
- * Errors and context: as aspace_unmap(). O(log n + k).
+ *
+ * In an ASPACE_GRACE_UNMAP space, where the backend says that something is taken away by it (`loses`:
+ * access, contents), readers keep that as long as they would keep unmapped memory. The area is
+ * *pending*: the new flags are shown at once and the call returns; the backend is
+ * asked after a grace period. Until then faults find what the backend holds; equal neighbours stay
+ * apart; and who would unmap, resize or protect the area otherwise waits for that as for
+ * leaving areas (ASPACE_BUSY where it must not, and in a transaction). If the backend refuses,
+ * the area shows what it holds, which is what it had before (and what the protect gave besides):
+ * @c refused and aspace_quiesce() tell.
+ *
+ * Errors and context: as aspace_unmap(); waits for readers where areas are pending that it changes.
+ * O(log n + k).
  */
 ASPACE_API enum aspace_status aspace_protect(struct aspace *space, struct aspace_range range,
 					     uint64_t flags, unsigned how);
@@ -426,7 +443,8 @@ ASPACE_API enum aspace_status aspace_protect(struct aspace *space, struct aspace
 /**
  * Decides an area's new flags. @p area is the piece inside the range.
  * Answers false to leave it as it is, else sets @p *flags. Called under the
- * writer lock while planning; must not update the space.
+ * writer lock while planning, again where the operation has had to wait; must not update the
+ * space.
  */
 typedef bool aspace_protect_fn(void *ctx, const struct aspace_area *area, uint64_t *flags);
 
@@ -691,6 +709,9 @@ struct aspace_stats {
 	/** By how many operations something whose grace period was over has waited for its turn, at
 	 * most. */
 	uint64_t late_max;
+	/** Areas that show less than their backends hold, for readers; see aspace_protect(). Counted
+	 * in @ref areas, too. */
+	uint64_t pending;
 };
 
 /** Fill @p stats. Takes the writer lock. Errors: ASPACE_INVALID_PARAM for a size it does

@@ -86,6 +86,14 @@ struct aspace_change {
 	unsigned cuts;
 };
 
+/** What a change of flags takes away; a bit mask. */
+enum aspace_loss {
+	/** Some access that the area allowed. */
+	ASPACE_LOSES_ACCESS = 1,
+	/** Its contents, and their memory. */
+	ASPACE_LOSES_CONTENTS = 2,
+};
+
 /** Kinds of access that a fault reports; a bit mask. */
 enum aspace_access {
 	ASPACE_ACCESS_READ = 1,
@@ -246,6 +254,19 @@ struct aspace_backend_ops {
 	enum aspace_status (*advise)(struct aspace_backend *, const struct aspace_area *area,
 				     struct aspace_range range, enum aspace_advice advice,
 				     struct aspace_vaddr *reached);
+	/** Optional: what does a change of flags from @p from to @p to take away? A mask of enum
+	 * aspace_loss, 0 for nothing. In a space with ::ASPACE_GRACE_UNMAP, `protect` is then asked
+	 * for such a change only after the readers have gone that may have found the area with @p from,
+	 * and all calls before that, faults too, come with what the backend holds. Without it, and for a table
+	 * that is too short to have it, nothing is taken away: each change is made at once.
+	 *
+	 * Where the change gives something as well, @p *meanwhile, which is @p from, may be set to
+	 * valid flags that give both: the change from @p from to these is made at once, that from these to
+	 * @p to after the grace period. Where nothing is set, all of it waits.
+	 *
+	 * Must answer the same each time for the same flags, and must not call the library. Called under
+	 * the writer lock. O(1). */
+	unsigned (*loses)(struct aspace_backend *, uint64_t from, uint64_t to, uint64_t *meanwhile);
 };
 
 /** The part of a backend that the library knows. Lives as long as any space or

@@ -35,31 +35,54 @@ struct aspace_record {
 			struct asp_node *node[ASP_RECORD_NODES];
 			size_t nodes;
 		};
-		/* A reference to a user object, which the area that started at `address` owned;
-		 * or, on the list of deferred unmaps, a leaving area that starts there. In a
-		 * plan: what becomes of a reference. */
+		/* What becomes of an area, or of its reference. */
 		struct {
-			struct aspace_backend *backend;
-			void *user;
-			uint64_t address;
-			/* The first version that shows it; 0: none that is older than a version
-			 * with a snapshot. */
-			uint64_t birth;
+			union {
+				/* A reference to a user object, which the area that started at
+				 * `address` owned; or, on the list of deferred changes, a leaving
+				 * area that starts there. In a plan: what becomes of a
+				 * reference. */
+				struct {
+					struct aspace_backend *backend;
+					void *user;
+					uint64_t address;
+					/* The first version that shows it; 0: none that is older
+					 * than a version with a snapshot. */
+					uint64_t birth;
+				};
+				/* A note, found by the start of an area (notes.h). */
+				struct {
+					uint64_t start;
+					union {
+						/* When its reference was born (births.c). */
+						uint64_t since;
+						/* The flags that its backend holds (pending.c). */
+						uint64_t held_flags;
+					};
+					struct aspace_record *below[2];
+				};
+			};
 			union {
 				/* The stamp of the grace period that a deferred thing waits for;
 				 * 0: none yet. Deferred lists only. */
 				uint64_t stamp;
 				uint64_t to; /* ASP_REFERENCE_MOVED: where its area starts now */
+				struct aspace_record
+					*older; /* births; `next` is the next younger */
 			};
+			/* The list of leaving areas only: */
+			bool pending; /* to protect a pending area, not to unmap a leaving one; */
+			bool drops;   /* by which that loses contents */
 			enum asp_reference_event event; /* plans only */
-		};
-		/* When a reference was born (births.c). `next` is the next younger one. */
-		struct {
-			uint64_t start, since;
-			struct aspace_record *below[2], *older;
 		};
 	};
 };
+
+/* Where the area starts that a record of the list of leaving areas is about. */
+static inline uint64_t asp_late_start(const struct aspace_record *record)
+{
+	return record->pending ? record->start : record->address;
+}
 
 static inline void asp_list_push(struct aspace_record_list *list, struct aspace_record *record)
 {

@@ -26,6 +26,7 @@
 #include "update/pins.h"
 #include "update/plan.h"
 #include "update/births.h"
+#include "update/pending.h"
 
 /* Nodes per grace period, in bytes. Fewer: more grace periods, each of which wakes the driver
  * and interrupts the CPUs of readers and of the writer; more: nodes come back when they have
@@ -308,12 +309,68 @@ static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_reco
 	asp_edit_update(&txn->edit, area.start.value, area.end.value, area.flags, area.user);
 	asp_plan_merge(txn, area.start.value, area.end.value);
 	record->user = NULL;
-	space->refused = true;
+	space->refused = space->unmap_refused = true;
 	*refused = area;
 	return status;
 }
 
-/* Nothing of what is due could be unmapped for want of memory: when some has come back. */
+/* Asks the backend of one pending area for what the area shows; if it is refused, the area shows
+ * what the backend holds. */
+static enum aspace_status protect_pending(struct aspace *space, struct aspace_record *record,
+					  struct aspace_area *refused)
+{
+	struct aspace_txn *txn = &space->txn;
+	const struct aspace_backend_ops *ops;
+	enum aspace_status status = ASPACE_OK;
+	struct aspace_change change;
+	struct asp_cursor cursor;
+	struct aspace_area area;
+
+	asp_edit_seek(&txn->edit, &cursor, record->start);
+	area = asp_cursor_area(&cursor);
+	ops = area.backend->ops;
+	change = (struct aspace_change){
+		.kind = ASPACE_CHANGE_PROTECT,
+		.range = {area.start, area.end},
+		.old_flags = record->held_flags,
+		.new_flags = area.flags,
+		.user = area.user,
+	};
+	if (asp_op(area.backend, prepare))
+		status = ops->prepare(area.backend, &change);
+	if (status == ASPACE_OK)
+		status = ops->protect(area.backend, &change);
+	if (asp_op(area.backend, flush))
+		ops->flush(area.backend);
+
+	asp_pending_end(space, record);
+	if (status != ASPACE_OK) {
+		area.flags = record->held_flags;
+		asp_edit_update(&txn->edit, area.start.value, area.end.value, area.flags,
+				area.user);
+		space->refused = true;
+		*refused = area;
+	}
+	asp_plan_merge(txn, area.start.value, area.end.value);
+	return status;
+}
+
+/* Of a leaving or pending area. Its record goes, or is one of a reference that has `gone`. */
+static enum aspace_status change_late(struct aspace *space, struct aspace_record *record,
+				      struct aspace_record_list *gone, struct aspace_area *refused)
+{
+	bool pending = record->pending;
+	enum aspace_status status = pending ? protect_pending(space, record, refused)
+					    : unmap_leaving(space, record, refused);
+
+	if (!pending && record->user && asp_op(record->backend, release))
+		asp_list_push(gone, record);
+	else
+		asp_pool_put(&space->records, record, sizeof(*record));
+	return status;
+}
+
+/* Nothing of what is due could be done for want of memory: when some has come back. */
 static void wait_for_memory(struct aspace *space)
 {
 	asp_reclaim_hurry(space);
@@ -321,21 +378,21 @@ static void wait_for_memory(struct aspace *space)
 	asp_grace_request(space->grace, &space->client, space->lacking);
 }
 
-/* Holds off who would be at work in the leaving area. If somebody is, the record waits for that
- * pin, and nobody else does. */
+/* Holds off who would be at work in the leaving or pending area. If somebody is, the record waits
+ * for that pin, and nobody else does. */
 static bool claim_leaving(struct aspace *space, struct aspace_record *record, struct asp_pin *claim)
 {
 	struct asp_cursor cursor;
 	struct aspace_area area;
 
-	asp_edit_seek(&space->txn.edit, &cursor, record->address);
+	asp_edit_seek(&space->txn.edit, &cursor, asp_late_start(record));
 	area = asp_cursor_area(&cursor);
 	return asp_pins_claim(space, claim, (struct aspace_range){area.start, area.end}, record);
 }
 
-/* The leaving areas that have come due, at most SHARE, in one version. Their references are
- * the next to be released. */
-static void unmap_leaving_areas(struct aspace *space)
+/* The leaving and pending areas that have come due, at most SHARE, in one version. The references of those
+ * that leave are the next to be released. */
+static void change_late_areas(struct aspace *space)
 {
 	struct aspace_txn *txn = &space->txn;
 	struct aspace_record_list gone = {0};
@@ -356,16 +413,13 @@ static void unmap_leaving_areas(struct aspace *space)
 
 		if (!claim_leaving(space, record, &claim[count]))
 			continue;
-		refused[refusals].status = unmap_leaving(space, record, &refused[refusals].area);
+		refused[refusals].status =
+			change_late(space, record, &gone, &refused[refusals].area);
 		refusals += refused[refusals].status != ASPACE_OK;
 		count++;
-		if (record->user && asp_op(record->backend, release))
-			asp_list_push(&gone, record);
-		else
-			asp_pool_put(&space->records, record, sizeof(*record));
 	}
 	space->lacking = 0;
-	if (count)
+	if (txn->edit.root != txn->base) /* a pending area may show all already */
 		asp_publish(txn);
 	else
 		asp_txn_drop(txn);
@@ -450,7 +504,7 @@ bool asp_reclaim_share(struct aspace *space)
 
 	asp_pins_resume(space);
 	if (due(space, &space->leaving)) {
-		unmap_leaving_areas(space);
+		change_late_areas(space);
 		any = true;
 	}
 	if (due(space, &space->deferred)) {
@@ -603,7 +657,7 @@ enum aspace_status asp_quiesce(struct aspace *space, unsigned how)
 			return status;
 	}
 	status = space->refused ? ASPACE_BAD_STATE : ASPACE_OK;
-	space->refused = false;
+	space->refused = space->unmap_refused = false;
 	asp_writer_leave(space);
 	return status;
 }

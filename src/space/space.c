@@ -13,6 +13,7 @@
 #include "update/plan.h"
 #include "update/pieces.h"
 #include "update/births.h"
+#include "update/pending.h"
 
 /* The structure lies in a block of the page operations, whose sizes are multiples of
  * this. */
@@ -191,12 +192,13 @@ static enum aspace_status unmap_all(struct aspace *space)
 			return status;
 		asp_pins_say(space, grace ? ASP_CHANGES_NOTHING : aspace_limits(space));
 		/* A refused area is back: it would be found, and leave, for ever. Others may still
-		 * be leaving. */
-		if (space->refused) {
+		 * be leaving. (One that has kept its flags only will leave.) */
+		if (space->unmap_refused) {
 			asp_writer_leave(space);
 			return asp_quiesce(space, 0);
 		}
 		if (!next_areas(space, most, &range)) {
+			space->refused = false; /* nothing is pending any more */
 			asp_writer_leave(space);
 			return ASPACE_OK;
 		}
@@ -212,6 +214,11 @@ static enum aspace_status unmap_all(struct aspace *space)
 			asp_writer_leave(space);
 			asp_pins_wait(space, &place);
 			asp_pins_drop(space, &place);
+			continue;
+		}
+		if (status == ASPACE_BUSY && space->txn.leaving_in_way) {
+			if (!asp_wait_for_leaving(space, 0))
+				return ASPACE_BUSY;
 			continue;
 		}
 		asp_writer_leave(space);
@@ -231,7 +238,7 @@ static enum aspace_status forget_refusals(struct aspace *space)
 	enum aspace_status status = asp_writer_enter_now(space, 0);
 
 	if (status == ASPACE_OK) {
-		space->refused = false;
+		space->refused = space->unmap_refused = false;
 		asp_writer_leave(space);
 	}
 	return status;
@@ -352,6 +359,7 @@ enum aspace_status aspace_stats(struct aspace *space, struct aspace_stats *given
 {
 	struct aspace_stats stats;
 	enum aspace_status status;
+	uint64_t pending;
 
 	if (!given || given->size < offsetof(struct aspace_stats, leaving) ||
 	    given->size > ASP_STRUCT_BYTES_MAX || how & ~ASP_HOW_PUBLIC)
@@ -359,10 +367,13 @@ enum aspace_status aspace_stats(struct aspace *space, struct aspace_stats *given
 	status = asp_writer_enter_now(space, how);
 	if (status != ASPACE_OK)
 		return status;
+	/* Relaxed: it changes under the writer lock. */
+	pending = atomic_load_explicit(&space->pending.count, memory_order_relaxed);
 	stats = (struct aspace_stats){
 		.size = given->size,
 		.areas = aspace_count(space),
-		.leaving = space->leaving.count + space->pins.leaving.count,
+		.leaving = space->leaving.count + space->pins.leaving.count - pending,
+		.pending = pending,
 		.height = asp_tree_height(asp_root(space)),
 		.nodes = space->node_count,
 		.bytes_live = space->node_count * sizeof(struct asp_node),
@@ -399,12 +410,14 @@ enum aspace_status aspace_stats(struct aspace *space, struct aspace_stats *given
 /* Numbers of aspace_violation: T1.. are 101.., P1.. 201.., S1.. 301... */
 enum { TREE = 100, POOL = 200, SPACE = 300 };
 
-static bool backend_holds(struct aspace_area area, struct asp_tree_census *census)
+static bool backend_holds(const struct aspace *space, struct aspace_area area,
+			  struct asp_tree_census *census)
 {
 	struct aspace_backend *backend = area.backend;
 	struct aspace_vaddr at = area.start;
 
 	area = asp_public_area(area);
+	area.flags = asp_held_flags(space, area.start.value, area.flags);
 	if (!asp_op(backend, check_area) ||
 	    backend->ops->check_area(backend, &area, &at, &census->what) == ASPACE_OK)
 		return true;
@@ -435,11 +448,23 @@ static unsigned check_areas(struct aspace *space, const struct asp_node *root,
 		if (before.backend && asp_mergeable(space, &before, &area))
 			return SPACE + 5;
 		census->what = "a backend does not hold what an area says";
-		if (!backend_holds(area, census))
+		if (!backend_holds(space, area, census))
 			return SPACE + 7;
 		before = area;
 	}
 	return 0;
+}
+
+/* Q1 and Q4, of one record: the area is what the note says, and is found by it. */
+static bool is_pending_there(struct aspace *space, const struct asp_node *root,
+			     const struct aspace_record *record)
+{
+	int at;
+	const struct asp_node *leaf = asp_tree_find(root, record->start, &at);
+
+	return leaf && leaf->leaf.start[at] == record->start &&
+	       !(leaf->leaf.slot[at].flags & ASPACE_FLAGS_RESERVED) &&
+	       asp_notes_in_place(space->pending.root, record);
 }
 
 static unsigned check_deferred(struct aspace *space, const struct asp_node *root,
@@ -449,7 +474,7 @@ static unsigned check_deferred(struct aspace *space, const struct asp_node *root
 	const struct aspace_record_list *references[] = {&space->deferred, &space->pins.deferred};
 	const struct aspace_record_list *areas[] = {&space->leaving, &space->pins.leaving};
 	struct aspace_record *record;
-	uint64_t count = 0, leaving = 0, sum = 0;
+	uint64_t count = 0, leaving = 0, pending = 0, sum = 0;
 
 	for (unsigned i = 0; i < 2; i++) {
 		for (record = references[i]->head; record; record = record->next)
@@ -458,6 +483,14 @@ static unsigned check_deferred(struct aspace *space, const struct asp_node *root
 			int at;
 			const struct asp_node *leaf;
 
+			if (record->pending) {
+				pending++;
+				census->at = record->start;
+				census->what = "a note of a pending area is for none";
+				if (!is_pending_there(space, root, record))
+					return SPACE + 3;
+				continue;
+			}
 			leaving++;
 			sum += record->address;
 			leaf = asp_tree_find(root, record->address, &at);
@@ -474,7 +507,8 @@ static unsigned check_deferred(struct aspace *space, const struct asp_node *root
 	/* Not two records for one area and none for another, either. */
 	census->what = "leaving areas and their records differ";
 	if (leaving != census->leaving || sum != census->leaving_sum ||
-	    leaving != space->leaving.count + space->pins.leaving.count)
+	    leaving + pending != space->leaving.count + space->pins.leaving.count ||
+	    pending != atomic_load_explicit(&space->pending.count, memory_order_relaxed))
 		return SPACE + 3;
 	return 0;
 }

@@ -15,6 +15,7 @@
  *   update/commit.c    backends, undo; publish.c: the one store
  *   update/txn.c       transactions of several operations
  *   update/births.c    since when references have been there, for snapshots
+ *   update/pending.c   areas that have lost something which readers keep for a while
  *   update/fault.c     faults, and advise.c advice: no version, no writer lock; pins.c: who holds
  *                      whom off
  *   reclaim/reclaim.c  what has left the newest version: nodes, user objects, leaving areas
@@ -27,14 +28,16 @@
  *      outside an operation no action is in use
  *  S2  areas, leaving and nodes in use are what a census of the newest version,
  *      the retired nodes and those that snapshots hold says
- *  S3  every leaving area has one record on the list of leaving areas, or among those that wait
- *      for a pin, and no other record is there
+ *  S3  every leaving area, and every pending one, has one record on the list of leaving areas, or
+ *      among those that wait for a pin, and no other record is there; Q1 and Q4 of
+ *      update/pending.c
  *  S4  every area lies in the limits, on the granule of the space and of its backend,
  *      with flags that its backend declares
  *  S5  without ASPACE_NEVER_MERGE, no two neighbours are equal
  *  S6  snapshots are listed from oldest to newest, none newer than the newest version, and
  *      their search tree has them in the same order (C1 and C2 of snapshot.c)
- *  S7  backends hold what areas say, leaving ones too: as far as they can be asked
+ *  S7  backends hold what areas say, leaving ones too, and for pending ones what is noted: as far
+ *      as they can be asked
  *  S8  births of references are noted as births.c says (B1, B2)
  *  S9  giving back works: H1 and H2 of reserve.h
  *  S10 pins and claims are as pins.c says (N2 to N4)
@@ -44,6 +47,7 @@
 
 #include <aspace/aspace.h>
 
+#include "memory/notes.h"
 #include "memory/pool.h"
 #include "memory/record.h"
 #include "platform/platform.h"
@@ -128,7 +132,7 @@ struct aspace_txn {
 	/* What becomes of references (enum asp_reference_event), in order; how many are born. */
 	struct aspace_record_list references;
 	size_t born;
-	/* Areas marked leaving. */
+	/* Areas marked leaving, and pending ones. */
 	struct aspace_record_list leaving;
 };
 
@@ -202,6 +206,13 @@ struct asp_late {
 	uint64_t now, before, max, stamp;
 };
 
+/* Notes of pending.c. Changed under the writer lock and that of the list of pins, read under
+ * either; the count without. */
+struct asp_pending {
+	struct aspace_record *root;
+	_Atomic uint64_t count;
+};
+
 struct aspace {
 	/* Read by everybody, written by the writer. Published with release, read with
 	 * acquire: see asp_root(). */
@@ -249,7 +260,9 @@ struct aspace {
 	/* 0, or the stamp by which there may be memory again to unmap leaving areas that are due. */
 	uint64_t lacking;
 	struct asp_late late;
-	bool refused; /* a deferred unmap was, since the last quiesce */
+	struct asp_pending pending;
+	bool refused;       /* a deferred change was, since the last quiesce; */
+	bool unmap_refused; /* an unmap */
 	struct asp_grace_client client;
 
 	/* txn.open for those who do not hold the lock: aspace_destroy. Relaxed: who opened

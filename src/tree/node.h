@@ -69,8 +69,9 @@
  * the address below it, so it never counts as "less or equal". */
 #define ASP_NO_KEY UINT64_MAX
 
-/* The library's own flag bit, inside ASPACE_FLAGS_RESERVED. */
+/* The library's own flag bits, inside ASPACE_FLAGS_RESERVED. */
 #define ASP_FLAG_LEAVING (UINT64_C(1) << 63) /* unmapped, waits for a grace period */
+#define ASP_FLAG_PENDING (UINT64_C(1) << 62) /* private trees only: see update/pending.c */
 
 struct asp_slot {
 	uint64_t end;

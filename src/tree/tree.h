@@ -261,7 +261,8 @@ struct asp_edit_need {
 	size_t copies; /* of these, at least so many stand for others: the tree has no more for them */
 	size_t dropped; /* nodes of the base that they drop without a copy */
 	size_t records; /* for the caller, besides what the edits need */
-	size_t removed; /* areas that go: for who holds memory back for the others */
+	size_t removed; /* areas that go: for who holds memory back for the others; */
+	size_t added;   /* that come, beside the few that one change of a place may bring */
 };
 
 /* Records for the nodes, and for the caller. */

@@ -8,84 +8,23 @@
  * while a snapshot is open, and is forgotten when none is left that is older. Areas have no
  * room for it: the notes stand beside the tree, found by the start of the area.
  *
- * They are a treap (memory/treap.h) by start, and a list by age, from which they are forgotten. All
- * of it is the writer's.
+ * They are found by start (memory/notes.h), and are on a list by age, from which they are forgotten.
+ * All of it is the writer's.
  *
  * Invariants:
  *  B1  each note is for an area of the newest version that starts there and has a reference that
  *      will be released
- *  B2  the list has them in the order of their births; whatever is listed is in the treap, by
- *      start, and nothing ranks below what is below it
+ *  B2  the list has them in the order of their births; whatever is listed is found by its start
  */
-#include "memory/treap.h"
+#include "memory/notes.h"
 #include "update/births.h"
 
-static uint64_t rank_of(const struct aspace_record *record)
-{
-	return asp_treap_rank(record->start + UINT64_C(0x9e3779b97f4a7c15)); /* 0 is a start, too */
-}
-
-/* Where the note of the area that starts there is, or would be. */
-static struct aspace_record **place_of(struct asp_births *births, uint64_t start)
-{
-	struct aspace_record **place = &births->root;
-
-	while (*place && (*place)->start != start)
-		place = &(*place)->below[(*place)->start < start];
-	return place;
-}
-
-static void plant(struct asp_births *births, struct aspace_record *record)
-{
-	struct aspace_record **place = &births->root, **left, **right, *rest;
-	uint64_t rank = rank_of(record);
-
-	while (*place && rank_of(*place) > rank)
-		place = &(*place)->below[(*place)->start < record->start];
-	/* What is there is divided, and goes below. */
-	rest = *place;
-	*place = record;
-	left = &record->below[0];
-	right = &record->below[1];
-	while (rest) {
-		if (rest->start < record->start) {
-			*left = rest;
-			left = &rest->below[1];
-			rest = *left;
-		} else {
-			*right = rest;
-			right = &rest->below[0];
-			rest = *right;
-		}
-	}
-	*left = *right = NULL;
-}
-
-/* What is below it on both sides is joined, and takes its place. */
-static void uproot(struct aspace_record **place, const struct aspace_record *record)
-{
-	struct aspace_record *left = record->below[0], *right = record->below[1];
-
-	while (left && right) {
-		if (rank_of(left) > rank_of(right)) {
-			*place = left;
-			place = &left->below[1];
-			left = *place;
-		} else {
-			*place = right;
-			place = &right->below[0];
-			right = *place;
-		}
-	}
-	*place = left ? left : right;
-}
-
-static void remove_at(struct aspace *space, struct aspace_record **place,
-		      struct aspace_record *record)
+static void remove_at(struct aspace *space, struct aspace_record **place)
 {
 	struct asp_births *births = &space->births;
+	struct aspace_record *record = *place;
 
-	uproot(place, record);
+	asp_notes_uproot(place);
 	if (record->older)
 		record->older->next = record->next;
 	else
@@ -113,30 +52,31 @@ void asp_births_add(struct aspace *space, struct aspace_record *record, uint64_t
 		births->oldest = record;
 	births->youngest = record;
 	births->count++;
-	plant(births, record);
+	asp_notes_plant(&births->root, record);
 }
 
 uint64_t asp_births_take(struct aspace *space, uint64_t start)
 {
-	struct aspace_record **place = place_of(&space->births, start), *record = *place;
+	struct aspace_record **place = asp_notes_place(&space->births.root, start),
+			     *record = *place;
 	uint64_t since;
 
 	if (!record)
 		return 0;
 	since = record->since;
-	remove_at(space, place, record);
+	remove_at(space, place);
 	return since;
 }
 
 void asp_births_move(struct aspace *space, uint64_t from, uint64_t to)
 {
-	struct aspace_record **place = place_of(&space->births, from), *record = *place;
+	struct aspace_record **place = asp_notes_place(&space->births.root, from), *record = *place;
 
 	if (!record)
 		return;
-	uproot(place, record);
+	asp_notes_uproot(place);
 	record->start = to;
-	plant(&space->births, record);
+	asp_notes_plant(&space->births.root, record);
 }
 
 void asp_births_forget(struct aspace *space, uint64_t version, size_t most)
@@ -144,20 +84,7 @@ void asp_births_forget(struct aspace *space, uint64_t version, size_t most)
 	struct aspace_record *oldest;
 
 	while (most-- && (oldest = space->births.oldest) && oldest->since <= version)
-		remove_at(space, place_of(&space->births, oldest->start), oldest);
-}
-
-/* Is it where a search finds it, with nothing on the way that it should be above of? */
-static bool is_in_place(struct asp_births *births, const struct aspace_record *record)
-{
-	const struct aspace_record *at = births->root;
-	uint64_t rank = UINT64_MAX;
-
-	while (at && rank_of(at) <= rank && at->start != record->start) {
-		rank = rank_of(at);
-		at = at->below[at->start < record->start];
-	}
-	return at == record && rank_of(at) <= rank;
+		remove_at(space, asp_notes_place(&space->births.root, oldest->start));
 }
 
 bool asp_births_valid(struct aspace *space, uint64_t *where)
@@ -172,7 +99,8 @@ bool asp_births_valid(struct aspace *space, uint64_t *where)
 
 		*where = record->start;
 		if (record->older != older || (older && older->since > record->since) ||
-		    record->since > asp_root(space)->birth || !is_in_place(&space->births, record))
+		    record->since > asp_root(space)->birth ||
+		    !asp_notes_in_place(space->births.root, record))
 			return false;
 		leaf = asp_tree_find(asp_root(space), record->start, &at);
 		if (!leaf || leaf->leaf.start[at] != record->start)

@@ -497,13 +497,20 @@ static __attribute__((noinline)) enum aspace_status change_and_publish(struct as
 	return status;
 }
 
+/* Is a backend asked for anything? What waits for a grace period holds nobody off until then. */
+static bool asks_backends(const struct aspace_txn *txn)
+{
+	return txn->phases || txn->sweep.end.value;
+}
+
 enum aspace_status asp_commit(struct aspace_txn *txn)
 {
 	enum aspace_status status;
 
 	if (!is_to_be_made(txn, &status))
 		return status;
-	if (__builtin_expect(asp_pins_any(txn->space), 0) && !asp_pins_hold_off(txn)) {
+	if (__builtin_expect(asp_pins_any(txn->space), 0) && asks_backends(txn) &&
+	    !asp_pins_hold_off(txn)) {
 		asp_txn_drop(txn);
 		return ASPACE_BUSY;
 	}

@@ -3,6 +3,7 @@
  * What plans do to the private tree: areas are cut, get other flags, move, and merge. Nothing
  * here can fail; references go along.
  */
+#include "update/pending.h"
 #include "update/plan.h"
 #include "update/references.h"
 
@@ -101,8 +102,10 @@ bool asp_mergeable(const struct aspace *space, const struct aspace_area *left,
 	struct aspace_area public_left, public_right;
 
 	if (left->end.value != right->start.value || left->flags != right->flags ||
-	    left->backend != right->backend || left->flags & ASP_FLAG_LEAVING ||
-	    space->mode & ASPACE_NEVER_MERGE)
+	    left->backend != right->backend ||
+	    left->flags & (ASP_FLAG_LEAVING | ASP_FLAG_PENDING) ||
+	    space->mode & ASPACE_NEVER_MERGE || asp_is_pending(space, left->start.value) ||
+	    asp_is_pending(space, right->start.value))
 		return false;
 	if (!asp_op(left->backend, can_merge))
 		return left->user == right->user;

@@ -2,6 +2,7 @@
 /*
  * Faults. They change no area, publish no version and take no writer lock: pins.c.
  */
+#include "update/pending.h"
 #include "update/pins.h"
 
 /* Of a backend whose `fault` must not be called beside anything: as an update would, but that
@@ -23,6 +24,7 @@ static enum aspace_status fault_under_lock(struct aspace *space,
 		status = ASPACE_NOT_MAPPED;
 	} else {
 		*changed = area.backend != backend;
+		area.flags = asp_held_flags(space, area.start.value, area.flags);
 		if (!*changed) /* it has the operation, else we were not here */
 			status = area.backend->ops->fault(area.backend, &area, address, access);
 	}

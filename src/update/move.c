@@ -2,6 +2,7 @@
 /*
  * Planning: move and resize.
  */
+#include "update/pending.h"
 #include "update/pieces.h"
 #include "update/plan.h"
 #include "update/references.h"
@@ -93,7 +94,7 @@ enum aspace_status asp_plan_resize(struct aspace_txn *txn, struct aspace_vaddr s
 	asp_look_for_obstacles(txn, area.end.value, end, area.backend, &obstacles);
 	if (obstacles.count)
 		return ASPACE_ALREADY_EXISTS;
-	if (obstacles.leaving) {
+	if (obstacles.leaving || asp_meets_pending(txn, &area)) {
 		txn->leaving_in_way = true;
 		return ASPACE_BUSY;
 	}

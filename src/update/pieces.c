@@ -11,6 +11,28 @@ bool asp_range_usable(const struct aspace *space, struct aspace_range range, uin
 	return lo < hi && lo >= space->lo && hi <= space->hi && !((lo | hi) & (granule - 1));
 }
 
+bool asp_last_part(const struct aspace_txn *txn, const struct asp_pieces *pieces, uint64_t lo,
+		   uint64_t hi, uint64_t *start, uint64_t *flags)
+{
+	struct asp_cursor cursor;
+	uint64_t end;
+
+	*start = lo;
+	*flags = pieces->area.flags;
+	if (!txn->open)
+		return true;
+	if (!asp_cursor_seek_below(&cursor, txn->base, hi))
+		return false;
+	end = asp_cursor_slot(&cursor)->end;
+	if (end < hi) {
+		*start = end > lo ? end : lo;
+		return false;
+	}
+	*start = asp_cursor_start(&cursor) > lo ? asp_cursor_start(&cursor) : lo;
+	*flags = asp_cursor_slot(&cursor)->flags;
+	return true;
+}
+
 bool asp_has_holes(struct aspace_txn *txn, struct aspace_range range)
 {
 	struct asp_pieces pieces;

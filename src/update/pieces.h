@@ -73,6 +73,12 @@ static inline bool asp_piece_on_granule(const struct asp_pieces *pieces)
 	return !granule || !((pieces->from | pieces->to) & (granule - 1));
 }
 
+/* In an open transaction a piece may be several parts to its backend, with flags of their own,
+ * and what the transaction has mapped itself: the last part of [lo, hi), which lies in the piece, where it
+ * starts, and the flags that the backend holds; false if it knows nothing of it. */
+bool asp_last_part(const struct aspace_txn *txn, const struct asp_pieces *pieces, uint64_t lo,
+		   uint64_t hi, uint64_t *start, uint64_t *flags);
+
 bool asp_range_usable(const struct aspace *space, struct aspace_range range, uint64_t granule);
 bool asp_has_holes(struct aspace_txn *txn, struct aspace_range range);
 

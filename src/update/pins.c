@@ -55,6 +55,7 @@
  *   the exchange, or it was counted before it, and so before t looks at `used`.
  * So the fault never relies on t's seeing it, and t never on being seen at once.
  */
+#include "update/pending.h"
 #include "update/pins.h"
 
 /* Nobody waits for what a handler or a NOWAIT call may not wait for longer than this many looks:
@@ -270,9 +271,10 @@ enum verdict {
 /* What a look has found. */
 struct found {
 	const struct asp_node *root;
-	struct aspace_area area;
-	uint64_t lo, hi; /* to be pinned */
-	uint64_t span;   /* 0: not known */
+	struct aspace_area area; /* with the flags that its backend holds */
+	uint64_t shown;          /* those that the version shows */
+	uint64_t lo, hi;         /* to be pinned */
+	uint64_t span;           /* 0: not known */
 };
 
 static bool counts_references(const struct aspace_backend *backend)
@@ -350,16 +352,20 @@ enum aspace_status asp_pins_find_piece(const struct asp_node *root, uint64_t fro
 	return asp_op(area->backend, advise) ? ASPACE_OK : ASPACE_NOT_SUPPORTED;
 }
 
-/* Is there still what was found? */
-static bool is_still_there(const struct asp_node *root, uint64_t address, const struct found *found)
+/* Is there still what was found? Under the lock of the list: see Q3 of pending.c. */
+static bool is_still_there(struct aspace *space, uint64_t address, const struct found *found)
 {
+	const struct asp_node *root = asp_root(space);
 	const struct aspace_area *area = &found->area;
-	struct aspace_area now;
+	struct aspace_area now = *area;
 
-	return root == found->root ||
-	       (asp_pins_find(root, address, &now) && now.start.value == area->start.value &&
-		now.end.value == area->end.value && now.flags == area->flags &&
-		now.backend == area->backend && now.user == area->user);
+	now.flags = found->shown;
+	if (root != found->root &&
+	    (!asp_pins_find(root, address, &now) || now.start.value != area->start.value ||
+	     now.end.value != area->end.value || now.backend != area->backend ||
+	     now.user != area->user))
+		return false;
+	return asp_held_flags(space, now.start.value, now.flags) == area->flags;
 }
 
 /* What does the writer at work change, if it is one that may not know of us? See the head. */
@@ -390,7 +396,7 @@ static enum verdict judge(struct aspace *space, struct asp_pin *pin, const struc
 	if (verdict != GO)
 		return verdict;
 	/* No writer changes it from here on; but one may have, since it was found. */
-	if (!is_still_there(asp_root(space), pin->address, found))
+	if (!is_still_there(space, pin->address, found))
 		return AGAIN;
 	pin->area = found->area;
 	pin->at_work = true;
@@ -475,6 +481,19 @@ static enum aspace_status try_to_pin(struct aspace *space, struct asp_pin *pin,
 	return status;
 }
 
+/* The area is as its backend has it. */
+static void see_held(struct aspace *space, struct found *found)
+{
+	struct aspace_area *area = &found->area;
+
+	found->shown = area->flags;
+	if (!asp_pending_any(space))
+		return;
+	asp_lock_acquire(&space->pins.lock);
+	area->flags = asp_held_flags(space, area->start.value, area->flags);
+	asp_lock_release(&space->pins.lock);
+}
+
 /* What an advice is at work in: its piece; where references are counted the whole area, as of a
  * fault. */
 static enum aspace_status look_for_piece(struct asp_pin *pin, struct found *found)
@@ -495,12 +514,20 @@ static enum aspace_status look_for_piece(struct asp_pin *pin, struct found *foun
 	return ASPACE_OK;
 }
 
-static enum aspace_status look(struct asp_pin *pin, struct found *found, bool *under_lock)
+static enum aspace_status look(struct aspace *space, struct asp_pin *pin, struct found *found,
+			       bool *under_lock)
 {
-	if (pin->kind == ASP_ADVICE)
-		return look_for_piece(pin, found);
+	enum aspace_status status;
+
+	if (pin->kind == ASP_ADVICE) {
+		status = look_for_piece(pin, found);
+		if (status == ASPACE_OK)
+			see_held(space, found);
+		return status;
+	}
 	if (!asp_pins_find(found->root, pin->address, &found->area))
 		return ASPACE_NOT_MAPPED;
+	see_held(space, found);
 	if (!asp_op(found->area.backend, fault))
 		return ASPACE_NOT_SUPPORTED;
 	*under_lock = !span_of(pin->address, found);
@@ -527,7 +554,7 @@ enum aspace_status asp_pins_pin(struct aspace *space, struct asp_pin *pin, unsig
 		asp_read_lock(space->grace);
 		found.root = asp_root(space);
 		verdict = AGAIN;
-		status = look(pin, &found, under_lock);
+		status = look(space, pin, &found, under_lock);
 		if (status == ASPACE_OK && !*under_lock)
 			status = try_to_pin(space, pin, &found, how, &verdict, &seen);
 		asp_read_unlock(space->grace);
@@ -792,8 +819,8 @@ bool asp_pins_postpone(const struct aspace *space, struct aspace_range range)
 {
 	const struct aspace_record *record = space->pins.leaving.head;
 
-	while (record &&
-	       (record->address < range.start.value || record->address >= range.end.value))
+	while (record && (asp_late_start(record) < range.start.value ||
+			  asp_late_start(record) >= range.end.value))
 		record = record->next;
 	return record;
 }

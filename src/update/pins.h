@@ -96,8 +96,9 @@ static inline void asp_pins_left(struct aspace *space)
 
 /* ---- Beside the writers ------------------------------------------------------ */
 
-/* The area there, as callbacks see it; a leaving one, too: it still has its memory, and a reader that
- * found it in time may touch it. In a section, or under the writer lock. */
+/* The area there, without the library's own bits; a leaving one, too: it still has its memory, and a reader that
+ * found it in time may touch it. What its backend holds: asp_held_flags(). In a section, or under the
+ * writer lock. */
 bool asp_pins_find(const struct asp_node *root, uint64_t address, struct aspace_area *area);
 /* The first area that reaches beyond `from` and begins below `end`, leaving ones passed over, in
  * which an advice in [from, end) can be given: else ASPACE_NOT_MAPPED, ASPACE_INVALID_PARAM

@@ -72,6 +72,12 @@ bool asp_mergeable(const struct aspace *space, const struct aspace_area *left,
  * end, if what is unmapped is still in the tree. */
 unsigned asp_count_borders(struct asp_edit *edit, struct aspace_range range, uint64_t from);
 
+/* ---- verbs.c --------------------------------------------------------------- */
+
+/* Leaving or pending areas were in the way, the last plan has said. Waits for them; called with the lock
+ * held, which it gives back. False: it may not wait. */
+bool asp_wait_for_leaving(struct aspace *space, unsigned how);
+
 /* ---- commit.c, publish.c, txn.c ----------------------------------------------- */
 
 /* Make the planned changes and publish; or drop the plan. The lock stays held. */

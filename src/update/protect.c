@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Planning: protect.
+ *
+ * In a grace-unmap space what takes something away is left for later (pending.c).
  */
+#include "update/pending.h"
 #include "update/pieces.h"
 #include "update/plan.h"
 #include "update/references.h"
@@ -33,6 +36,8 @@ static enum aspace_status decide_pieces(struct aspace_txn *txn, struct aspace_ra
 			continue;
 		if (flags & ~seen.backend->flags_mask || !asp_piece_on_granule(&pieces))
 			return ASPACE_INVALID_PARAM;
+		if (asp_meets_pending(txn, &pieces.area))
+			return ASPACE_BUSY;
 		if (txn->action_count && !asp_pool_reserve(&txn->space->actions, 1))
 			return ASPACE_NO_MEMORY;
 		action = asp_plan_action(txn, ASP_PHASE_PROTECT, seen.backend,
@@ -45,17 +50,50 @@ static enum aspace_status decide_pieces(struct aspace_txn *txn, struct aspace_ra
 	return ASPACE_OK;
 }
 
-/* References for the pieces that the noted changes make. */
-static enum aspace_status clone_for_pieces(struct aspace_txn *txn)
+/* How many parts are there in the piece, each of which may be pending or not? */
+static size_t count_parts(const struct aspace_txn *txn, const struct asp_pieces *pieces)
 {
+	uint64_t start, flags;
+	size_t parts = 0;
+
+	for (uint64_t hi = pieces->to; hi > pieces->from; hi = start, parts++)
+		asp_last_part(txn, pieces, pieces->from, hi, &start, &flags);
+	return parts;
+}
+
+/* In all that is going to change. 0 where nothing is left for later. */
+static size_t count_all_parts(struct aspace_txn *txn)
+{
+	size_t parts = 0;
+
+	if (!(txn->space->mode & ASPACE_GRACE_UNMAP))
+		return 0;
 	for (struct asp_action *action = txn->actions[ASP_PHASE_PROTECT].head; action;
 	     action = action->next) {
 		struct asp_pieces pieces;
 
 		asp_begin_pieces(&pieces, action->change.range);
+		if (asp_next_piece(txn, &pieces))
+			parts += count_parts(txn, &pieces);
+	}
+	return parts;
+}
+
+/* References for the pieces that the noted changes make. */
+static enum aspace_status clone_for_pieces(struct aspace_txn *txn, bool grace)
+{
+	for (struct asp_action *action = txn->actions[ASP_PHASE_PROTECT].head; action;
+	     action = action->next) {
+		struct asp_pieces pieces;
+		size_t clones;
+
+		asp_begin_pieces(&pieces, action->change.range);
 		if (!asp_next_piece(txn, &pieces))
 			break; /* never: each was one piece when it was noted */
-		for (unsigned i = asp_extra_pieces(&pieces); i > 0; i--) {
+		clones = asp_extra_pieces(&pieces);
+		if (grace)
+			clones += count_parts(txn, &pieces) - 1;
+		for (; clones > 0; clones--) {
 			enum aspace_status status =
 				asp_clone_ahead(txn, pieces.area.backend, pieces.area.user);
 
@@ -66,11 +104,79 @@ static enum aspace_status clone_for_pieces(struct aspace_txn *txn)
 	return ASPACE_OK;
 }
 
+static void set_all(struct aspace_txn *txn)
+{
+	for (struct asp_action *action = txn->actions[ASP_PHASE_PROTECT].head; action;
+	     action = action->next)
+		asp_plan_set_flags(txn, action->change.range.start.value,
+				   action->change.range.end.value, action->change.new_flags);
+}
+
+/* Of one change: what is lost by it is left for later, and the change is what is not. */
+static void set_for_later(struct aspace_txn *txn, struct asp_action *action)
+{
+	struct aspace_change *change = &action->change;
+	uint64_t lo = change->range.start.value, meanwhile, flags = change->new_flags;
+	unsigned loses =
+		asp_loses(txn->space, action->backend, change->old_flags, flags, &meanwhile);
+
+	if (loses) {
+		asp_pending_note(txn, lo, meanwhile, loses);
+		change->new_flags = meanwhile;
+		flags |= ASP_FLAG_PENDING;
+	}
+	asp_plan_set_flags(txn, lo, change->range.end.value, flags);
+}
+
+/* The same in an open transaction, where nobody asks a backend yet: the parts that have lost
+ * something, by what they are in the base, are marked. From the last to the first, so that the
+ * area keeps its own reference and all others are cloned from that. */
+static void mark_for_later(struct aspace_txn *txn, const struct asp_action *action)
+{
+	uint64_t lo = action->change.range.start.value, hi = action->change.range.end.value;
+	uint64_t start, held, meanwhile;
+	struct asp_pieces pieces;
+
+	asp_begin_pieces(&pieces, action->change.range);
+	if (!asp_next_piece(txn, &pieces))
+		return; /* never */
+	for (; hi > lo; hi = start) {
+		uint64_t flags = action->change.new_flags;
+
+		if (asp_last_part(txn, &pieces, lo, hi, &start, &held) &&
+		    asp_loses(txn->space, action->backend, held, flags, &meanwhile))
+			flags |= ASP_FLAG_PENDING;
+		asp_plan_set_flags(txn, start, hi, flags);
+	}
+}
+
+static __attribute__((noinline)) void set_all_with_grace(struct aspace_txn *txn)
+{
+	struct asp_action *action = txn->actions[ASP_PHASE_PROTECT].head, *next;
+
+	for (struct asp_action *open = txn->open ? action : NULL; open; open = open->next)
+		mark_for_later(txn, open);
+	if (txn->open)
+		return;
+	/* The actions that are still to be made are listed once more. */
+	txn->actions[ASP_PHASE_PROTECT] = (struct asp_actions){0};
+	txn->phases = 0;
+	txn->action_count = 0;
+	for (; action; action = next) {
+		next = action->next;
+		set_for_later(txn, action);
+		if (action->change.new_flags != action->change.old_flags)
+			asp_plan_add(txn, ASP_PHASE_PROTECT, action);
+		else if (action != &txn->first)
+			asp_pool_put(&txn->space->actions, action, sizeof(*action));
+	}
+}
+
 enum aspace_status asp_plan_protect(struct aspace_txn *txn, struct aspace_range range,
 				    aspace_protect_fn *decide, void *ctx, unsigned how)
 {
 	struct aspace *space = txn->space;
-	struct asp_action *action;
+	bool grace = space->mode & ASPACE_GRACE_UNMAP;
 	enum aspace_status status;
 	size_t count = 0;
 
@@ -85,17 +191,15 @@ enum aspace_status asp_plan_protect(struct aspace_txn *txn, struct aspace_range 
 
 	status = decide_pieces(txn, range, decide, ctx, &count);
 	if (status == ASPACE_OK && count) {
-		status = asp_reserve_scattered(txn, count) &&
+		status = asp_reserve_scattered(txn, count, count_all_parts(txn)) &&
 					 (!txn->open || asp_pool_reserve(&space->actions, 1))
-				 ? clone_for_pieces(txn)
+				 ? clone_for_pieces(txn, grace)
 				 : ASPACE_NO_MEMORY;
 		if (status == ASPACE_OK) {
-			for (action = txn->actions[ASP_PHASE_PROTECT].head; action;
-			     action = action->next) {
-				asp_plan_set_flags(txn, action->change.range.start.value,
-						   action->change.range.end.value,
-						   action->change.new_flags);
-			}
+			if (grace)
+				set_all_with_grace(txn);
+			else
+				set_all(txn);
 			asp_plan_merge(txn, range.start.value, range.end.value);
 			if (txn->open)
 				asp_plan_touch(txn, NULL, ASPACE_CHANGE_PROTECT, range);

@@ -4,6 +4,7 @@
  */
 #include "update/plan.h"
 #include "update/births.h"
+#include "update/pending.h"
 
 /* How many notes of births go, for each that comes. */
 #define FORGOTTEN_AT_ONCE 2
@@ -68,6 +69,8 @@ void asp_publish(struct aspace_txn *txn)
 
 	atomic_store_explicit(&space->areas, areas + (uint64_t)txn->edit.areas,
 			      memory_order_relaxed);
+	if (__builtin_expect(txn->leaving.head != NULL, 0))
+		asp_pending_begin(txn);
 	space->node_count += (uint64_t)txn->edit.node_count;
 	asp_edit_tell(&txn->edit);
 	asp_edit_freeze(&txn->edit);

@@ -143,7 +143,7 @@ static inline __attribute__((always_inline)) void hold_back_for(struct aspace_tx
 
 	/* The root may rise, and a place has few more areas than before. */
 	asp_hold_back(space, height_of(txn) + (ops > 1 ? 2 : 1), all_nodes(txn) + ops * nodes,
-		      areas + (size_t)txn->edit.areas + 4 * ops - need->removed);
+		      areas + (size_t)txn->edit.areas + 4 * ops + need->added - need->removed);
 }
 
 static __attribute__((noinline)) void hold_back_in_open(struct aspace_txn *txn,
@@ -273,16 +273,24 @@ bool asp_reserve_move(struct aspace_txn *txn, size_t count)
 	       (count < 2 || asp_pool_reserve(&txn->space->actions, count - 1));
 }
 
-bool asp_reserve_scattered(struct aspace_txn *txn, size_t areas)
+bool asp_reserve_scattered(struct aspace_txn *txn, size_t areas, size_t parts)
 {
-	size_t height = height_of(txn);
+	size_t height = height_of(txn), more = parts > areas ? parts - areas : 0;
 	size_t nodes = least(6 * height * areas, shared_nodes(txn));
-	const struct asp_edit_need need = {
+	struct asp_edit_need need = {
 		.nodes = nodes + asp_nodes_for_place(height),
 		.copies = nodes,
 		.dropped = nodes,
-		.records = references(txn, 3 * areas) + 8,
+		.records = references(txn, 3 * (areas + more)) + parts + 8,
+		.added = more,
 	};
 
+	if (more)
+		need.nodes += least(more * height, all_nodes(txn)) + asp_nodes_for_areas(more);
 	return plan_reserve(txn, &need);
+}
+
+bool asp_reserve_note(struct aspace_txn *txn)
+{
+	return plan_reserve(txn, &(struct asp_edit_need){.records = 1});
 }

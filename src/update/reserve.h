@@ -83,7 +83,10 @@ bool asp_reserve_giving_back(struct aspace_txn *txn, size_t count, bool leaving)
 bool asp_reserve_cut(struct aspace_txn *txn, size_t count, size_t parts);
 /* `count` areas go elsewhere, and get references of their own. */
 bool asp_reserve_move(struct aspace_txn *txn, size_t count);
-/* For each area a path, and what its removal takes, if it merges. */
-bool asp_reserve_scattered(struct aspace_txn *txn, size_t areas);
+/* For each area a path, and what its removal takes, if it merges; they fall into so many `parts`, each with a
+ * record. */
+bool asp_reserve_scattered(struct aspace_txn *txn, size_t areas, size_t parts);
+/* A record. */
+bool asp_reserve_note(struct aspace_txn *txn);
 
 #endif

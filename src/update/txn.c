@@ -18,8 +18,10 @@
  * near it, the difference is what the operation said, and nothing is compared.
  */
 #include "read/lookup.h"
+#include "update/pending.h"
 #include "update/pins.h"
 #include "update/plan.h"
+#include "update/reserve.h"
 
 static bool is_sorted(const struct asp_action *a, const struct asp_action *b)
 {
@@ -127,6 +129,24 @@ static bool add_action(struct aspace_txn *txn, enum asp_phase phase, enum aspace
 	return true;
 }
 
+/* Other flags than before, on what is one area of the base, and of the private tree if that is marked. */
+static bool add_protect(struct aspace_txn *txn, const struct aspace_area *old,
+			const struct aspace_area *new, uint64_t lo, uint64_t hi)
+{
+	struct aspace_area held = *new;
+	unsigned loses;
+
+	if (!(new->flags &ASP_FLAG_PENDING))
+		return add_action(txn, ASP_PHASE_PROTECT, ASPACE_CHANGE_PROTECT, old, new, lo, hi);
+	if (!asp_reserve_note(txn))
+		return false;
+	loses = asp_loses(txn->space, old->backend, old->flags, asp_public_area(*new).flags,
+			  &held.flags);
+	asp_pending_note(txn, lo, held.flags, loses);
+	return held.flags == old->flags ||
+	       add_action(txn, ASP_PHASE_PROTECT, ASPACE_CHANGE_PROTECT, old, &held, lo, hi);
+}
+
 static void count_cuts(struct aspace_change *unmap, const struct aspace_area *old)
 {
 	unmap->cuts = (unmap->range.start.value > old->start.value) +
@@ -209,8 +229,7 @@ static uint64_t add_stretch(struct aspace_txn *txn, struct look *old, struct loo
 			return add_fresh(txn, old, &new->area, at, to) ? to : 0;
 		to = old->area.end.value < to ? old->area.end.value : to;
 		if (old->area.flags != new->area.flags &&
-		    !add_action(txn, ASP_PHASE_PROTECT, ASPACE_CHANGE_PROTECT, &old->area,
-				&new->area, at, to))
+		    !add_protect(txn, &old->area, &new->area, at, to))
 			return 0;
 		return to;
 	}

@@ -7,6 +7,7 @@
  * own flags, and what the transaction has mapped itself, of which nobody knows. (Nothing is
  * mapped over anything in a grace-unmap space: what the base holds there is what it held.)
  */
+#include "update/pending.h"
 #include "update/pieces.h"
 #include "update/plan.h"
 #include "update/references.h"
@@ -35,30 +36,6 @@ static uint64_t end_of_unknown(const struct aspace_txn *txn, const struct asp_pi
 	return start > pieces->from ? start : pieces->from;
 }
 
-/* The last part of [lo, hi), which lies in the piece: where it starts, and with which flags it
- * is known; false if it is not. */
-static bool last_part(const struct aspace_txn *txn, const struct asp_pieces *pieces, uint64_t lo,
-		      uint64_t hi, uint64_t *start, uint64_t *flags)
-{
-	struct asp_cursor cursor;
-	uint64_t end;
-
-	*start = lo;
-	*flags = pieces->area.flags;
-	if (!txn->open)
-		return true;
-	if (!asp_cursor_seek_below(&cursor, txn->base, hi))
-		return false;
-	end = asp_cursor_slot(&cursor)->end;
-	if (end < hi) {
-		*start = end > lo ? end : lo;
-		return false;
-	}
-	*start = asp_cursor_start(&cursor) > lo ? asp_cursor_start(&cursor) : lo;
-	*flags = asp_cursor_slot(&cursor)->flags;
-	return true;
-}
-
 /* How many parts the piece has, and how many references more than one its area will need when
  * each is an area of its own, or gone. */
 static size_t count_parts(const struct aspace_txn *txn, const struct asp_pieces *pieces,
@@ -68,7 +45,7 @@ static size_t count_parts(const struct aspace_txn *txn, const struct asp_pieces 
 	uint64_t start, flags;
 
 	for (uint64_t hi = pieces->to; hi > pieces->from; hi = start, parts++)
-		left += last_part(txn, pieces, pieces->from, hi, &start, &flags);
+		left += asp_last_part(txn, pieces, pieces->from, hi, &start, &flags);
 	*clones = left ? left - 1 : 0;
 	return parts;
 }
@@ -78,6 +55,7 @@ static void plan_leaving_part(struct aspace_txn *txn, uint64_t lo, uint64_t hi, 
 	struct aspace_record *record = asp_pool_get(&txn->space->records, sizeof(*record));
 
 	record->address = lo;
+	record->pending = false;
 	record->retired = txn->edit.stamp;
 	asp_list_push(&txn->leaving, record);
 	asp_plan_set_flags(txn, lo, hi, flags | ASP_FLAG_LEAVING);
@@ -97,7 +75,7 @@ static void plan_leaving(struct aspace_txn *txn, const struct asp_pieces *pieces
 			asp_plan_cut(txn, pieces->from, lo);
 	}
 	for (; hi > lo; hi = start) {
-		if (last_part(txn, pieces, lo, hi, &start, &flags))
+		if (asp_last_part(txn, pieces, lo, hi, &start, &flags))
 			plan_leaving_part(txn, start, hi, flags);
 		else
 			asp_plan_cut(txn, start, hi);
@@ -115,21 +93,25 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 	size_t clones;
 	enum aspace_status status;
 	unsigned cuts = 0;
-	bool whole;
+	bool whole, pending = false;
 
 	if (!asp_range_usable(space, range, space->granule))
 		return ASPACE_INVALID_PARAM;
 	for (asp_begin_pieces(&pieces, range); asp_next_piece(txn, &pieces); count++) {
 		if (!asp_piece_on_granule(&pieces))
 			return ASPACE_INVALID_PARAM;
-		if (grace)
+		if (grace) {
 			parts += count_parts(txn, &pieces, &clones);
+			pending |= asp_meets_pending(txn, &pieces.area);
+		}
 		cuts += asp_extra_pieces(&pieces);
 	}
 	if (pieces.hole && asp_is_strict(space, how))
 		return ASPACE_NOT_MAPPED;
 	if (!count)
 		return ASPACE_OK;
+	if (pending)
+		return ASPACE_BUSY;
 
 	if (!(cuts || txn->open ? asp_reserve_cut(txn, count, parts)
 				: asp_reserve_giving_back(txn, count, grace)))

@@ -153,10 +153,9 @@ static bool may_wait(struct aspace *space, unsigned how)
 	return !(how & ASPACE_NOWAIT) && !asp_is_waited_for(space);
 }
 
-/* Leaving areas were in the way. They go in order, with the shares that are taken as we enter again;
- * but one that a fault is at work in goes when that is over. Called with the lock held, which it gives
- * back. False: it may not wait. */
-__attribute__((noinline)) static bool wait_for_leaving(struct aspace *space, unsigned how)
+/* They go in order, with the shares that are taken as we enter again; but one that a fault is at
+ * work in goes when that is over. */
+__attribute__((noinline)) bool asp_wait_for_leaving(struct aspace *space, unsigned how)
 {
 	bool postponed = asp_pins_postpone(space, space->txn.way);
 	uint64_t stamp = postponed ? 0 : asp_reclaim_leaving_stamp(space);
@@ -182,7 +181,7 @@ static enum aspace_status run(struct aspace *space, const struct request *reques
 		if (__builtin_expect(space->txn.pinned, 0) && asp_pins_may_wait(request->how))
 			status = attempt_again(space, request);
 		if (status == ASPACE_BUSY && space->txn.leaving_in_way) {
-			if (!wait_for_leaving(space, request->how))
+			if (!asp_wait_for_leaving(space, request->how))
 				return ASPACE_BUSY;
 			continue;
 		}

@@ -83,6 +83,15 @@ static void leaving_areas(struct world *w)
 	assert_int_equal(aspace_unmap(w->space, pages_between(2, 14), 0), ASPACE_OK);
 }
 
+/* So are protects that take something away. */
+static void pending_areas(struct world *w)
+{
+	mixed_areas(w);
+	aspace_read_begin(w->space, &w->view);
+	w->in_section = true;
+	assert_int_equal(aspace_protect(w->space, pages_between(2, 14), 0, 0), ASPACE_OK);
+}
+
 static void lazy_area(struct world *w)
 {
 	put(w, A, 0, 4, 3);
@@ -181,6 +190,11 @@ static enum aspace_status protect_middle(struct world *w)
 static enum aspace_status protect_several(struct world *w)
 {
 	return aspace_protect(w->space, pages_between(2, 18), 6, 0);
+}
+
+static enum aspace_status protect_to_none(struct world *w)
+{
+	return aspace_protect(w->space, pages_between(2, 18), 0, 0);
 }
 
 static enum aspace_status protect_twelve(struct world *w)
@@ -289,6 +303,31 @@ static enum aspace_status run_deferred(struct world *w)
 		assert_int_equal(aspace_unmap(w->space, pages_between(2, 14), 0), ASPACE_OK);
 	}
 	return aspace_quiesce(w->space, 0);
+}
+
+static enum aspace_status run_pending(struct world *w)
+{
+	if (w->in_section) {
+		aspace_read_end(&w->view);
+		w->in_section = false;
+	} else {
+		/* Again: what was refused has its flags still. */
+		assert_int_equal(aspace_protect(w->space, pages_between(2, 14), 0, 0), ASPACE_OK);
+	}
+	return aspace_quiesce(w->space, 0);
+}
+
+/* Waits for what is pending, then takes all of it away. */
+static enum aspace_status unmap_pending(struct world *w)
+{
+	enum aspace_status status;
+
+	if (w->in_section) {
+		aspace_read_end(&w->view);
+		w->in_section = false;
+	}
+	status = unmap_several(w);
+	return status == ASPACE_OK ? aspace_quiesce(w->space, 0) : status;
 }
 
 /* Waits for what is leaving, then maps over it. */
@@ -416,12 +455,27 @@ static enum aspace_status txn_in_grace_space(struct world *w)
 	return commit(w, txn, 1);
 }
 
+/* There and back, what is new and what is old in one area, and what then leaves. */
+static enum aspace_status txn_of_losses(struct world *w)
+{
+	struct aspace_txn *txn = begin(w);
+
+	STEP(aspace_txn_map(txn, pages_between(20, 24), 1, backend_of(w, A), given(w, 0), 0));
+	STEP(aspace_txn_protect(txn, pages_between(2, 22), 6, 0));
+	STEP(aspace_txn_protect(txn, pages_between(5, 6), 0, 0));
+	STEP(aspace_txn_unmap(txn, pages_between(13, 14), 0));
+	STEP(aspace_txn_protect(txn, pages_between(17, 18), 1, 0));
+	return commit(w, txn, 1);
+}
+
 /* ---- The list ---------------------------------------------------------- */
 
 #define RESTORES ASPACE_MOCK_REMAP_RESTORES
 #define CHECKED  ASPACE_MOCK_CHECK_ORDER
 #define PLAIN    (ASPACE_MOCK_NO_PREPARE | ASPACE_MOCK_NO_FLUSH)
 #define MERGES   (ASPACE_MOCK_MERGE_ALWAYS | CHECKED)
+#define LOSES    (CHECKED | ASPACE_MOCK_LOSES)
+#define ALL_LOSE (MERGES | ASPACE_MOCK_LOSES)
 #define NO_REPL  (ASPACE_MOCK_NO_REPLACE | CHECKED)
 #define GRACE    ASPACE_GRACE_UNMAP
 
@@ -581,6 +635,48 @@ const struct operation operations[] = {
 	 {CHECKED, CHECKED},
 	 mixed_areas,
 	 txn_in_grace_space},
+	{"grace space: protect to none",
+	 REPEATS,
+	 GRACE,
+	 {LOSES, LOSES},
+	 mixed_areas,
+	 protect_to_none},
+	{"grace space: protect, merging",
+	 REPEATS,
+	 GRACE,
+	 {ALL_LOSE, ALL_LOSE},
+	 mixed_areas,
+	 protect_to_none},
+	{"grace space: protect gives and takes",
+	 REPEATS,
+	 GRACE,
+	 {LOSES, LOSES},
+	 mixed_areas,
+	 protect_several},
+	{"grace space: transaction of losses",
+	 IS_TXN,
+	 GRACE,
+	 {LOSES, LOSES},
+	 mixed_areas,
+	 txn_of_losses},
+	{"grace space: transaction of losses, merging",
+	 IS_TXN,
+	 GRACE,
+	 {ALL_LOSE, ALL_LOSE},
+	 mixed_areas,
+	 txn_of_losses},
+	{"grace space: deferred protect",
+	 DEFERRED | UNSETTLED | CAN_STAND | REPEATS,
+	 GRACE,
+	 {LOSES, LOSES},
+	 pending_areas,
+	 run_pending},
+	{"grace space: unmap of what is pending",
+	 DEFERRED | UNSETTLED | CAN_STAND,
+	 GRACE,
+	 {LOSES, LOSES},
+	 pending_areas,
+	 unmap_pending},
 	{"grace space: deferred unmap",
 	 DEFERRED | UNSETTLED | CAN_STAND | REPEATS,
 	 GRACE,

@@ -17,6 +17,7 @@ enum state { FREE, MAPPED, LEAVING };
 struct cell {
 	uint8_t state, backend, flags, user;
 	uint8_t fresh;   /* mapped by the open transaction: an unmap there leaves nothing */
+	uint8_t pending; /* 0, or what its backend holds until readers have gone, flags + 1 */
 	uint32_t number; /* 0 where nothing is */
 };
 
@@ -70,8 +71,8 @@ struct model {
 	uint32_t told_at_once;
 	long refuse_in; /* calls until one refuses; -1: none does */
 	bool refused;   /* one did, in this operation */
-	/* Deferred unmaps run when readers let them. Where they may be refused the model is
-	 * such a reader, so that it knows when: between two let_leave(). */
+	/* Deferred unmaps and protects run when readers let them. Where they may be refused the
+	 * model is such a reader, so that it knows when: between two let_leave(). */
 	bool holds_leaving;
 	struct aspace_view section;
 	bool leaves; /* they run now */
@@ -201,6 +202,20 @@ static enum aspace_status prepare(struct aspace_backend *backend, const struct a
 	return refuses(((struct recorder *)backend)->model) ? ASPACE_NO_MEMORY : ASPACE_OK;
 }
 
+/* Each flag is an access. One kind of backend can give some and take others, one cannot. */
+static unsigned lost_by(const struct recorder *r, uint64_t from, uint64_t to, uint64_t *meanwhile)
+{
+	if (r == &r->model->recorders[0])
+		*meanwhile = from | to;
+	return from & ~to ? ASPACE_LOSES_ACCESS : 0;
+}
+
+static unsigned loses(struct aspace_backend *backend, uint64_t from, uint64_t to,
+		      uint64_t *meanwhile)
+{
+	return lost_by((struct recorder *)backend, from, to, meanwhile);
+}
+
 static enum aspace_status clone(struct aspace_backend *backend, void *user, void **copy)
 {
 	struct model *m = ((struct recorder *)backend)->model;
@@ -265,6 +280,7 @@ static void init_recorder(struct model *m, unsigned i)
 		.can_merge = r->merging == BY_POINTER ? NULL : can_merge,
 		.clone = m->config.users && mix % 2 == 0 ? clone : NULL,
 		.release = m->config.users && mix % 6 < 4 ? release : NULL,
+		.loses = m->holds_leaving && i != 1 ? loses : NULL,
 	};
 	r->backend = (struct aspace_backend){
 		.ops = &r->ops,
@@ -322,10 +338,11 @@ static void compare_held(struct model *m)
 		if (m->cells[i].state == LEAVING)
 			continue;
 		for (unsigned b = 0; b < BACKENDS; b++) {
-			uint8_t want = m->cells[i].state == MAPPED && m->cells[i].backend == b
-					       ? (uint8_t)(m->cells[i].flags + 1)
-					       : 0;
+			const struct cell *cell = &m->cells[i];
+			uint8_t want = 0;
 
+			if (cell->state == MAPPED && cell->backend == b)
+				want = cell->pending ? cell->pending : (uint8_t)(cell->flags + 1);
 			expect(m, m->recorders[b].held[i] == want, "a backend holds something else",
 			       i);
 		}
@@ -452,7 +469,8 @@ static void cells_merge(struct model *m, uint32_t lo, uint32_t hi)
 		struct cell left = m->cells[at - 1], right = m->cells[at];
 
 		if (left.state != MAPPED || right.state != MAPPED || same_area(&left, &right) ||
-		    left.backend != right.backend || left.flags != right.flags ||
+		    left.pending || right.pending || left.backend != right.backend ||
+		    left.flags != right.flags ||
 		    !users_merge(m->recorders[left.backend].merging, left.user, right.user))
 			continue;
 		m->tally->merges += left.user != right.user;
@@ -505,6 +523,7 @@ static void cells_leave(struct model *m, uint32_t lo, uint32_t hi, bool txn)
 		keeps = false;
 		for (uint32_t i = at; i < end; i++) {
 			m->cells[i].state = LEAVING;
+			m->cells[i].pending = 0;
 			if (txn)
 				m->cells[i].flags = m->saved[i].flags;
 		}
@@ -545,8 +564,38 @@ static bool decide(void *ctx, const struct aspace_area *area, uint64_t *flags)
 	return true;
 }
 
+/* [lo, hi), of one area, is to be one of its own; in a grace-unmap space each part that a
+ * backend knows, from the last to the first, so that the first keeps the reference. */
+static void split_piece(struct model *m, uint32_t lo, uint32_t hi, bool txn)
+{
+	bool parts = txn && m->config.mode & ASPACE_GRACE_UNMAP;
+	uint32_t last = end_of(m, lo), from, end;
+
+	if (hi < last)
+		split_off(m, hi, last);
+	for (; lo < hi; hi = from) {
+		from = lo;
+		while (parts && (end = end_of_part(m, from, hi, true)) < hi)
+			from = end;
+		if (from && same_area(&m->cells[from - 1], &m->cells[from]))
+			split_off(m, from, hi);
+	}
+}
+
+/* What the backend is to hold meanwhile, flags + 1; 0: it has what the cell shows. */
+static uint8_t pending_of(const struct model *m, const struct cell *cell, uint8_t base)
+{
+	const struct recorder *r = &m->recorders[cell->backend];
+	uint64_t meanwhile = base;
+
+	if (!r->ops.loses || !lost_by(r, base, cell->flags, &meanwhile))
+		return 0;
+	m->tally->pending++;
+	return (uint8_t)(meanwhile + 1);
+}
+
 static void cells_protect(struct model *m, uint32_t lo, uint32_t hi, uint32_t key, bool all,
-			  uint32_t flags)
+			  uint32_t flags, bool txn)
 {
 	for (uint32_t at = lo, next; at < hi; at = next) {
 		struct cell cell = m->cells[at];
@@ -557,12 +606,14 @@ static void cells_protect(struct model *m, uint32_t lo, uint32_t hi, uint32_t ke
 			continue;
 		if ((!all && !decide_flags(key, cell.flags, &new)) || new == cell.flags)
 			continue;
-		if (next < end)
-			split_off(m, next, end);
-		if (at && same_area(&m->cells[at - 1], &cell))
-			split_off(m, at, next);
-		for (uint32_t i = at; i < next; i++)
+		split_piece(m, at, next, txn);
+		for (uint32_t i = at; i < next; i++) {
 			m->cells[i].flags = (uint8_t) new;
+			m->cells[i].pending = m->cells[i].fresh ? 0
+								: pending_of(m, &m->cells[i],
+									     txn ? m->saved[i].flags
+										 : cell.flags);
+		}
 	}
 	cells_merge(m, lo, hi);
 }
@@ -589,6 +640,32 @@ static bool any_leaving(const struct model *m, uint32_t lo, uint32_t hi)
 {
 	for (; lo < hi; lo++) {
 		if (m->cells[lo].state == LEAVING)
+			return true;
+	}
+	return false;
+}
+
+/* Is something there pending that others know of? In a transaction: since before it. */
+static bool any_pending(const struct model *m, uint32_t lo, uint32_t hi, bool txn)
+{
+	for (; lo < hi; lo++) {
+		const struct cell *cell = &m->cells[lo];
+
+		if (cell->state == MAPPED && (txn ? m->saved[lo].pending : cell->pending))
+			return true;
+	}
+	return false;
+}
+
+/* Would a protect change some of that? */
+static bool changes_pending(const struct model *m, uint32_t lo, uint32_t hi, uint32_t key, bool all,
+			    uint32_t flags, bool txn)
+{
+	for (; lo < hi; lo++) {
+		uint32_t old = m->cells[lo].flags, new = flags;
+
+		if (any_pending(m, lo, lo + 1, txn) && (all || decide_flags(key, old, &new)) &&
+		    new != old)
 			return true;
 	}
 	return false;
@@ -643,6 +720,8 @@ static void learn(struct model *m)
 	uint32_t lo, hi;
 
 	m->tally->bad_states++;
+	/* What is pending since before stays so. */
+	memcpy(m->saved, m->cells, m->config.cells * sizeof(*m->cells));
 	for (uint32_t i = 0; i < m->config.cells; i++) {
 		if (m->cells[i].state != LEAVING)
 			m->cells[i] = (struct cell){0};
@@ -657,6 +736,7 @@ static void learn(struct model *m)
 		};
 
 		cells_of(m, (struct aspace_range){area.start, area.end}, &lo, &hi);
+		cell.pending = m->saved[lo].state == MAPPED ? m->saved[lo].pending : 0;
 		cells_map(m, lo, hi, cell);
 	}
 	aspace_read_end(&view);
@@ -720,6 +800,8 @@ static void op_unmap(struct model *m, struct aspace_txn *txn)
 	draw_range(m, &lo, &hi);
 	if (strict && !all_mapped(m, lo, hi))
 		wanted = ASPACE_NOT_MAPPED;
+	else if (any_pending(m, lo, hi, txn != NULL))
+		wanted = ASPACE_BUSY;
 	status = txn ? aspace_txn_unmap(txn, range_of(m, lo, hi), how)
 		     : aspace_unmap(m->space, range_of(m, lo, hi), how);
 	if (settled(m, status, wanted))
@@ -742,6 +824,8 @@ static void op_protect(struct model *m, struct aspace_txn *txn)
 	range = range_of(m, lo, hi);
 	if (strict && !all_mapped(m, lo, hi))
 		wanted = ASPACE_NOT_MAPPED;
+	else if (changes_pending(m, lo, hi, key, all, (uint32_t)flags, txn != NULL))
+		wanted = ASPACE_BUSY;
 	if (txn)
 		status = all ? aspace_txn_protect(txn, range, flags, how)
 			     : aspace_txn_protect_with(txn, range, decide, &key, how);
@@ -749,7 +833,7 @@ static void op_protect(struct model *m, struct aspace_txn *txn)
 		status = all ? aspace_protect(m->space, range, flags, how)
 			     : aspace_protect_with(m->space, range, decide, &key, how);
 	if (settled(m, status, wanted))
-		cells_protect(m, lo, hi, key, all, (uint32_t)flags);
+		cells_protect(m, lo, hi, key, all, (uint32_t)flags, txn != NULL);
 }
 
 /* The lowest or highest start that fits, by trying all of them. */
@@ -828,7 +912,8 @@ static bool model_gap(const struct model *m, const struct aspace_gap *gap, uint6
 	return gap->wrap && brute_force(m, gap, lo, hi, answer);
 }
 
-/* The backend would not unmap it, so the area is back. Runs on whatever thread did that, and
+/* The backend would not unmap it, so the area is back; or not protect it, and it has its flags again.
+ * Runs on whatever thread did that, and
  * the model's waits for it. */
 static void bring_back(void *ctx, struct aspace *space, const struct aspace_area *area,
 		       enum aspace_status status)
@@ -837,11 +922,18 @@ static void bring_back(void *ctx, struct aspace *space, const struct aspace_area
 	uint32_t lo, hi;
 
 	(void)space;
-	expect(m, m->leaves && status != ASPACE_OK, "a deferred unmap was refused", 0);
+	expect(m, m->leaves && status != ASPACE_OK, "a deferred change was refused", 0);
 	cells_of(m, (struct aspace_range){area->start, area->end}, &lo, &hi);
+	m->tally->kept_flags += m->cells[lo].pending != 0;
 	for (uint32_t i = lo; i < hi; i++) {
-		expect(m, m->cells[i].state == LEAVING, "what comes back was not leaving", i);
+		if (m->cells[i].pending)
+			expect(m, area->flags + 1 == m->cells[i].pending,
+			       "other flags come back than are held", i);
+		else
+			expect(m, m->cells[i].state == LEAVING, "what comes back was not leaving",
+			       i);
 		m->cells[i].state = MAPPED;
+		m->cells[i].pending = 0;
 		m->cells[i].flags = (uint8_t)area->flags;
 	}
 	cells_merge(m, lo, hi);
@@ -870,7 +962,9 @@ static void let_leave(struct model *m)
 	for (uint32_t i = 0; i < m->config.cells; i++) {
 		if (m->cells[i].state == LEAVING)
 			m->cells[i] = (struct cell){0};
+		m->cells[i].pending = 0;
 	}
+	cells_merge(m, 0, m->config.cells);
 	if (m->holds_leaving)
 		aspace_read_begin(m->space, &m->section);
 }
@@ -978,6 +1072,8 @@ static void op_resize(struct model *m)
 	else if (lo + size > end && any_mapped(m, end, lo + size))
 		wanted = ASPACE_ALREADY_EXISTS;
 	else if (m->holds_leaving && lo + size > end && any_leaving(m, end, lo + size))
+		wanted = ASPACE_BUSY;
+	else if (lo + size != end && any_pending(m, lo, lo + 1, false))
 		wanted = ASPACE_BUSY;
 	status = aspace_resize(m->space, aspace_va(address(m, lo)), size * m->config.unit, 0);
 	if (!settled(m, status, wanted))
@@ -1291,7 +1387,8 @@ static void one_operation(struct model *m)
 		count_references(m);
 	else if (!draw(m, 64)) {
 		m->operation = "clear";
-		if (settled(m, aspace_clear(m->space, 0), ASPACE_OK))
+		if (settled(m, aspace_clear(m->space, 0),
+			    any_pending(m, 0, m->config.cells, false) ? ASPACE_BUSY : ASPACE_OK))
 			cells_unmap(m, 0, m->config.cells, false);
 	}
 	m->refuse_in = -1;
@@ -1378,11 +1475,11 @@ void model_run(const struct config *config, struct source *source, const char *l
 	m.told = calloc(config->cells, 1);
 	for (unsigned i = 0; i < SNAPSHOTS; i++)
 		m.kept[i].cells = calloc(config->cells, sizeof(*m.cells));
+	m.holds_leaving = (config->mode & ASPACE_GRACE_UNMAP) && config->refusals;
 	for (unsigned i = 0; i < BACKENDS; i++)
 		init_recorder(&m, i);
 	if (config->full)
 		fill(&m);
-	m.holds_leaving = (config->mode & ASPACE_GRACE_UNMAP) && config->refusals;
 	if (m.holds_leaving)
 		aspace_read_begin(m.space, &m.section);
 	while (config->operations ? m.step < config->operations : !source->dry) {

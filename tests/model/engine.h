@@ -40,7 +40,9 @@ struct tally {
 	uint64_t checks;
 	uint64_t refused;
 	uint64_t bad_states;
-	uint64_t came_back; /* areas whose deferred unmap was refused */
+	uint64_t came_back;  /* areas whose deferred unmap or protect was refused, */
+	uint64_t kept_flags; /* of these, protect */
+	uint64_t pending;    /* cells that were protected later */
 	uint64_t gap_searches;
 	uint64_t commits;
 	uint64_t snapshots;

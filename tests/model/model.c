@@ -170,7 +170,8 @@ int main(int argc, char **argv)
 	       "101; 20,000: every 1,009)\n"
 	       "%llu commits, %llu snapshots, %llu gap searches, %llu refusals, %llu bad states, "
 	       "%llu bad inputs, %llu pieces advised, %llu advices stopped half way, "
-	       "%llu areas came back, %llu merges of different objects, "
+	       "%llu areas came back, %llu of them with their flags, %llu cells pending, "
+	       "%llu merges of different objects, "
 	       "references "
 	       "counted %llu times beside snapshots, height up to %llu, where areas leave %llu\n",
 	       (unsigned long long)tally.operations, (unsigned long long)tally.checks,
@@ -178,15 +179,16 @@ int main(int argc, char **argv)
 	       (unsigned long long)tally.gap_searches, (unsigned long long)tally.refused,
 	       (unsigned long long)tally.bad_states, (unsigned long long)tally.invalid,
 	       (unsigned long long)tally.advised, (unsigned long long)tally.advice_stops,
-	       (unsigned long long)tally.came_back, (unsigned long long)tally.merges,
+	       (unsigned long long)tally.came_back, (unsigned long long)tally.kept_flags,
+	       (unsigned long long)tally.pending, (unsigned long long)tally.merges,
 	       (unsigned long long)tally.counted_beside_snapshots, (unsigned long long)tally.height,
 	       (unsigned long long)tally.grace_height);
 	/* Whatever is meant to happen has happened. */
 	if (only < 0 && operations >= 5000 &&
 	    !(tally.commits && tally.snapshots && tally.gap_searches && tally.refused &&
 	      tally.bad_states && tally.invalid && tally.advised && tally.advice_stops &&
-	      tally.came_back && tally.merges && tally.counted_beside_snapshots &&
-	      tally.grace_height >= 3)) {
+	      tally.came_back && tally.kept_flags && tally.pending && tally.merges &&
+	      tally.counted_beside_snapshots && tally.grace_height >= 3)) {
 		fprintf(stderr, "model: something that should have happened did not\n");
 		return 1;
 	}

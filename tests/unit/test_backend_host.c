@@ -555,6 +555,62 @@ static void test_decommit_and_back(void **state)
 	aspace_host_destroy(h);
 }
 
+/* In a grace-unmap space readers keep what an area loses by a protect, as long as their section. */
+static void test_losses_wait_for_readers(void **state)
+{
+	static const uint64_t less[] = {
+		ASPACE_HOST_READ,
+		0,
+		ASPACE_HOST_DECOMMITTED,
+		ASPACE_HOST_GUARD,
+		ASPACE_HOST_READ | ASPACE_HOST_EXECUTE,
+	};
+	struct aspace_options options = {
+		.size = sizeof(options), .granule = page, .mode = ASPACE_GRACE_UNMAP};
+	struct aspace_host *h = make(16);
+	struct aspace_range area = change_of(h, ASPACE_CHANGE_MAP, 0, 4, 0, 0).range;
+	struct aspace_view view;
+	struct aspace_area found;
+	struct aspace *space;
+
+	(void)state;
+	options.limits = aspace_host_window(h);
+	assert_int_equal(aspace_create(&options, &space), ASPACE_OK);
+	for (size_t i = 0; i < sizeof(less) / sizeof(less[0]); i++) {
+		assert_int_equal(aspace_map(space, area, RW, aspace_host_backend(h), NULL, 0),
+				 ASPACE_OK);
+		strcpy(at(h, 1), "contents");
+		aspace_read_begin(space, &view);
+		assert_int_equal(aspace_protect(space, area, less[i], 0), ASPACE_OK);
+		assert_int_equal(aspace_find(space, area.start, &found), ASPACE_OK);
+		assert_int_equal(found.flags, less[i]);
+		assert_int_equal(aspace_view_find(&view, area.start, &found), ASPACE_OK);
+		assert_int_equal(found.flags, RW);
+		assert_string_equal(at(h, 1), "contents");
+		strcpy(at(h, 1), "changed");
+		strcpy(at(h, 3), "populated late");
+		aspace_read_end(&view);
+		assert_int_equal(aspace_quiesce(space, 0), ASPACE_OK);
+		assert_int_equal(readable(at(h, 1)), (less[i] & ASPACE_HOST_READ) != 0);
+		assert_int_equal(aspace_protect(space, area, RW, 0), ASPACE_OK);
+		assert_string_equal(at(h, 1), less[i] == ASPACE_HOST_DECOMMITTED ? "" : "changed");
+		assert_int_equal(aspace_unmap(space, area, 0), ASPACE_OK);
+	}
+	/* What takes nothing, and what gives, is there at once. */
+	assert_int_equal(
+		aspace_map(space, area, ASPACE_HOST_DECOMMITTED, aspace_host_backend(h), NULL, 0),
+		ASPACE_OK);
+	aspace_read_begin(space, &view);
+	assert_int_equal(aspace_protect(space, area, RW, 0), ASPACE_OK);
+	strcpy(at(h, 1), "contents");
+	assert_int_equal(aspace_protect(space, area, RW | ASPACE_HOST_HUGEPAGE, 0), ASPACE_OK);
+	assert_int_equal(aspace_protect(space, area, RW | ASPACE_HOST_EXECUTE, 0), ASPACE_OK);
+	assert_int_equal(aspace_protect(space, area, ASPACE_HOST_READ, 0), ASPACE_OK);
+	aspace_read_end(&view);
+	assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
+	aspace_host_destroy(h);
+}
+
 /* More waiting effects than one page of bookkeeping holds; every second one is undone. */
 static void test_many_decommits(void **state)
 {
@@ -1291,6 +1347,7 @@ int main(void)
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_decommit),
 		cmocka_unit_test(test_decommit_and_back),
+		cmocka_unit_test(test_losses_wait_for_readers),
 		cmocka_unit_test(test_many_decommits),
 		cmocka_unit_test(test_move),
 		cmocka_unit_test(test_move_several_mappings),

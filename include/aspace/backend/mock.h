@@ -87,7 +87,10 @@ enum aspace_mock_mode {
 	 * mock that serves one space; needs `prepare` and `flush`. */
 	ASPACE_MOCK_CHECK_ORDER = 2048,
 	/** No `advise`. */
-	ASPACE_MOCK_NO_ADVISE = 4096
+	ASPACE_MOCK_NO_ADVISE = 4096,
+	/** Each flag is an access: `loses` says that a change takes away what bits it clears,
+	 * and contents, if none is left. Without it, there is no `loses`. */
+	ASPACE_MOCK_LOSES = 8192
 };
 
 /** Options of aspace_mock_create(). Zero everywhere means the default. */

@@ -338,4 +338,5 @@ const struct aspace_backend_ops asp_a64_allocated_ops = {
 	.fault = allocated_fault,
 	.check_area = asp_a64_check_area,
 	.fault_span = allocated_fault_span,
+	.loses = asp_a64_loses,
 };

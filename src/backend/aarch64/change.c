@@ -116,3 +116,29 @@ void asp_a64_end_batch(struct aspace_aarch64 *t)
 	asp_a64_drop_reserve(t);
 	asp_a64_drop_stash(t);
 }
+
+struct aspace_aarch64 *asp_a64_tables_of(const struct aspace_backend *backend)
+{
+	return backend->ops == &asp_a64_linear_ops
+		       ? ((const struct aspace_aarch64_linear *)backend)->tables
+		       : ((const struct aspace_aarch64_allocated *)backend)->tables;
+}
+
+/* Branches to what is no landing pad are an access, too, which BTI takes. Flags that cannot be said
+ * lose nothing: they are to be refused at once. */
+unsigned asp_a64_loses(struct aspace_backend *backend, uint64_t from, uint64_t to,
+		       uint64_t *meanwhile)
+{
+	const uint64_t access = ASPACE_AARCH64_READ | ASPACE_AARCH64_WRITE |
+				ASPACE_AARCH64_EXECUTE | ASPACE_AARCH64_USER |
+				ASPACE_AARCH64_USER_EXECUTE;
+	const struct aspace_aarch64_config *config = &asp_a64_tables_of(backend)->config;
+	uint64_t both = (to | (from & access)) & ~(~from & ASPACE_AARCH64_BTI), attributes;
+
+	if (!((from & ~to & access) | (to & ~from & ASPACE_AARCH64_BTI)) ||
+	    !asp_a64_attributes(config, to, &attributes))
+		return 0;
+	if (asp_a64_attributes(config, both, &attributes))
+		*meanwhile = both;
+	return ASPACE_LOSES_ACCESS;
+}

@@ -86,10 +86,7 @@ enum aspace_status asp_a64_check_area(struct aspace_backend *backend,
 				      const struct aspace_area *area, struct aspace_vaddr *at,
 				      const char **what)
 {
-	const struct aspace_aarch64 *t =
-		backend->ops == &asp_a64_linear_ops
-			? ((struct aspace_aarch64_linear *)backend)->tables
-			: ((struct aspace_aarch64_allocated *)backend)->tables;
+	const struct aspace_aarch64 *t = asp_a64_tables_of(backend);
 	struct aspace_aarch64_difference difference;
 	struct check check = {.t = t, .difference = &difference};
 

@@ -147,4 +147,5 @@ const struct aspace_backend_ops asp_a64_linear_ops = {
 	.prepare = linear_prepare,
 	.flush = linear_flush,
 	.check_area = asp_a64_check_area,
+	.loses = asp_a64_loses,
 };

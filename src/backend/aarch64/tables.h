@@ -333,6 +333,12 @@ void asp_a64_make_room(struct aspace_aarch64 *tables, const struct asp_a64_map *
 		       const struct asp_a64_survey *survey);
 void asp_a64_end_batch(struct aspace_aarch64 *tables);
 
+/* Of a source of either kind. */
+struct aspace_aarch64 *asp_a64_tables_of(const struct aspace_backend *backend);
+/* The operation of both sources: what a change of flags takes away. */
+unsigned asp_a64_loses(struct aspace_backend *backend, uint64_t from, uint64_t to,
+		       uint64_t *meanwhile);
+
 /* linear.c, allocated.c */
 /* check.c: the operation of both sources, for aspace_validate(). */
 enum aspace_status asp_a64_check_area(struct aspace_backend *backend,

@@ -211,6 +211,23 @@ static uint64_t host_fault_span(struct aspace_backend *backend, const struct asp
 	return host_of(backend)->page;
 }
 
+/* Access, or contents. What is neither (advice, a guard that was inaccessible before) is not missed. */
+static unsigned host_loses(struct aspace_backend *backend, uint64_t from, uint64_t to,
+			   uint64_t *meanwhile)
+{
+	unsigned loses = 0;
+
+	(void)backend;
+	if (from & ~to & ASP_HOST_ACCESS)
+		loses |= ASPACE_LOSES_ACCESS;
+	if (to & ~from & ASPACE_HOST_DECOMMITTED)
+		loses |= ASPACE_LOSES_CONTENTS;
+	/* The kernel has all combinations. A guard or decommitted area gives nothing. */
+	if (to & ASP_HOST_ACCESS)
+		*meanwhile = to | (from & ASP_HOST_ACCESS);
+	return loses;
+}
+
 static const struct aspace_backend_ops host_ops = {
 	.size = sizeof(host_ops),
 	.map = host_map,
@@ -223,6 +240,7 @@ static const struct aspace_backend_ops host_ops = {
 	.fault = host_fault,
 	.fault_span = host_fault_span,
 	.advise = asp_host_advise,
+	.loses = host_loses,
 };
 
 /* ---- Making and unmaking ---- */

@@ -227,3 +227,13 @@ void asp_mock_flush(struct aspace_backend *backend)
 	asp_mock_log(mock, &entry);
 	pthread_mutex_unlock(&mock->lock);
 }
+
+unsigned asp_mock_loses(struct aspace_backend *backend, uint64_t from, uint64_t to,
+			uint64_t *meanwhile)
+{
+	(void)backend;
+	*meanwhile = from | to;
+	if (!(from & ~to))
+		return 0;
+	return to ? ASPACE_LOSES_ACCESS : ASPACE_LOSES_ACCESS | ASPACE_LOSES_CONTENTS;
+}

@@ -27,7 +27,7 @@ static bool options_usable(const struct aspace_mock_options *o)
 	const unsigned merge = ASPACE_MOCK_MERGE_ALWAYS | ASPACE_MOCK_MERGE_NEVER;
 
 	if ((o->granule & (o->granule - 1)) || (o->flags_mask & ASPACE_FLAGS_RESERVED) ||
-	    o->log_capacity > LOG_MAX || o->mode >= ASPACE_MOCK_NO_ADVISE << 1)
+	    o->log_capacity > LOG_MAX || o->mode >= ASPACE_MOCK_LOSES << 1)
 		return false;
 	if ((o->mode & merge) == merge)
 		return false;
@@ -48,6 +48,7 @@ static struct aspace_backend_ops ops_for(unsigned mode)
 		.fault = mode & ASPACE_MOCK_NO_FAULT ? NULL : asp_mock_fault,
 		.fault_span = asp_mock_fault_span,
 		.advise = mode & ASPACE_MOCK_NO_ADVISE ? NULL : asp_mock_advise,
+		.loses = mode & ASPACE_MOCK_LOSES ? asp_mock_loses : NULL,
 		.can_merge = mode & (ASPACE_MOCK_MERGE_ALWAYS | ASPACE_MOCK_MERGE_NEVER)
 				     ? mock_can_merge
 				     : NULL,

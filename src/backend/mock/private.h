@@ -242,6 +242,8 @@ uint64_t asp_mock_fault_span(struct aspace_backend *backend, const struct aspace
 enum aspace_status asp_mock_advise(struct aspace_backend *backend, const struct aspace_area *area,
 				   struct aspace_range range, enum aspace_advice advice,
 				   struct aspace_vaddr *reached);
+unsigned asp_mock_loses(struct aspace_backend *backend, uint64_t from, uint64_t to,
+			uint64_t *meanwhile);
 enum aspace_status asp_mock_clone(struct aspace_backend *backend, void *user, void **copy);
 void asp_mock_release(struct aspace_backend *backend, void *user);
 
