@@ -121,11 +121,9 @@ struct aspace_options {
 	void (*stalled)(void *ctx, struct aspace *space, uint64_t waited_ms);
 	/** 0 means 1000. */
 	unsigned stall_ms;
-	/** Told when a backend refuses a deferred unmap: the version that shows the area
-	 * again has been published. Called under the writer lock, in the helper thread or any that
-	 * updates the space; may read the space. May be NULL. */
 	/** Told when a backend refuses a deferred unmap or protect: the version that shows the area
-	 * again, or with the flags that the backend holds, has been published. Called under the writer lock; may read the space. May
+	 * again, or with the flags that the backend holds, has been published. Called under the
+	 * writer lock, in the helper thread or any that updates the space; may read the space. May
 	 * be NULL. */
 	void (*refused)(void *ctx, struct aspace *space, const struct aspace_area *area,
 			enum aspace_status status);
