@@ -492,7 +492,7 @@ static void test_options(void **state)
 	assert_int_equal(aspace_mock_create(&o, &mock), ASPACE_INVALID_PARAM);
 	o.mode = ASPACE_MOCK_CHECK_ORDER | ASPACE_MOCK_NO_FLUSH;
 	assert_int_equal(aspace_mock_create(&o, &mock), ASPACE_INVALID_PARAM);
-	o.mode = ASPACE_MOCK_NO_ADVISE << 1;
+	o.mode = ASPACE_MOCK_LOSES << 1;
 	assert_int_equal(aspace_mock_create(&o, &mock), ASPACE_INVALID_PARAM);
 	o.mode = 1u << 31;
 	assert_int_equal(aspace_mock_create(&o, &mock), ASPACE_INVALID_PARAM);

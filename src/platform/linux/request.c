@@ -9,15 +9,17 @@
  */
 #include "platform/linux/grace.h"
 
-/* *word = max(*word, value). Release, so that who reads it knows why. */
-static void raise_to(_Atomic uint64_t *word, uint64_t value)
+/* *word = max(*word, value). Release, so that who reads it knows why. True if it was less. */
+static bool raise_to(_Atomic uint64_t *word, uint64_t value)
 {
 	uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
 
-	while (old < value &&
-	       !atomic_compare_exchange_weak_explicit(word, &old, value, memory_order_acq_rel,
-						      memory_order_relaxed))
-		;
+	while (old < value) {
+		if (atomic_compare_exchange_weak_explicit(word, &old, value, memory_order_acq_rel,
+							  memory_order_relaxed))
+			return true;
+	}
+	return false;
 }
 
 /* Set *due to the smaller of it and stamp, where 0 is greater than all. True if it was
@@ -97,17 +99,17 @@ void asp_grace_request(struct asp_grace *grace, struct asp_grace_client *client,
 	 * comes later finds the wish. */
 	if (client) {
 		raise_to(&client->latest, stamp);
-		/* An earlier wish: its owner rings, and the helper then finds latest. */
-		if (!lower_due(&client->due, stamp))
-			return;
-		/* The driver has ended the grace period, and we see that; or it sees this when it
-		 * does, and rings. */
-		lower_due(&grace->work_due, stamp);
-		if (asp_grace_elapsed(grace, stamp)) {
-			asp_helper_ring(grace);
-			return;
+		/* Else there is an earlier wish: its owner rings, and the helper then finds latest. */
+		if (lower_due(&client->due, stamp)) {
+			/* The driver has ended the grace period, and we see that; or it sees this
+			 * when it does, and rings. */
+			lower_due(&grace->work_due, stamp);
+			if (asp_grace_elapsed(grace, stamp))
+				asp_helper_ring(grace);
 		}
 	}
-	raise_to(&grace->requested, stamp);
-	asp_driver_ring(grace);
+	/* Not only when the helper comes to it, which may be in a callback: writers take what is
+	 * due, too. Whoever has asked for a later one has rung, or is about to. */
+	if (raise_to(&grace->requested, stamp))
+		asp_driver_ring(grace);
 }
