@@ -113,9 +113,11 @@ struct aspace_options {
 	const struct aspace_page_ops *pages;
 	/** Handed to the page operations. */
 	void *pages_ctx;
-	/** Told when a wait for readers, or for `release` callbacks to return, has lasted a multiple
-	 * of @ref stall_ms. Called
-	 * in the waiting thread with no lock held; may read, and take and release snapshots.
+	/** Told when a wait for readers, for faults (aspace_fault()), or for `release` callbacks to
+	 * return, has lasted a multiple of @ref stall_ms. Called
+	 * in the waiting thread with no lock held but an open transaction's; may read, and take and
+	 * release snapshots. Must not wait for threads that update the space, or fault in it: who
+	 * waits for faults has a place in a queue. In a signal handler where aspace_fault() is.
 	 * aspace_destroy() of this space is ASPACE_DEADLOCK in it; where it leaves a section
 	 * open, the call that waits answers ASPACE_BUSY. May be NULL. */
 	void (*stalled)(void *ctx, struct aspace *space, uint64_t waited_ms);

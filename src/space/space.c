@@ -186,6 +186,7 @@ static enum aspace_status unmap_all(struct aspace *space)
 		enum aspace_status status = asp_writer_enter(space, 0);
 		struct asp_pin place;
 		struct aspace_range range;
+		bool may_go_on;
 		uint64_t stamp;
 
 		if (status != ASPACE_OK)
@@ -212,8 +213,10 @@ static enum aspace_status unmap_all(struct aspace *space)
 		if (space->txn.pinned) {
 			asp_pins_queue(space, &place);
 			asp_writer_leave(space);
-			asp_pins_wait(space, &place);
+			may_go_on = asp_pins_wait(space, &place);
 			asp_pins_drop(space, &place);
+			if (!may_go_on)
+				return ASPACE_BUSY;
 			continue;
 		}
 		if (status == ASPACE_BUSY && space->txn.leaving_in_way) {

@@ -143,6 +143,26 @@ void asp_pins_tell(struct aspace *space)
 	asp_wake_all(&space->pins.turn);
 }
 
+/* Until `turn` is another one than `seen`, or for a while; the stall hook is told. No lock held. False:
+ * it has made the thread one that others may wait for. */
+static bool sleep_upon_turn(struct aspace *space, uint32_t seen, struct asp_stall *stall)
+{
+	asp_wait(&space->pins.turn, seen, asp_stall_left(space, stall));
+	return !asp_stall_is_due(space, stall) || asp_stall_tell(space, stall);
+}
+
+/* The same with the writer lock held, at rest. The hook may do what it may in a callback. */
+static bool sleep_at_rest(struct aspace *space, uint32_t seen, struct asp_stall *stall)
+{
+	if (!stall->begin)
+		*stall = asp_stall_begin();
+	asp_wait_holding(&space->pins.turn, seen, asp_stall_left(space, stall));
+	if (!asp_stall_is_due(space, stall))
+		return true;
+	asp_stall_tell(space, stall);
+	return !asp_grace_in_section(space->grace);
+}
+
 static bool changes(const struct aspace_txn *txn, uint64_t lo, uint64_t hi)
 {
 	for (unsigned phases = txn->phases; phases; phases &= phases - 1) {
@@ -537,6 +557,7 @@ static enum aspace_status look(struct aspace *space, struct asp_pin *pin, struct
 enum aspace_status asp_pins_pin(struct aspace *space, struct asp_pin *pin, unsigned how,
 				bool *under_lock)
 {
+	struct asp_stall stall = {.begin = 0};
 	enum aspace_status status;
 	enum verdict verdict;
 	unsigned looks = 0;
@@ -571,9 +592,15 @@ enum aspace_status asp_pins_pin(struct aspace *space, struct asp_pin *pin, unsig
 			++*asp_writer_locks();
 			return ASPACE_OK;
 		}
+		if (!stall.begin)
+			stall = asp_stall_begin();
 		/* What a writer has to say it says at once, and tells nobody. */
-		if (verdict != AGAIN)
-			asp_wait(&space->pins.turn, seen, verdict == UNKNOWN);
+		if (verdict == UNKNOWN) {
+			asp_wait(&space->pins.turn, seen, 1);
+		} else if (verdict != AGAIN && !sleep_upon_turn(space, seen, &stall)) {
+			asp_pins_drop(space, pin);
+			return ASPACE_BUSY;
+		}
 	}
 }
 
@@ -630,7 +657,8 @@ bool asp_pins_claim_plan(struct aspace_txn *txn, struct asp_pin *claim)
 {
 	struct aspace *space = txn->space;
 	struct asp_pins *pins = &space->pins;
-	bool wake = false;
+	struct asp_stall stall = {.begin = 0};
+	bool wake = false, go_on = true;
 
 	*claim = (struct asp_pin){
 		.kind = ASP_CLAIM, .txn = txn, .thread = asp_thread_self(), .hi = UINT64_MAX};
@@ -642,7 +670,7 @@ bool asp_pins_claim_plan(struct aspace_txn *txn, struct asp_pin *claim)
 	while (pins->lent || is_preceded(space, claim)) {
 		uint32_t seen;
 
-		txn->pinned = !pins->lent && (txn->nowait || *asp_writer_locks() > 1 ||
+		txn->pinned = !pins->lent && (!go_on || txn->nowait || *asp_writer_locks() > 1 ||
 					      meets_forker(space, claim));
 		if (txn->pinned) {
 			wake = take_out(space, claim);
@@ -651,7 +679,7 @@ bool asp_pins_claim_plan(struct aspace_txn *txn, struct asp_pin *claim)
 		count_sleeper(space, claim, true);
 		seen = asp_rest_begin(space);
 		asp_lock_release(&pins->lock);
-		asp_wait_holding(&pins->turn, seen, 0);
+		go_on = sleep_at_rest(space, seen, &stall);
 		asp_lock_acquire(&pins->lock);
 	}
 	pins->resting = false;
@@ -721,24 +749,25 @@ void asp_pins_queue(struct aspace *space, struct asp_pin *place)
 
 bool asp_pins_wait(struct aspace *space, struct asp_pin *place)
 {
-	bool may = true;
+	struct asp_stall stall = asp_stall_begin();
+	bool go_on = true;
 
 	asp_lock_acquire(&space->pins.lock);
 	place->at_work = false;
-	while (obstacle(space, place, NULL)) {
+	while (go_on && obstacle(space, place, NULL)) {
 		uint32_t seen = atomic_load(&space->pins.turn);
 
-		may = !is_waited_for_by_fork(space, place);
-		if (!may)
+		go_on = !is_waited_for_by_fork(space, place);
+		if (!go_on)
 			break;
 		count_sleeper(space, place, true);
 		asp_lock_release(&space->pins.lock);
-		asp_wait(&space->pins.turn, seen, 0);
+		go_on = sleep_upon_turn(space, seen, &stall);
 		asp_lock_acquire(&space->pins.lock);
 	}
 	count_sleeper(space, place, false);
 	asp_lock_release(&space->pins.lock);
-	return may;
+	return go_on;
 }
 
 bool asp_pins_claim(struct aspace *space, struct asp_pin *claim, struct aspace_range range,
@@ -837,9 +866,7 @@ bool asp_pins_await(struct aspace *space, uint32_t resumed)
 		uint32_t seen = atomic_load(&pins->turn);
 
 		asp_lock_release(&pins->lock);
-		asp_wait(&pins->turn, seen, asp_stall_left(space, &stall));
-		if (asp_stall_is_due(space, &stall))
-			go_on = asp_stall_tell(space, &stall);
+		go_on = sleep_upon_turn(space, seen, &stall);
 		asp_lock_acquire(&pins->lock);
 	}
 	pins->sleepers--;

@@ -120,32 +120,28 @@ static inline __attribute__((always_inline)) enum aspace_status attempt(
 }
 
 /* Faults were in the way. Waits for them without the lock, at its place among all that want to be
- * where they are; called and answered with the lock held. It must not wait for readers
- * meanwhile: they may be faults that wait for this place. */
-__attribute__((noinline)) static enum aspace_status attempt_again(struct aspace *space,
-								  const struct request *request)
+ * where they are; called and answered with the lock held, unless it answers false: it may not wait. It
+ * must not wait for readers meanwhile: they may be faults that wait for this place. */
+__attribute__((noinline)) static bool attempt_again(struct aspace *space,
+						    const struct request *request,
+						    enum aspace_status *status)
 {
-	enum aspace_status status;
 	struct asp_pin place;
+	bool may_go_on;
 
 	asp_pins_queue(space, &place);
 	do {
-		bool free;
-
 		asp_writer_leave(space);
-		free = asp_pins_wait(space, &place);
-		asp_writer_become(space, 0); /* cannot fail: not ours, and it may wait */
-		if (!free) {
-			space->txn.pinned = false;
-			status = ASPACE_BUSY;
+		may_go_on = asp_pins_wait(space, &place);
+		if (!may_go_on)
 			break;
-		}
+		asp_writer_become(space, 0); /* cannot fail: not ours, and it may wait */
 		space->txn.place = &place;
-		status = attempt(space, request);
+		*status = attempt(space, request);
 		space->txn.place = NULL;
 	} while (space->txn.pinned);
 	asp_pins_drop(space, &place);
-	return status;
+	return may_go_on;
 }
 
 static bool may_wait(struct aspace *space, unsigned how)
@@ -178,8 +174,9 @@ static enum aspace_status run(struct aspace *space, const struct request *reques
 		if (status != ASPACE_OK)
 			return status;
 		status = attempt(space, request);
-		if (__builtin_expect(space->txn.pinned, 0) && asp_pins_may_wait(request->how))
-			status = attempt_again(space, request);
+		if (__builtin_expect(space->txn.pinned, 0) && asp_pins_may_wait(request->how) &&
+		    !attempt_again(space, request, &status))
+			return ASPACE_BUSY;
 		if (status == ASPACE_BUSY && space->txn.leaving_in_way) {
 			if (!asp_wait_for_leaving(space, request->how))
 				return ASPACE_BUSY;

@@ -310,6 +310,89 @@ static void test_quiesce(void)
 	printf("%-40s %9ld times\n", "quiesce beside a postponed release", count);
 }
 
+/* ---- Who waits is told ----------------------------------------------------------------- */
+
+static _Atomic unsigned told;
+
+static void count_told(void *ctx, struct aspace *stalled, uint64_t waited_ms)
+{
+	(void)ctx;
+	(void)waited_ms;
+	check(stalled == space);
+	atomic_fetch_add(&told, 1);
+}
+
+static void wait_in_update(void)
+{
+	check_ok(aspace_protect(space, page(1), 2, 0));
+}
+
+static void wait_in_commit(void)
+{
+	struct aspace_txn *txn;
+
+	check_ok(aspace_txn_begin(space, 0, &txn));
+	check_ok(aspace_txn_protect(txn, page(1), 3, 0));
+	check_ok(aspace_txn_commit(txn));
+}
+
+static void wait_in_fault(void)
+{
+	/* Not what the first populates. */
+	check_ok(aspace_fault(space, page(1).start, ASPACE_ACCESS_WRITE, 0));
+}
+
+static void wait_in_map(void)
+{
+	check_ok(aspace_map(space, page(1), 1, &backend, NULL, 0));
+}
+
+static void wait_in_quiesce(void)
+{
+	check_ok(aspace_quiesce(space, 0));
+}
+
+static void *wait_so(void *arg)
+{
+	((void (*)(void))arg)();
+	return NULL;
+}
+
+static void test_told(void)
+{
+	static const struct {
+		void (*wait)(void);
+		bool leaving;
+	} ways[] = {{wait_in_update, false},
+		    {wait_in_commit, false},
+		    {wait_in_fault, false},
+		    {wait_in_map, true},
+		    {wait_in_quiesce, true}};
+
+	space = make_space(&(struct aspace_options){
+		.mode = ASPACE_GRACE_UNMAP, .stalled = count_told, .stall_ms = 1});
+	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+		pthread_t fault, waiter;
+
+		check_ok(aspace_map(space, page(1), 1, &backend, NULL, 0));
+		fault = begin_fault(1);
+		if (ways[i].leaving) {
+			check_ok(aspace_unmap(space, page(1), 0));
+			aspace_txn_abort(begin_when_postponed(&space->pins.leaving));
+		}
+		atomic_store(&told, 0);
+		waiter = spawn(wait_so, (void *)ways[i].wait);
+		until(atomic_load(&told) >= 2);
+		atomic_store(&fault_is_held, false);
+		join(fault);
+		join(waiter);
+		check_ok(aspace_clear(space, 0));
+		check_ok(aspace_quiesce(space, 0));
+	}
+	end_space(space);
+	printf("%-40s %9zu ways\n", "who waits for a fault is told", sizeof(ways) / sizeof(*ways));
+}
+
 int main(int argc, char **argv)
 {
 	seed_from(argc, argv);
@@ -317,5 +400,6 @@ int main(int argc, char **argv)
 	test_pin();
 	test_fork();
 	test_quiesce();
+	test_told();
 	return 0;
 }

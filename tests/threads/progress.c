@@ -346,11 +346,12 @@ static void test_leaving_alone(void)
 /* A space whose lock is held for long does not keep the helper from the others. */
 static void test_held_lock(void)
 {
-	struct aspace *held = make_space(NULL);
 	struct aspace_txn *txn;
 	struct aspace_view view;
+	struct aspace *held;
 
 	space = make_space(NULL);
+	held = make_space(NULL); /* the newer: its lock comes first */
 	for (int i = 0; i < 100; i++) {
 		uint64_t before = relaxed_load(&released);
 
