@@ -53,6 +53,7 @@ static struct {
 	uint64_t maps, unmaps, protects, undone, remapped, replaced, faults, spurious, denied,
 		large, moved;
 	uint64_t refused, refused_faults, retired, updates, carried, compacted, split;
+	uint64_t dropped, stayed; /* pages */
 } totals;
 
 static uint64_t draw64(void)
@@ -757,6 +758,92 @@ static void fault(void)
 	}
 }
 
+/* ---- Advice --------------------------------------------------------------------------------- */
+
+/* A page stays where it shares its leaf, its group or its piece with what is not in the range. */
+static bool may_stay(uint64_t address)
+{
+	struct aspace_aarch64_mapping mapping;
+
+	if (aspace_aarch64_query(machine_tables(machine), aspace_va(address), &mapping) !=
+	    ASPACE_OK)
+		fail("%#" PRIx64 " is not mapped", address);
+	return mapping.contiguous || aspace_range_size(mapping.range) > granule ||
+	       (mapping.descriptor >> 59 & 7) != 1;
+}
+
+/* No group of pages has lost some of its members. */
+static void check_groups(size_t start, size_t stop)
+{
+	size_t pages = config.granule_shift == 12 ? 16 : config.granule_shift == 14 ? 128 : 32;
+	struct aspace_aarch64_mapping mapping;
+
+	start = start > pages ? start - pages : 0;
+	stop = stop + pages < count ? stop + pages : count;
+	for (size_t i = start; i < stop; i++) {
+		size_t first = i - (address_of(i) / granule) % pages;
+
+		if (!after.pages[i].populated ||
+		    aspace_aarch64_query(machine_tables(machine), aspace_va(address_of(i)),
+					 &mapping) != ASPACE_OK ||
+		    !mapping.contiguous || mapping.level != 3)
+			continue;
+		for (size_t k = first; k < first + pages; k++) {
+			if (!after.pages[k].populated)
+				fail("%#" PRIx64 " is gone from its group", address_of(k));
+		}
+	}
+}
+
+static void drop(void)
+{
+	struct aspace_vaddr reached;
+	enum aspace_status status;
+	struct aspace_area area;
+	size_t page, start, stop;
+	uint64_t at;
+
+	if (!find_area(&page))
+		return;
+	area = area_around(page);
+	draw_part(page, &start, &stop);
+	before = after;
+	for (size_t i = start; i < stop; i++)
+		after.pages[i].populated &= !sources[after.pages[i].source].lazy;
+	begin(start, stop);
+	machine_refuse(machine, 1);
+	machine_refuse_frames(machine, 1, 0);
+	for (at = address_of(start), status = ASPACE_OK;
+	     at < address_of(stop) && status == ASPACE_OK; at = reached.value) {
+		reached.value = address_of(stop);
+		status = area.backend->ops->advise(
+			area.backend, &area, aspace_range_of(at, address_of(stop)),
+			draw(4) ? ASPACE_ADVICE_DROP : ASPACE_ADVICE_FREE, &reached);
+		if (reached.value <= at || reached.value > address_of(stop))
+			fail("drop: it reaches %#" PRIx64, reached.value);
+	}
+	if (trace)
+		printf("%u/%ld drop [%#" PRIx64 ", %#" PRIx64 "): %s\n", config_number,
+		       operation_number, address_of(start), address_of(stop),
+		       aspace_status_string(status));
+	if (status != (sources[after.pages[page].source].lazy ? ASPACE_OK : ASPACE_NOT_SUPPORTED))
+		fail("drop: %s", aspace_status_string(status));
+	for (size_t i = start; i < stop; i++)
+		after.pages[i].perhaps = before.pages[i].populated && !after.pages[i].populated;
+	sweep_all();
+	machine_turn_back(machine);
+	end();
+	for (size_t i = start; i < stop && status == ASPACE_OK; i++) {
+		if (after.pages[i].populated && !may_stay(address_of(i)))
+			fail("%#" PRIx64 " was not dropped", address_of(i));
+		totals.stayed += after.pages[i].populated;
+		totals.dropped += before.pages[i].populated && !after.pages[i].populated;
+		if (!after.pages[i].populated)
+			after.pages[i].output = 0;
+	}
+	check_groups(start, stop);
+}
+
 /* ---- Everything -------------------------------------------------------------------------------- */
 
 static void clear_all(void)
@@ -818,12 +905,15 @@ static void run_config(long operations)
 			fail("no source");
 	}
 	for (operation_number = 0; operation_number < operations; operation_number++) {
-		switch (draw(9)) {
+		switch (draw(10)) {
 		case 0:
 			remap();
 			break;
 		case 8:
 			compact();
+			break;
+		case 9:
+			drop();
 			break;
 		case 1:
 		case 2:
@@ -911,12 +1001,14 @@ int main(int argc, char **argv)
 	       " where nothing was missing; %" PRIu64 " denied, %" PRIu64 " without memory\n",
 	       totals.faults, totals.large, totals.spurious, totals.denied, totals.refused_faults);
 	printf("%" PRIu64 " frames retired, %" PRIu64 " hardware updates, %" PRIu64
-	       " carried by moves; %" PRIu64 " frames split, %" PRIu64 " compactions\n",
-	       totals.retired, totals.updates, totals.carried, totals.split, totals.compacted);
-	if (only < 0 &&
-	    (!totals.undone || !totals.refused || !totals.remapped || !totals.replaced ||
-	     !totals.moved || !totals.large || !totals.spurious || !totals.denied ||
-	     !totals.refused_faults || !totals.split || !totals.compacted)) {
+	       " carried by moves; %" PRIu64 " frames split, %" PRIu64 " compactions, %" PRIu64
+	       " pages dropped, %" PRIu64 " stayed\n",
+	       totals.retired, totals.updates, totals.carried, totals.split, totals.compacted,
+	       totals.dropped, totals.stayed);
+	if (only < 0 && (!totals.undone || !totals.refused || !totals.remapped ||
+			 !totals.replaced || !totals.moved || !totals.large || !totals.spurious ||
+			 !totals.denied || !totals.refused_faults || !totals.split ||
+			 !totals.compacted || !totals.dropped || !totals.stayed)) {
 		fprintf(stderr, "something was not provoked\n");
 		return 1;
 	}

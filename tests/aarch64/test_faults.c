@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Faults side by side and beside a writer, in threads that run freely, on memory and with C11 atomics: for
+ * Faults and drops side by side and beside a writer, in threads that run freely, on memory and with C11 atomics: for
  * the sanitizers. test_beside is about the order of events, and about TLBs; here there are none.
  *
  * Areas for faults lie between areas of the writer's, in the same tables. The threads share each of them, by spans;
@@ -32,7 +32,7 @@ static struct aspace_aarch64_linear linear;
 static struct aspace_aarch64_allocated eager, lazy;
 static uint64_t span;
 static struct traffic traffic;
-static _Atomic uint64_t tables_in_use, refused, populated;
+static _Atomic uint64_t tables_in_use, refused, populated, dropped, held_off;
 
 /* ---- Frames ----------------------------------------------------------------------------- */
 
@@ -42,6 +42,7 @@ static _Atomic uint64_t tables_in_use, refused, populated;
 static _Atomic uint32_t pieces[FRAMES];
 static _Thread_local struct dice mine;
 static _Thread_local bool stingy; /* refuses now and then */
+static _Thread_local bool drops;
 
 static bool claim(uint32_t first, uint32_t count)
 {
@@ -88,6 +89,8 @@ static void frame_free(void *ctx, struct aspace_paddr frame, uint64_t size)
 
 	(void)ctx;
 	check(frame.value >= FRAME_BASE && first + count <= FRAMES);
+	if (drops)
+		relaxed_add(&dropped, count);
 	if (relaxed_load(&pieces[first]) != count)
 		fail("frame %u comes back as %u granules, and is %u", first, count,
 		     relaxed_load(&pieces[first]));
@@ -278,14 +281,67 @@ static void fault(unsigned me)
 	atomic_fetch_sub(&a->inside, 1);
 }
 
+/* Pages of a span, which is alone ours, and of an area: they go, but for what reaches out. */
+static void drop_pages(struct area *a, uint64_t first, uint64_t end)
+{
+	uint64_t at = a->area.start.value + first * PAGE, to = a->area.start.value + end * PAGE;
+
+	while (at < to) {
+		struct aspace_vaddr reached = {to};
+		enum aspace_status status = a->area.backend->ops->advise(
+			a->area.backend, &a->area, aspace_range_of(at, to), ASPACE_ADVICE_DROP,
+			&reached);
+
+		if (status == ASPACE_BUSY) {
+			relaxed_add(&held_off, 1); /* the writer makes leaves larger or smaller */
+			sched_yield();
+			continue;
+		}
+		check_ok(status);
+		check(reached.value > at && reached.value <= to);
+		at = reached.value;
+	}
+	for (uint64_t page = first; page < end; page++)
+		a->populated[page] = false;
+}
+
+static void drop(unsigned me)
+{
+	struct area *a = &for_faults[roll_below(&mine, AREAS)];
+	uint64_t first = roll_below(&mine, pages_of(a));
+	uint64_t address = a->area.start.value + first * PAGE;
+	uint64_t end = first + 1 + roll_below(&mine, 40);
+	uint64_t span_end = first + (span - address % span) / PAGE;
+
+	if (address / span % THREADS != me)
+		return;
+	if (end > span_end)
+		end = span_end;
+	if (end > pages_of(a))
+		end = pages_of(a);
+	atomic_fetch_add(&a->inside, 1);
+	if (!atomic_load(&a->closed)) {
+		struct glimpse glimpse = lookup_begins(&traffic);
+
+		drops = true;
+		drop_pages(a, first, end);
+		drops = false;
+		lookup_ends(&traffic, glimpse);
+	}
+	atomic_fetch_sub(&a->inside, 1);
+}
+
 static void *fault_on(void *arg)
 {
 	unsigned me = (unsigned)(uintptr_t)arg;
 
 	mine.state = me * UINT64_C(0x123456789);
 	stingy = true;
-	while (!relaxed_load(&traffic.stop))
+	while (!relaxed_load(&traffic.stop)) {
 		fault(me);
+		if (!roll_below(&mine, 4))
+			drop(me);
+	}
 	return NULL;
 }
 
@@ -412,7 +468,7 @@ static void run(struct dice *dice, bool dirty, uint64_t pages, long rounds)
 		.ops = &ops,
 	};
 	pthread_t threads[THREADS];
-	uint64_t before = relaxed_load(&populated);
+	uint64_t before = relaxed_load(&populated), dropped_before = relaxed_load(&dropped);
 	long done = 0;
 
 	span = pages * PAGE;
@@ -427,7 +483,8 @@ static void run(struct dice *dice, bool dirty, uint64_t pages, long rounds)
 	for (unsigned i = 0; i < THREADS; i++)
 		threads[i] = spawn(fault_on, (void *)(uintptr_t)i);
 	while (!enough(&traffic, done, rounds) ||
-	       relaxed_load(&populated) - before < (uint64_t)rounds) {
+	       relaxed_load(&populated) - before < (uint64_t)rounds ||
+	       relaxed_load(&dropped) - dropped_before < (uint64_t)rounds / 4) {
 		update_begins(&traffic);
 		update(dice);
 		update_ends(&traffic);
@@ -457,8 +514,10 @@ int main(int argc, char **argv)
 	run(&dice, false, 1, scaled(1200));
 	run(&dice, true, 16, scaled(1200));
 	run(&dice, false, 512, scaled(1200));
-	printf("%llu pages populated, %llu requests refused\n",
+	printf("%llu pages populated, %llu dropped, %llu drops held off, %llu requests refused\n",
 	       (unsigned long long)relaxed_load(&populated),
+	       (unsigned long long)relaxed_load(&dropped),
+	       (unsigned long long)relaxed_load(&held_off),
 	       (unsigned long long)relaxed_load(&refused));
 	check(relaxed_load(&refused) > 0);
 	return 0;

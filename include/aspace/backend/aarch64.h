@@ -307,7 +307,8 @@ struct aspace_aarch64_tlbi {
  * lock held, or in the middle of the writer's batch or of another fault on the same processor: in a
  * handler, where the program calls aspace_fault() there. They call table_alloc and table_free,
  * frame_alloc and frame_free, which may sleep or do I/O: no table is held meanwhile; and load, swap,
- * clean, table_pointer, dsb, isb, tlbi, vmid_enter and vmid_leave, which may not. So an allocator that
+ * clean, table_pointer, dsb, isb, tlbi, vmid_enter and vmid_leave, which may not. *Advice* comes in
+ * the same way, and calls the latter, then frame_retire or frame_free. So an allocator that
  * serves a lazy source has a lock of its own, or is lock-free, and the writer's calls of it are
  * among those that it is to expect at the same time.
  */
@@ -371,10 +372,10 @@ struct aspace_aarch64_ops {
 	/** Takes back a frame: exactly one that came in one allocation, whatever was made of its
 	 * descriptors meanwhile (aspace_aarch64_compact() included), or a part that frame_split
 	 * has told of. No TLB has it. Any thread: a fault gives back a frame for which it finds no
-	 * table, or no place any more. */
+	 * table, or no place any more, and an advice what it drops. */
 	void (*frame_free)(void *ctx, struct aspace_paddr frame, uint64_t size);
 	/** Optional: the same for one that was mapped, and that lockless readers may have learnt
-	 * of: free it after a grace period. Without it, frame_free. */
+	 * of: free it after a grace period. Any thread. Without it, frame_free. */
 	void (*frame_retire)(void *ctx, struct aspace_paddr frame, uint64_t size);
 	/** Optional: what came as one frame of @p size bytes will come back as frames of @p part
 	 * bytes, the next smaller size that frame_alloc can be asked for; one of these, perhaps,
@@ -497,6 +498,14 @@ struct aspace_aarch64_allocated {
  * time, nor a fault and a change of its area; the library sees to that. A table that a batch would free
  * while a fault is at work in it, and that then stays empty, since the fault was refused memory, is freed
  * with the next change that passes there, at the latest when the area is unmapped.
+ *
+ * `advise` knows ::ASPACE_ADVICE_DROP, and takes ::ASPACE_ADVICE_FREE for the same, where areas are
+ * populated on access; all else is ASPACE_NOT_SUPPORTED. Frames in the range go back when no TLB has
+ * them any more, some dozens at a time; the next access faults. What shares its frame (as that was handed
+ * out), its leaf or its contiguous group with something outside of the range stays. Beside faults, and
+ * beside changes of other areas; but while one of these cuts a leaf or a group that is an area's in part, and
+ * during a compaction, nothing is dropped, and the answer is ASPACE_BUSY. It allocates nothing, waits for
+ * nobody, and leaves the tables, which are freed when the area is unmapped.
  *
  * Frames come back in the pieces in which frame_alloc has handed them out, or in which frame_split has
  * cut them. Leaves say in bits 61 to 59 which these are: TCR or VTCR must not give these bits to the

@@ -3,8 +3,8 @@
  * The backend of allocated frames. The rules that it keeps are those of change.c, and:
  *
  *  1. After prepare the stash holds all frames that the maps of the batch take.
- *  2. A fault changes nothing but by asp_a64_populate(), and reads nothing of the tables that the
- *     writer changes.
+ *  2. A fault changes nothing but by asp_a64_populate(), an advice but by asp_a64_drop(), and both
+ *     read nothing of the tables that the writer changes.
  *  3. What is unmapped keeps its frames until flush, so that an undo can put them back; unless
  *     something else is mapped in their place before.
  */
@@ -326,6 +326,22 @@ static uint64_t allocated_fault_span(struct aspace_backend *backend, const struc
 	return span;
 }
 
+static enum aspace_status allocated_advise(struct aspace_backend *backend,
+					   const struct aspace_area *area,
+					   struct aspace_range range, enum aspace_advice advice,
+					   struct aspace_vaddr *reached)
+{
+	struct aspace_aarch64_allocated *source = source_of(backend);
+
+	/* What may go at any time may go now. */
+	if (!source->lazy || (advice != ASPACE_ADVICE_DROP && advice != ASPACE_ADVICE_FREE))
+		return ASPACE_NOT_SUPPORTED;
+	if (!asp_a64_range_usable(source->tables, range) || range.start.value < area->start.value ||
+	    range.end.value > area->end.value)
+		return ASPACE_INVALID_PARAM;
+	return asp_a64_drop(source->tables, range, &reached->value);
+}
+
 const struct aspace_backend_ops asp_a64_allocated_ops = {
 	.size = sizeof(asp_a64_allocated_ops),
 	.map = allocated_map,
@@ -339,4 +355,5 @@ const struct aspace_backend_ops asp_a64_allocated_ops = {
 	.check_area = asp_a64_check_area,
 	.fault_span = allocated_fault_span,
 	.loses = asp_a64_loses,
+	.advise = allocated_advise,
 };

@@ -251,7 +251,9 @@ enum aspace_status aspace_aarch64_compact(struct aspace_aarch64 *t, struct aspac
 		return ASPACE_INVALID_PARAM;
 	if (t->config.no_transient_faults && !without_break(t))
 		return ASPACE_NOT_SUPPORTED;
+	asp_a64_begin_reshaping(t);
 	compact_table(&c, t->geometry.start, t->root, range.start.value, range.end.value);
+	asp_a64_end_reshaping(t);
 	asp_a64_synchronize(t);
 	asp_a64_retire_unlinked(t);
 	return ASPACE_OK;

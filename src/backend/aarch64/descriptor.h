@@ -52,7 +52,7 @@
 #define ASP_A64_SW_MASK    (UINT64_C(7) << ASP_A64_SW_SHIFT)
 /* Was written before it lost the bits by which the processor would say so. */
 #define ASP_A64_SW_DIRTY (UINT64_C(1) << 58)
-/* In which size frame_alloc has handed out the frame: a number that piece_size() of frames.c reads; 0:
+/* In which size frame_alloc has handed out the frame: a number that asp_a64_piece_size() reads; 0:
  * it did not. Bits that are PBHA for who sets HWU in TCR; ours is 0 there, and they are ignored
  * (D8.3). */
 #define ASP_A64_PIECE_SHIFT 59

@@ -406,16 +406,40 @@ static bool make_again(void *ctx, const struct asp_a64_slot *slot)
 	return true;
 }
 
+static bool lies_inside(void *ctx, const struct asp_a64_slot *slot)
+{
+	const struct work *w = ctx;
+
+	return !asp_a64_is_mapped(slot->descriptor) ||
+	       is_inside(w->edit, slot->start, group_size(w->t, slot->level, slot->descriptor));
+}
+
+/* Is there something to be taken apart that an advice beside the range may be about as well? */
+static bool cuts(struct work *w)
+{
+	uint64_t granule = UINT64_C(1) << w->t->geometry.granule_shift;
+	struct asp_a64_span first = asp_a64_whole(w->t, w->edit->start, w->edit->start + granule);
+	struct asp_a64_span last = asp_a64_whole(w->t, w->edit->end - granule, w->edit->end);
+
+	return !asp_a64_visit(w->t, &first, lies_inside, w) ||
+	       !asp_a64_visit(w->t, &last, lies_inside, w);
+}
+
 void asp_a64_edit(struct aspace_aarch64 *t, const struct asp_a64_edit *edit)
 {
 	struct asp_a64_span root = asp_a64_whole(t, edit->start, edit->end);
 	struct work work = {.t = t, .edit = edit};
+	bool reshapes = cuts(&work);
 
+	if (reshapes)
+		asp_a64_begin_reshaping(t);
 	change_table(&work, &root);
-	if (!work.broken)
-		return;
-	asp_a64_invalidate(t);
-	asp_a64_visit(t, &root, make_again, &work);
+	if (work.broken) {
+		asp_a64_invalidate(t);
+		asp_a64_visit(t, &root, make_again, &work);
+	}
+	if (reshapes)
+		asp_a64_end_reshaping(t);
 }
 
 /* ---- Empty tables --------------------------------------------------------------------------------- */

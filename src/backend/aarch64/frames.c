@@ -69,8 +69,7 @@ uint64_t asp_a64_piece_bits(const struct aspace_aarch64 *t, uint64_t size)
 	return number << ASP_A64_PIECE_SHIFT;
 }
 
-/* In which size was the frame of a leaf handed out? 0: it is none of ours. */
-static uint64_t piece_size(const struct aspace_aarch64 *t, uint64_t descriptor)
+uint64_t asp_a64_piece_size(const struct aspace_aarch64 *t, uint64_t descriptor)
 {
 	unsigned number = (unsigned)((descriptor & ASP_A64_PIECE_MASK) >> ASP_A64_PIECE_SHIFT);
 	unsigned leaves;
@@ -281,7 +280,7 @@ void asp_a64_cut_piece(struct aspace_aarch64 *t, uint64_t at)
 	if (!asp_a64_is_mapped(cut.descriptor) && !asp_a64_is_condemned(cut.descriptor))
 		return;
 	frame = asp_a64_decode_output(&t->config, cut.descriptor) + (at - cut.slot);
-	for (size = piece_size(t, cut.descriptor); size && !aspace_is_aligned(frame, size);
+	for (size = asp_a64_piece_size(t, cut.descriptor); size && !aspace_is_aligned(frame, size);
 	     size = part) {
 		uint64_t first = aspace_align_down(frame, size);
 		struct asp_a64_span piece =
@@ -297,7 +296,7 @@ void asp_a64_cut_piece(struct aspace_aarch64 *t, uint64_t at)
 
 /* ---- Release ----------------------------------------------------------------------------- */
 
-static void give_back(struct aspace_aarch64 *t, uint64_t frame, uint64_t size)
+void asp_a64_give_back(const struct aspace_aarch64 *t, uint64_t frame, uint64_t size)
 {
 	if (t->ops->frame_retire)
 		t->ops->frame_retire(t->ctx, aspace_pa(frame), size);
@@ -312,15 +311,15 @@ static bool release_slot(void *ctx, const struct asp_a64_slot *slot)
 	struct aspace_aarch64 *t = ctx;
 	uint64_t frame = asp_a64_decode_output(&t->config, slot->descriptor);
 	uint64_t size = asp_a64_size(&t->geometry, slot->level);
-	uint64_t piece = piece_size(t, slot->descriptor);
+	uint64_t piece = asp_a64_piece_size(t, slot->descriptor);
 
 	if (!asp_a64_is_condemned(slot->descriptor))
 		return true;
 	asp_a64_store(t, slot->entry, 0);
 	if (piece > size && aspace_is_aligned(frame, piece))
-		give_back(t, frame, piece);
+		asp_a64_give_back(t, frame, piece);
 	for (uint64_t at = 0; piece && piece <= size && at < size; at += piece)
-		give_back(t, frame + at, piece);
+		asp_a64_give_back(t, frame + at, piece);
 	return true;
 }
 

@@ -187,10 +187,14 @@ static uint64_t invalidate_item(const struct aspace_aarch64 *t, const struct asp
 	return count;
 }
 
+static uint64_t tlbi_max(const struct aspace_aarch64 *t)
+{
+	return t->config.tlbi_max ? t->config.tlbi_max : TLBI_MAX_DEFAULT;
+}
+
 static bool too_many(const struct aspace_aarch64 *t)
 {
-	uint64_t max = t->config.tlbi_max ? t->config.tlbi_max : TLBI_MAX_DEFAULT;
-	uint64_t count = 0;
+	uint64_t max = tlbi_max(t), count = 0;
 
 	if (t->gathered_all)
 		return true;
@@ -300,6 +304,25 @@ void asp_a64_invalidate_pointer(const struct aspace_aarch64 *t, int level, uint6
 		invalidate_item(t, &item, 0);
 		issue_combined(t);
 	}
+	wait_for_all(t);
+	leave_vmid(t);
+}
+
+void asp_a64_invalidate_beside(const struct aspace_aarch64 *t, const struct asp_a64_gathered *items,
+			       unsigned count, bool global)
+{
+	uint64_t max = tlbi_max(t), instructions = 0;
+
+	enter_vmid(t);
+	asp_a64_order_walks(t);
+	for (unsigned i = 0; i < count && instructions <= max; i++)
+		instructions += invalidate_item(t, &items[i], max);
+	if (instructions > max)
+		issue_all(t, global);
+	for (unsigned i = 0; i < count && instructions <= max; i++)
+		invalidate_item(t, &items[i], 0);
+	if (instructions <= max)
+		issue_combined(t);
 	wait_for_all(t);
 	leave_vmid(t);
 }

@@ -8,7 +8,7 @@
  *   invalidate.c  invalidations, gathered and carried out
  *   memory.c      table pages: reserve, live, unlinked
  *   map.c         filling a range
- *   populate.c    what a fault maps, beside all of this
+ *   populate.c    what a fault maps, and what an advice drops, beside all of this
  *   edit.c        changing and clearing a range; empty tables
  *   move.c        carrying a range to another place
  *   compact.c     small leaves made large again
@@ -25,20 +25,23 @@
  * before it has changed anything; then it stores. Invalidations wait for the end of the
  * batch, `flush`, unless something must come after them.
  *
- * One writer, any number of faults beside it and beside each other: what they share is the
- * descriptors, and table_count. The rest of the structure is the writer's, or never changes.
+ * One writer, any number of faults and advices beside it and beside each other: what they share is the
+ * descriptors, table_count, dropping and reshaping. The rest of the structure is the writer's, or
+ * never changes.
  *
  * Invariants:
  *  1. Only the space's writer, or who creates and destroys, changes anything here; but faults
- *     (populate.c), where nothing is mapped or pending, and the pins in pointers to tables.
+ *     (populate.c), where nothing is mapped or pending, and the pins in pointers to tables; and
+ *     advices, leaves, groups and frames that lie in their range, while the writer makes none larger
+ *     or smaller that reaches into it (`reshaping`).
  *  2. A table that a valid descriptor points to is live: its contents were ordered before
  *     the link (D8.16.1), and it is neither in the reserve nor unlinked.
  *  3. A table is retired only after it was unlinked, all its walks were invalidated
  *     (non-leaf) and that had completed.
  *  4. Between two batches: nothing gathered, nothing promised, reserve, stash and unlinked
  *     list empty, no store that a barrier has not ordered (but of one invalid descriptor over
- *     another), and no table empty but the root, and one in which a fault was at work during the
- *     flush: that goes at the latest when the fault's area is unmapped.
+ *     another), and no table empty but the root, one that an advice has emptied, and one in which a
+ *     fault was at work during the flush: these go at the latest when the area is unmapped.
  *  5. A frame is retired only after the leaves that map it have been invalidated.
  */
 #ifndef ASPACE_AARCH64_TABLES_H
@@ -72,6 +75,12 @@ struct aspace_aarch64 {
 	uint64_t root;
 	/* Live tables. Relaxed: a number for statistics, it orders nothing. */
 	_Atomic size_t table_count;
+	/* How many advices take leaves away at this moment; is the writer in the middle of making
+	 * leaves larger or smaller, perhaps around what such an advice is about? Each side notes itself
+	 * and then looks at the other, sequentially consistently, so that one of them sees the
+	 * other: the writer waits, for no advice does while it is counted; the advice gives up. */
+	_Atomic unsigned dropping;
+	_Atomic bool reshaping;
 
 	/* Tables that have been allocated and not yet used; a list through their first
 	 * entries, which are zeroed again when they are taken. */
@@ -219,6 +228,10 @@ bool asp_a64_frame_alloc(const struct aspace_aarch64 *tables, uint64_t size, uin
 uint64_t asp_a64_piece_bits(const struct aspace_aarch64 *tables, uint64_t size);
 /* No piece lies on both sides of `at`: those that do are cut, and the program is told. */
 void asp_a64_cut_piece(struct aspace_aarch64 *tables, uint64_t at);
+/* In which size was the frame of a leaf handed out? 0: it is none of ours. */
+uint64_t asp_a64_piece_size(const struct aspace_aarch64 *tables, uint64_t descriptor);
+/* A piece goes back to the program. Any thread. */
+void asp_a64_give_back(const struct aspace_aarch64 *tables, uint64_t frame, uint64_t size);
 /* After their invalidation: retire the frames of condemned leaves. */
 void asp_a64_release(struct aspace_aarch64 *tables, uint64_t start, uint64_t end);
 
@@ -234,6 +247,10 @@ void asp_a64_order_walks(const struct aspace_aarch64 *tables);
 /* Take the pointer to a table away that was in the slot of `at`, and those that were in that table:
  * on return no walk goes by them any more. Any thread. */
 void asp_a64_invalidate_pointer(const struct aspace_aarch64 *tables, int level, uint64_t at);
+/* Order what this processor has stored, and take away what somebody beside the writer has gathered: on
+ * return it has completed. `global`: a global leaf is among it. Any thread. */
+void asp_a64_invalidate_beside(const struct aspace_aarch64 *tables,
+			       const struct asp_a64_gathered *items, unsigned count, bool global);
 /* The same for the writer's, if there are any. */
 void asp_a64_order_stores(struct aspace_aarch64 *tables);
 /* Order the stores, and carry out what is gathered: on return it has completed. */
@@ -277,6 +294,15 @@ void asp_a64_link(struct aspace_aarch64 *tables, uint64_t start, uint64_t end);
  * and what is free of it. Any thread, beside anything that changes no part of the range. */
 enum aspace_status asp_a64_populate(struct aspace_aarch64 *tables, const struct asp_a64_map *range,
 				    uint64_t at, uint64_t most);
+
+/* Take the frames of the range's beginning out of it, as many as one invalidation is for: those that do not
+ * reach out of the range. *reached: how far that is. ASPACE_BUSY: the writer is reshaping leaves. Any
+ * thread, beside anything that changes no part of the range. */
+enum aspace_status asp_a64_drop(struct aspace_aarch64 *tables, struct aspace_range range,
+				uint64_t *reached);
+/* The writer, around what changes the size of leaves that may lie in ranges that it does not change. */
+void asp_a64_begin_reshaping(struct aspace_aarch64 *tables);
+void asp_a64_end_reshaping(struct aspace_aarch64 *tables);
 
 /* edit.c: give what is mapped in [start, end) other attributes, or clear it. */
 struct asp_a64_edit {
