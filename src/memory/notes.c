@@ -77,5 +77,5 @@ bool asp_notes_in_place(struct aspace_record *root, const struct aspace_record *
 		rank = rank_of(at);
 		at = at->below[at->start < record->start];
 	}
-	return at == record && rank_of(at) <= rank;
+	return at && at == record && rank_of(at) <= rank;
 }

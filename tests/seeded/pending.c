@@ -67,7 +67,7 @@ static void readers_keep_it(void)
 	check(aspace_unmap(space, pages(4, 8), ASPACE_NOWAIT) == ASPACE_BUSY);
 	check(aspace_protect(space, pages(5, 6), 0, 0) == ASPACE_BUSY);
 	/* A fault finds what the backend holds. */
-	check_ok(aspace_fault(space, aspace_va(5 * 4096), ASPACE_ACCESS_WRITE, 0));
+	check_ok(aspace_fault(space, pages(5, 6).start, ASPACE_ACCESS_WRITE, 0));
 	check(held(5) == 3);
 	aspace_read_end(&section);
 	check_ok(aspace_quiesce(space, 0));
