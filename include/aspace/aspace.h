@@ -131,6 +131,10 @@ struct aspace_options {
 			enum aspace_status status);
 	/** Handed to stalled and refused. */
 	void *ctx;
+	/** Bound in bytes on memory that is leaving, in a grace-unmap space: of areas that have been
+	 * unmapped, and of pending ones that lose their contents. What would add to it waits for
+	 * readers first while there is more than that. 0 means 128 MiB; SIZE_MAX, none. */
+	size_t leaving_max;
 };
 
 /**
@@ -405,7 +409,7 @@ ASPACE_API enum aspace_status aspace_map_anywhere(struct aspace *space,
  *
  * Holes are passed over, unless ::ASPACE_STRICT. In an ASPACE_GRACE_UNMAP space the
  * areas are marked leaving, and the backend is called after a grace period; pending areas
- * (aspace_protect()) are waited for.
+ * (aspace_protect()) are waited for, and so are readers while more than @c leaving_max is leaving.
  * Errors and context: as aspace_map(), and ASPACE_NOT_MAPPED (strict). An empty
  * range is ASPACE_INVALID_PARAM.
  * Memory: where no area is cut, none is needed that is not kept back since the areas exist;
@@ -605,7 +609,7 @@ struct aspace_txn;
  * Errors: ASPACE_INVALID_PARAM, ASPACE_BUSY, ASPACE_DEADLOCK (from a callback, or beside
  * this thread's own transaction).
  * Context: reader-safe; takes the writer lock and keeps it; waits for readers at the
- * garbage bound.
+ * garbage bound, and at that on leaving memory.
  * Ownership: @p *out is the space's, valid until commit or abort; not touched on
  * failure. O(1).
  */
@@ -709,6 +713,10 @@ struct aspace_stats {
 	/** By how many operations something whose grace period was over has waited for its turn, at
 	 * most. */
 	uint64_t late_max;
+	/** Bytes of memory that is leaving; see @ref aspace_options.leaving_max. */
+	uint64_t bytes_leaving;
+	/** The greatest bytes_leaving that was ever seen. */
+	uint64_t bytes_leaving_max;
 	/** Areas that show less than their backends hold, for readers; see aspace_protect(). Counted
 	 * in @ref areas, too. */
 	uint64_t pending;

@@ -269,9 +269,9 @@ static bool due(struct aspace *space, const struct aspace_record_list *list)
 	return list->head && asp_grace_elapsed(space->grace, list->head->stamp);
 }
 
-/* Asks the backend of one leaving area to unmap it, and plans the outcome. */
+/* Asks the backend of one leaving area to unmap it, and plans the outcome: the area, gone or back. */
 static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_record *record,
-					struct aspace_area *refused)
+					struct aspace_area *outcome)
 {
 	struct aspace_txn *txn = &space->txn;
 	const struct aspace_backend_ops *ops;
@@ -282,6 +282,7 @@ static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_reco
 
 	asp_edit_seek(&txn->edit, &cursor, record->address);
 	area = asp_public_area(asp_cursor_area(&cursor));
+	*outcome = area;
 	ops = area.backend->ops;
 	change = (struct aspace_change){
 		.kind = ASPACE_CHANGE_UNMAP,
@@ -310,14 +311,13 @@ static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_reco
 	asp_plan_merge(txn, area.start.value, area.end.value);
 	record->user = NULL;
 	space->refused = space->unmap_refused = true;
-	*refused = area;
 	return status;
 }
 
 /* Asks the backend of one pending area for what the area shows; if it is refused, the area shows
  * what the backend holds. */
 static enum aspace_status protect_pending(struct aspace *space, struct aspace_record *record,
-					  struct aspace_area *refused)
+					  struct aspace_area *outcome)
 {
 	struct aspace_txn *txn = &space->txn;
 	const struct aspace_backend_ops *ops;
@@ -349,20 +349,22 @@ static enum aspace_status protect_pending(struct aspace *space, struct aspace_re
 		asp_edit_update(&txn->edit, area.start.value, area.end.value, area.flags,
 				area.user);
 		space->refused = true;
-		*refused = area;
 	}
+	*outcome = area;
 	asp_plan_merge(txn, area.start.value, area.end.value);
 	return status;
 }
 
 /* Of a leaving or pending area. Its record goes, or is one of a reference that has `gone`. */
 static enum aspace_status change_late(struct aspace *space, struct aspace_record *record,
-				      struct aspace_record_list *gone, struct aspace_area *refused)
+				      struct aspace_record_list *gone, struct aspace_area *outcome)
 {
-	bool pending = record->pending;
-	enum aspace_status status = pending ? protect_pending(space, record, refused)
-					    : unmap_leaving(space, record, refused);
+	bool pending = record->pending, drops = !pending || record->drops;
+	enum aspace_status status = pending ? protect_pending(space, record, outcome)
+					    : unmap_leaving(space, record, outcome);
 
+	if (drops)
+		space->leaving_bytes -= outcome->end.value - outcome->start.value;
 	if (!pending && record->user && asp_op(record->backend, release))
 		asp_list_push(gone, record);
 	else

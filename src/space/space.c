@@ -23,6 +23,10 @@ _Static_assert(sizeof(struct aspace) <= SPACE_BYTES, "a space fits into its bloc
 
 static const struct aspace_page_ops default_pages = {asp_pages_alloc, asp_pages_free};
 
+/* What is leaving, where the options do not say. An unmap of a page retires a node at least, so the
+ * default of garbage_max, 29,127 nodes, comes first where areas are pages: these are 114 MiB. */
+#define LEAVING_MAX ((size_t)128 << 20)
+
 /* ---- Create --------------------------------------------------------------- */
 
 static enum aspace_status check_options(struct aspace_options *options)
@@ -45,6 +49,8 @@ static enum aspace_status check_options(struct aspace_options *options)
 	options->limits = aspace_range_of(lo, hi);
 	if (!options->garbage_max)
 		options->garbage_max = (size_t)16 << 20;
+	if (!options->leaving_max)
+		options->leaving_max = LEAVING_MAX;
 	if (!options->stall_ms)
 		options->stall_ms = 1000;
 	if (!options->pages)
@@ -377,6 +383,8 @@ enum aspace_status aspace_stats(struct aspace *space, struct aspace_stats *given
 		.areas = aspace_count(space),
 		.leaving = space->leaving.count + space->pins.leaving.count - pending,
 		.pending = pending,
+		.bytes_leaving = space->leaving_bytes,
+		.bytes_leaving_max = space->leaving_bytes_max,
 		.height = asp_tree_height(asp_root(space)),
 		.nodes = space->node_count,
 		.bytes_live = space->node_count * sizeof(struct asp_node),
@@ -458,15 +466,34 @@ static unsigned check_areas(struct aspace *space, const struct asp_node *root,
 	return 0;
 }
 
-/* Q1 and Q4, of one record: the area is what the note says, and is found by it. */
-static bool is_pending_there(struct aspace *space, const struct asp_node *root,
-			     const struct aspace_record *record)
-{
-	int at;
-	const struct asp_node *leaf = asp_tree_find(root, record->start, &at);
+/* What the list of leaving areas says. */
+struct late_areas {
+	uint64_t leaving, pending;
+	uint64_t sum;   /* of the starts of leaving areas */
+	uint64_t bytes; /* of memory that leaves */
+};
 
-	return leaf && leaf->leaf.start[at] == record->start &&
-	       !(leaf->leaf.slot[at].flags & ASPACE_FLAGS_RESERVED) &&
+/* Is the area there that the record is about, and as the record says? (Q1 and Q4, for a pending one.) */
+static bool check_late(struct aspace *space, const struct asp_node *root,
+		       const struct aspace_record *record, struct late_areas *late)
+{
+	uint64_t start = asp_late_start(record);
+	int at;
+	const struct asp_node *leaf = asp_tree_find(root, start, &at);
+	const struct asp_slot *slot;
+
+	if (!leaf || leaf->leaf.start[at] != start)
+		return false;
+	slot = &leaf->leaf.slot[at];
+	if (!record->pending || record->drops)
+		late->bytes += slot->end - start;
+	if (!record->pending) {
+		late->leaving++;
+		late->sum += start;
+		return slot->flags & ASP_FLAG_LEAVING;
+	}
+	late->pending++;
+	return !(slot->flags & ASPACE_FLAGS_RESERVED) &&
 	       asp_notes_in_place(space->pending.root, record);
 }
 
@@ -477,30 +504,16 @@ static unsigned check_deferred(struct aspace *space, const struct asp_node *root
 	const struct aspace_record_list *references[] = {&space->deferred, &space->pins.deferred};
 	const struct aspace_record_list *areas[] = {&space->leaving, &space->pins.leaving};
 	struct aspace_record *record;
-	uint64_t count = 0, leaving = 0, pending = 0, sum = 0;
+	struct late_areas late = {0};
+	uint64_t count = 0;
 
 	for (unsigned i = 0; i < 2; i++) {
 		for (record = references[i]->head; record; record = record->next)
 			count++;
 		for (record = areas[i]->head; record; record = record->next) {
-			int at;
-			const struct asp_node *leaf;
-
-			if (record->pending) {
-				pending++;
-				census->at = record->start;
-				census->what = "a note of a pending area is for none";
-				if (!is_pending_there(space, root, record))
-					return SPACE + 3;
-				continue;
-			}
-			leaving++;
-			sum += record->address;
-			leaf = asp_tree_find(root, record->address, &at);
-			census->at = record->address;
-			census->what = "a leaving record is for no leaving area";
-			if (!leaf || leaf->leaf.start[at] != record->address ||
-			    !(leaf->leaf.slot[at].flags & ASP_FLAG_LEAVING))
+			census->at = asp_late_start(record);
+			census->what = "a leaving record is for no leaving or pending area";
+			if (!check_late(space, root, record, &late))
 				return SPACE + 3;
 		}
 	}
@@ -509,9 +522,10 @@ static unsigned check_deferred(struct aspace *space, const struct asp_node *root
 		return SPACE + 3;
 	/* Not two records for one area and none for another, either. */
 	census->what = "leaving areas and their records differ";
-	if (leaving != census->leaving || sum != census->leaving_sum ||
-	    leaving + pending != space->leaving.count + space->pins.leaving.count ||
-	    pending != atomic_load_explicit(&space->pending.count, memory_order_relaxed))
+	if (late.leaving != census->leaving || late.sum != census->leaving_sum ||
+	    late.leaving + late.pending != space->leaving.count + space->pins.leaving.count ||
+	    late.pending != atomic_load_explicit(&space->pending.count, memory_order_relaxed) ||
+	    late.bytes != space->leaving_bytes)
 		return SPACE + 3;
 	return 0;
 }

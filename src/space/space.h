@@ -105,9 +105,9 @@ struct aspace_txn {
 	struct asp_node *base; /* the newest version; edit.root == base: nothing planned */
 	bool open;             /* between aspace_txn_begin and commit or abort */
 	bool busy;             /* an operation or the commit of the open one is under way */
-	bool leaving_in_way;   /* the last plan said BUSY because of leaving areas, in `way` */
-	bool nowait;           /* of an open one: its commit waits for nobody */
-	bool pinned;           /* the last commit said BUSY because of pins */
+	bool leaving_in_way; /* the last plan said BUSY because of leaving areas, in `way`, or of all */
+	bool nowait;         /* of an open one: its commit waits for nobody */
+	bool pinned;         /* the last commit said BUSY because of pins */
 	struct asp_pin *place; /* where the operation has waited for pins; mostly NULL */
 	struct aspace_range way;
 	unsigned held_for; /* so many more reservations what is held back will do for */
@@ -134,6 +134,7 @@ struct aspace_txn {
 	size_t born;
 	/* Areas marked leaving, and pending ones. */
 	struct aspace_record_list leaving;
+	uint64_t leaving_bytes; /* of theirs that lose contents */
 };
 
 /* Notes of births.c: by start of the area, and by age. */
@@ -261,6 +262,8 @@ struct aspace {
 	uint64_t lacking;
 	struct asp_late late;
 	struct asp_pending pending;
+	/* Memory that is leaving: of leaving areas, and of pending ones that lose their contents. */
+	uint64_t leaving_bytes, leaving_bytes_max;
 	bool refused;       /* a deferred change was, since the last quiesce; */
 	bool unmap_refused; /* an unmap */
 	struct asp_grace_client client;

@@ -140,6 +140,7 @@ static void begin_truth(struct aspace_txn *txn)
 	asp_edit_discard(&txn->edit);
 	asp_put_records(space, &txn->references);
 	asp_put_records(space, &txn->leaving);
+	txn->leaving_bytes = 0;
 	txn->born = 0;
 	asp_list_splice(&txn->clones_spare, &txn->clones_used);
 	asp_edit_begin(&txn->edit, &space->vector->edit, &space->nodes, &space->records, txn->base,

@@ -22,6 +22,7 @@
  *  Q4  No published area is marked ASP_FLAG_PENDING.
  */
 #include "update/pending.h"
+#include "update/pins.h"
 #include "update/plan.h"
 
 unsigned asp_loses(const struct aspace *space, struct aspace_backend *backend, uint64_t from,
@@ -38,15 +39,30 @@ unsigned asp_loses(const struct aspace *space, struct aspace_backend *backend, u
 	return loses;
 }
 
-void asp_pending_note(struct aspace_txn *txn, uint64_t start, uint64_t held_flags, unsigned loses)
+bool asp_leaving_is_full(struct aspace_txn *txn)
+{
+	struct aspace *space = txn->space;
+
+	if (txn->open || __builtin_expect(space->leaving_bytes <= space->options.leaving_max, 1))
+		return false;
+	/* Any will do. If all of it waits for pins, so do we. */
+	txn->way = space->leaving.head ? ASP_CHANGES_NOTHING : aspace_limits(space);
+	txn->leaving_in_way = true;
+	return true;
+}
+
+void asp_pending_note(struct aspace_txn *txn, struct aspace_range range, uint64_t held_flags,
+		      unsigned loses)
 {
 	struct aspace_record *record = asp_pool_get(&txn->space->records, sizeof(*record));
 
-	record->start = start;
+	record->start = range.start.value;
 	record->held_flags = held_flags;
 	record->pending = true;
 	record->drops = loses & ASPACE_LOSES_CONTENTS;
 	record->retired = txn->edit.stamp;
+	if (record->drops)
+		txn->leaving_bytes += range.end.value - range.start.value;
 	asp_list_push(&txn->leaving, record);
 }
 
@@ -66,6 +82,10 @@ void asp_pending_begin(struct aspace_txn *txn)
 	struct aspace *space = txn->space;
 	struct aspace_record *record;
 
+	space->leaving_bytes += txn->leaving_bytes;
+	if (space->leaving_bytes_max < space->leaving_bytes)
+		space->leaving_bytes_max = space->leaving_bytes;
+	txn->leaving_bytes = 0;
 	asp_lock_acquire(&space->pins.lock);
 	for (record = txn->leaving.head; record; record = record->next) {
 		if (!record->pending)

@@ -45,10 +45,16 @@ static inline bool asp_pending_any(struct aspace *space)
 	return atomic_load_explicit(&space->pending.count, memory_order_relaxed) != 0;
 }
 
-/* Notes in a plan that the area which starts there, and is marked ASP_FLAG_PENDING, will be
- * pending. A record has been reserved. */
-void asp_pending_note(struct aspace_txn *txn, uint64_t start, uint64_t held_flags, unsigned loses);
-/* The plan is about to be published: its areas are pending, and no longer marked. */
+/* Is there more memory leaving than is to be? Then what adds to it waits before it has done anything. A
+ * transaction has waited when it began. */
+bool asp_leaving_is_full(struct aspace_txn *txn);
+
+/* Notes in a plan that the area in the range, which is marked ASP_FLAG_PENDING, will be pending. A
+ * record has been reserved. */
+void asp_pending_note(struct aspace_txn *txn, struct aspace_range range, uint64_t held_flags,
+		      unsigned loses);
+/* The plan is about to be published: what leaves is counted; areas are pending, and no longer
+ * marked. */
 void asp_pending_begin(struct aspace_txn *txn);
 /* One is pending no longer. Under the writer lock, with the area claimed (asp_pins_claim()). */
 void asp_pending_end(struct aspace *space, struct aspace_record *record);

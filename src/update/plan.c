@@ -60,6 +60,7 @@ void asp_plan_clean_up(struct aspace_txn *txn)
 	if (txn->references.head || txn->leaving.head) {
 		asp_put_records(space, &txn->references);
 		asp_put_records(space, &txn->leaving);
+		txn->leaving_bytes = 0;
 	}
 	txn->born = 0;
 	if (txn->clones_used.head || txn->clones_spare.head) {

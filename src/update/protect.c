@@ -17,6 +17,18 @@ bool asp_same_flags(void *ctx, const struct aspace_area *area, uint64_t *flags)
 	return true;
 }
 
+/* Would memory leave, where there is more leaving than is to be? */
+static bool is_too_much(struct aspace_txn *txn, const struct aspace_area *area, uint64_t flags)
+{
+	const struct aspace *space = txn->space;
+	uint64_t meanwhile;
+
+	return __builtin_expect(space->leaving_bytes > space->options.leaving_max, 0) &&
+	       asp_loses(space, area->backend, area->flags, flags, &meanwhile) &
+		       ASPACE_LOSES_CONTENTS &&
+	       asp_leaving_is_full(txn);
+}
+
 /* Asks the callback about every piece, and notes those that change as actions.
  * `clones`: references that will be needed. */
 static enum aspace_status decide_pieces(struct aspace_txn *txn, struct aspace_range range,
@@ -36,7 +48,7 @@ static enum aspace_status decide_pieces(struct aspace_txn *txn, struct aspace_ra
 			continue;
 		if (flags & ~seen.backend->flags_mask || !asp_piece_on_granule(&pieces))
 			return ASPACE_INVALID_PARAM;
-		if (asp_meets_pending(txn, &pieces.area))
+		if (asp_meets_pending(txn, &pieces.area) || is_too_much(txn, &seen, flags))
 			return ASPACE_BUSY;
 		if (txn->action_count && !asp_pool_reserve(&txn->space->actions, 1))
 			return ASPACE_NO_MEMORY;
@@ -121,7 +133,7 @@ static void set_for_later(struct aspace_txn *txn, struct asp_action *action)
 		asp_loses(txn->space, action->backend, change->old_flags, flags, &meanwhile);
 
 	if (loses) {
-		asp_pending_note(txn, lo, meanwhile, loses);
+		asp_pending_note(txn, change->range, meanwhile, loses);
 		change->new_flags = meanwhile;
 		flags |= ASP_FLAG_PENDING;
 	}

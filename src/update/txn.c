@@ -142,7 +142,7 @@ static bool add_protect(struct aspace_txn *txn, const struct aspace_area *old,
 		return false;
 	loses = asp_loses(txn->space, old->backend, old->flags, asp_public_area(*new).flags,
 			  &held.flags);
-	asp_pending_note(txn, lo, held.flags, loses);
+	asp_pending_note(txn, aspace_range_of(lo, hi), held.flags, loses);
 	return held.flags == old->flags ||
 	       add_action(txn, ASP_PHASE_PROTECT, ASPACE_CHANGE_PROTECT, old, &held, lo, hi);
 }
@@ -304,11 +304,18 @@ enum aspace_status aspace_txn_begin(struct aspace *space, unsigned how, struct a
 
 	if (!out || how & ~ASP_HOW_PUBLIC)
 		return ASPACE_INVALID_PARAM;
-	status = asp_writer_enter(space, how);
-	if (status != ASPACE_OK)
-		return status;
-	asp_pins_say(space, ASP_CHANGES_NOTHING);
-	asp_txn_begin(space);
+	for (;;) {
+		status = asp_writer_enter(space, how);
+		if (status != ASPACE_OK)
+			return status;
+		asp_pins_say(space, ASP_CHANGES_NOTHING);
+		asp_txn_begin(space);
+		if (!asp_leaving_is_full(&space->txn))
+			break;
+		asp_txn_drop(&space->txn);
+		if (!asp_wait_for_leaving(space, how))
+			return ASPACE_BUSY;
+	}
 	space->txn.open = true;
 	space->txn.nowait = how & ASPACE_NOWAIT;
 	atomic_store_explicit(&space->txn_open, true, memory_order_relaxed);

@@ -56,6 +56,7 @@ static void plan_leaving_part(struct aspace_txn *txn, uint64_t lo, uint64_t hi, 
 
 	record->address = lo;
 	record->pending = false;
+	txn->leaving_bytes += hi - lo;
 	record->retired = txn->edit.stamp;
 	asp_list_push(&txn->leaving, record);
 	asp_plan_set_flags(txn, lo, hi, flags | ASP_FLAG_LEAVING);
@@ -110,7 +111,7 @@ enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range ra
 		return ASPACE_NOT_MAPPED;
 	if (!count)
 		return ASPACE_OK;
-	if (pending)
+	if (pending || (grace && asp_leaving_is_full(txn)))
 		return ASPACE_BUSY;
 
 	if (!(cuts || txn->open ? asp_reserve_cut(txn, count, parts)

@@ -650,6 +650,115 @@ static void test_transaction_is_refused(void **state)
 	assert_areas(&w, "0-64:3 c8-12c:3");
 }
 
+/* ---- A bound on memory that is leaving -------------------------------------- */
+
+static void open_bounded(size_t leaving_max, unsigned mock_mode)
+{
+	world_open(&w, &(struct world_options){
+			       .space = {.mode = ASPACE_GRACE_UNMAP | ASPACE_NEVER_MERGE,
+					 .leaving_max = leaving_max},
+			       .mock_mode = ASPACE_MOCK_LOSES | mock_mode,
+		       });
+	for (uint64_t i = 0; i < 10; i++)
+		assert_ok(map(&w, i * 100, i * 100 + 100, RW, NULL));
+}
+
+static void assert_leaving(uint64_t bytes, uint64_t most)
+{
+	assert_int_equal(stats_of(&w).bytes_leaving, bytes);
+	assert_int_equal(stats_of(&w).bytes_leaving_max, most);
+	assert_ok(aspace_validate(w.space, NULL, 0));
+}
+
+/* One operation may exceed it, whatever it takes; then what takes more waits, and nothing else. */
+static void test_bound(void **state)
+{
+	struct aspace_txn *txn;
+
+	(void)state;
+	open_bounded(250, 0);
+	begin_section();
+	assert_ok(unmap(&w, 0, 100));
+	assert_ok(protect(&w, 100, 200, NONE)); /* contents, too */
+	assert_ok(protect(&w, 200, 300, R));    /* access only */
+	assert_leaving(200, 200);
+	assert_ok(unmap(&w, 300, 500));
+	assert_leaving(400, 400);
+	for (unsigned i = 0; i < 2; i++) {
+		unsigned how = i ? ASPACE_NOWAIT : 0;
+
+		assert_status(ASPACE_BUSY, aspace_unmap(w.space, range(500, 600), how));
+		assert_status(ASPACE_BUSY, aspace_protect(w.space, range(500, 600), NONE, how));
+		assert_status(ASPACE_BUSY, aspace_resize(w.space, at(500), 50, how));
+		assert_status(ASPACE_BUSY, aspace_clear(w.space, how));
+		assert_status(ASPACE_BUSY, aspace_txn_begin(w.space, how, &txn));
+		assert_shows("64-c8:0 c8-12c:1 1f4-258:3 258-2bc:3 2bc-320:3 320-384:3 384-3e8:3");
+	}
+	/* Nothing is added. */
+	assert_ok(protect(&w, 500, 600, R));
+	assert_ok(protect(&w, 600, 700, RWX));
+	assert_ok(map(&w, 1000, 1100, RW, NULL));
+	assert_ok(unmap(&w, 2000, 2100));
+	assert_status(ASPACE_NOT_MAPPED, aspace_unmap(w.space, range(2000, 2100), ASPACE_STRICT));
+	assert_leaving(400, 400);
+	end_section();
+	/* Outside of a section they wait. */
+	assert_ok(unmap(&w, 500, 600));
+	assert_ok(protect(&w, 600, 700, NONE));
+	assert_ok(unmap(&w, 700, 1000));
+	txn = begin();
+	assert_ok(aspace_txn_unmap(txn, range(1000, 1100), 0));
+	assert_ok(aspace_txn_commit(txn));
+	let_go();
+	assert_leaving(0, stats_of(&w).bytes_leaving_max);
+	assert_true(stats_of(&w).bytes_leaving_max <= 250 + 300);
+	assert_areas(&w, "64-c8:0 c8-12c:1 258-2bc:0");
+	world_close(&w);
+}
+
+/* A refused change is no longer on its way. */
+static void test_bound_and_refusals(void **state)
+{
+	(void)state;
+	open_bounded(250, 0);
+	begin_section();
+	assert_ok(unmap(&w, 0, 200));
+	assert_ok(protect(&w, 200, 300, NONE));
+	aspace_mock_inject(w.mock, ASPACE_MOCK_ANY, 1, true, ASPACE_NO_MEMORY);
+	assert_leaving(300, 300);
+	end_section();
+	assert_status(ASPACE_BAD_STATE, aspace_quiesce(w.space, 0));
+	assert_leaving(0, 300);
+	aspace_mock_heal(w.mock);
+	/* What a failed operation would have added was never there. */
+	begin_section();
+	aspace_mock_inject(w.mock, ASPACE_MOCK_PROTECT, 1, false, ASPACE_NO_MEMORY);
+	assert_status(ASPACE_NO_MEMORY,
+		      aspace_protect_with(w.space, range(0, 300), by_place, NULL, 0));
+	assert_leaving(0, 300);
+	end_section();
+	world_close(&w);
+}
+
+/* Where none is said: areas of a page never come near it, one large one exceeds it. */
+static void test_bound_by_default(void **state)
+{
+	const uint64_t mib = UINT64_C(1) << 20;
+
+	(void)state;
+	world_open(&w,
+		   &(struct world_options){.space = {.mode = ASPACE_GRACE_UNMAP}, .granule = 4096});
+	assert_ok(map(&w, 0, 128 * mib, RW, NULL));
+	assert_ok(map(&w, 512 * mib, 512 * mib + 8192, RW, NULL));
+	begin_section();
+	assert_ok(unmap(&w, 0, 128 * mib));
+	assert_ok(unmap(&w, 512 * mib, 512 * mib + 4096));
+	assert_leaving(128 * mib + 4096, 128 * mib + 4096);
+	assert_status(ASPACE_BUSY, unmap(&w, 512 * mib + 4096, 512 * mib + 8192));
+	end_section();
+	world_close(&w);
+}
+
 #define IN(test)         cmocka_unit_test_setup_teardown(test, open_space, close_space)
 #define WITH_USERS(test) cmocka_unit_test_setup_teardown(test, open_objects, close_space)
 #define ALONE(test)      cmocka_unit_test_setup(test, no_set_up)
@@ -678,6 +787,9 @@ int main(void)
 		WITH_USERS(test_transaction_protects_and_unmaps),
 		WITH_USERS(test_transaction_of_new_and_old),
 		WITH_USERS(test_transaction_is_refused),
+		ALONE(test_bound),
+		ALONE(test_bound_and_refusals),
+		ALONE(test_bound_by_default),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

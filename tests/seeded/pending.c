@@ -110,6 +110,23 @@ static void transactions(void)
 	check_valid();
 }
 
+/* Above the bound nothing more leaves while somebody reads. */
+static void bound(void)
+{
+	check_ok(aspace_clear(space, 0));
+	check_ok(aspace_quiesce(space, 0));
+	map(0, 12);
+	aspace_read_begin(space, &section);
+	check_ok(aspace_unmap(space, pages(0, 9), 0));
+	check(stats_of(space).bytes_leaving == UINT64_C(9) * 4096);
+	check(aspace_unmap(space, pages(9, 10), 0) == ASPACE_BUSY);
+	check_valid();
+	aspace_read_end(&section);
+	check_ok(aspace_unmap(space, pages(9, 10), 0));
+	check_ok(aspace_quiesce(space, 0));
+	check(stats_of(space).bytes_leaving == 0);
+}
+
 int main(void)
 {
 	struct aspace_mock_options options = {
@@ -118,10 +135,12 @@ int main(void)
 	};
 
 	check_ok(aspace_mock_create(&options, &mock));
-	space = make_space(&(struct aspace_options){.granule = 4096, .mode = ASPACE_GRACE_UNMAP});
+	space = make_space(&(struct aspace_options){
+		.granule = 4096, .mode = ASPACE_GRACE_UNMAP, .leaving_max = (size_t)8 * 4096});
 	readers_keep_it();
 	refusals_are_told();
 	transactions();
+	bound();
 	end_space(space);
 	if (aspace_mock_violations(mock, NULL))
 		fail("the backend's contract was broken");
