@@ -141,6 +141,12 @@ static inline void asp_pins_reopen_txn(struct aspace *space, bool beneath)
 /* Before a commit calls backends, where asp_pins_any(): is nobody at work in what has been said?
  * Then nobody will be until the lock is given back. Else false, and txn->pinned. */
 bool asp_pins_hold_off(struct aspace_txn *txn);
+/* The same earlier, where a plan is about to ask the program for something that it should not be asked twice.
+ * An open transaction waits at its commit. */
+static inline bool asp_pins_clear(struct aspace_txn *txn)
+{
+	return txn->open || !asp_pins_any(txn->space) || asp_pins_hold_off(txn);
+}
 /* The same for the plan of an open transaction, which puts `claim` on the list, and waits there.
  * False: it would have to wait, and may not. */
 bool asp_pins_claim_plan(struct aspace_txn *txn, struct asp_pin *claim);

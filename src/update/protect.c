@@ -6,6 +6,7 @@
  */
 #include "update/pending.h"
 #include "update/pieces.h"
+#include "update/pins.h"
 #include "update/plan.h"
 #include "update/references.h"
 #include "update/reserve.h"
@@ -201,6 +202,9 @@ enum aspace_status asp_plan_protect(struct aspace_txn *txn, struct aspace_range 
 	if (asp_is_strict(space, how) && asp_has_holes(txn, range))
 		return ASPACE_NOT_MAPPED;
 
+	/* Else it would be decided once more, if somebody is in the way. */
+	if (decide != asp_same_flags && !asp_pins_clear(txn))
+		return ASPACE_BUSY;
 	status = decide_pieces(txn, range, decide, ctx, &count);
 	if (status == ASPACE_OK && count) {
 		status = asp_reserve_scattered(txn, count, count_all_parts(txn)) &&

@@ -5,6 +5,7 @@
  * off keeps it, at another start. All of it is noted in txn->references, and only counts when
  * the plan is published.
  */
+#include "update/pins.h"
 #include "update/references.h"
 
 static bool counts_references(const struct aspace_backend *backend, const void *user)
@@ -21,6 +22,9 @@ enum aspace_status asp_clone_ahead(struct aspace_txn *txn, struct aspace_backend
 
 	if (!counts_references(backend, user))
 		return ASPACE_OK;
+	/* Not for a plan that is made again. */
+	if (!asp_pins_clear(txn))
+		return ASPACE_BUSY;
 	status = backend->ops->clone(backend, user, &copy);
 	if (status != ASPACE_OK)
 		return status;

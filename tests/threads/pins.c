@@ -9,6 +9,7 @@
  *  3. But a transaction that commits does not wait for a fault that waits for an update, which
  *     waits for the transaction.
  *  4. A fault is told that its work has been done only if that was where it is.
+ *  5. What an operation asks of the program, it asks once, however long it waits for faults.
  *
  * A thread is held where it sleeps, after it was woken, by a signal whose handler does not return
  * (a handler runs in every wait of the library).
@@ -358,6 +359,91 @@ static void served_where_it_is(void)
 	end("fuf");
 }
 
+/* ---- 5. Once ---------------------------------------------------------------------------- */
+
+static unsigned clones, decisions; /* of one thread, and the main one when that has ended */
+
+static enum aspace_status clone(struct aspace_backend *ignored, void *user, void **copy)
+{
+	(void)ignored;
+	clones++;
+	*copy = user;
+	return ASPACE_OK;
+}
+
+static bool decide_now(void *unused, const struct aspace_area *area, uint64_t *flags)
+{
+	(void)unused, (void)area;
+	decisions++;
+	*flags ^= 2;
+	return true;
+}
+
+static void *unmap_middle(void *unused)
+{
+	check_ok(aspace_unmap(space, pages(4, 8), 0));
+	return unused;
+}
+
+static void *replace_middle(void *backend_of_area)
+{
+	check_ok(aspace_map(space, pages(4, 8), 2, backend_of_area, NULL, ASPACE_REPLACE));
+	return NULL;
+}
+
+static void *protect_middle(void *unused)
+{
+	check_ok(aspace_protect(space, pages(4, 8), 2, 0));
+	return unused;
+}
+
+static void *decide_middle(void *unused)
+{
+	check_ok(aspace_protect_with(space, pages(4, 8), decide_now, NULL, 0));
+	return unused;
+}
+
+static void *move_middle(void *unused)
+{
+	check_ok(aspace_move(space, pages(4, 8), aspace_va(20 * PAGE), 0));
+	return unused;
+}
+
+static void asked_once(void)
+{
+	static const struct {
+		void *(*entry)(void *);
+		unsigned clones, decisions;
+	} cases[] = {
+		{unmap_middle, 1, 0},  {replace_middle, 1, 0}, {protect_middle, 2, 0},
+		{decide_middle, 2, 1}, {move_middle, 2, 0},
+	};
+	struct aspace_backend_ops counted_ops = ops;
+	struct aspace_backend counted = {.ops = &counted_ops, .flags_mask = 7};
+
+	counted_ops.clone = clone;
+	counted_ops.move = change;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		pthread_t fault, writer;
+
+		begin(1);
+		relaxed_store(&may_end_change, 100);
+		clones = decisions = 0;
+		check_ok(aspace_map(space, pages(0, 16), 1, &counted, &clones, ASPACE_REPLACE));
+		fault = spawn(fault_read, (void *)1);
+		until(relaxed_load(&in_fault));
+		writer = spawn(cases[i].entry, &counted);
+		until_listed(2, 1);
+		relaxed_store(&may_end_fault, 1);
+		join(fault);
+		join(writer);
+		if (clones != cases[i].clones || decisions != cases[i].decisions)
+			fail("case %zu: %u clones, %u decisions", i, clones, decisions);
+		relaxed_store(&may_end_change, 100);
+		end_space(space);
+	}
+}
+
 int main(void)
 {
 	struct sigaction action = {.sa_handler = hold_on};
@@ -368,6 +454,7 @@ int main(void)
 		transactions_that_come_later();
 		transaction_before_an_update();
 		served_where_it_is();
+		asked_once();
 	}
 	printf("%ld rounds\n", scaled(40));
 	return 0;
