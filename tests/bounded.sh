@@ -5,8 +5,8 @@
 # machine is busy: to be sourced.
 
 # bounded SECONDS COMMAND...: its exit status, or 124 if it does not end. That is so if one
-# process has used so many seconds of processor time, however long they took; or if twenty
-# looks in a row, a second apart, found every thread asleep. Who only waits for a processor
+# process has used so many seconds of processor time, however long they took; or if twenty looks in
+# a row, or $asleep_looks, a second apart, found every thread asleep. Who only waits for a processor
 # is not asleep.
 bounded() {
 	local seconds=$1 status=0 mark session watcher
@@ -41,7 +41,7 @@ watch_sleep() {
 		then
 			looks=0
 		fi
-		if ((looks == 20)); then
+		if ((looks == ${asleep_looks:-20})); then
 			touch "$2"
 			kill -KILL -- "-$1"
 		fi

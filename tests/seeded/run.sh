@@ -1,15 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# run.sh [--rate=N] [--jobs=N] SOURCE_DIR WORK_DIR [VARIANT...]
+# run.sh [--rate=N] [--all] [--jobs=N] SOURCE_DIR WORK_DIR [VARIANT...]
 #
 # Builds each variant of the library that a patch here describes, and runs the programs
 # that its line "caught-by:" names; one of them must report the fault, and a variant that
 # none reports is a failure. (Some depend on chance: whether ThreadSanitizer still remembers
 # an access when the race comes, say. What did not report this time is shown.) A pair that
 # ends in "!" (tsan:lookups!) must report whatever the others do, and gets more attempts: it
-# is there for this very fault. The library as
-# it is must pass the same programs. A patch that does not apply is a failure: bring it up to date.
+# is there for this very fault. Those come first, and the others are only tried, in their order,
+# until one has reported; with --all they all are. The library as it is must pass the same
+# programs. A patch that does not apply is a failure: bring it up to date.
 #
 # A pair is TOOL:PROGRAM[:SECONDS], of processor time, after which a program does not end. The tools are tsan, asan, plain (none: the program
 # itself must say what is wrong) and frozen (none, but that published nodes cannot be written). The programs are those of tests/threads and of this directory, and
@@ -24,9 +25,11 @@ attempts=3
 attempts_must=5
 jobs=2
 rate=
+all=
 while [[ ${1-} == --* ]]; do
 	case $1 in
-	--rate=*) rate=${1#*=} ;;
+	--rate=*) rate=${1#*=} all=1 ;;
+	--all) all=1 ;;
 	--jobs=*) jobs=${1#*=} ;;
 	*) echo "run.sh: $1?" >&2; exit 2 ;;
 	esac
@@ -39,11 +42,14 @@ shift 2
 here=$source/tests/seeded
 # shellcheck source=tests/bounded.sh
 . "$here/../bounded.sh"
+asleep_looks=8
+# shellcheck source=tests/parallel.sh
+. "$here/../parallel.sh"
 
 command -v clang >/dev/null || { echo "skipped: needs clang"; exit 77; }
 
 # The checks of the builds for tests included.
-flags=(-std=gnu11 -g -O1 -fno-omit-frame-pointer -DCK_USE_CC_BUILTINS -DASPACE_TESTING=1)
+flags=(-std=gnu11 -gline-tables-only -O1 -fno-omit-frame-pointer -DCK_USE_CC_BUILTINS -DASPACE_TESTING=1)
 read -ra includes < <(pkg-config --cflags liburcu-bp ck)
 read -ra libraries < <(pkg-config --libs liburcu-bp ck)
 libraries+=(-lpthread)
@@ -59,25 +65,6 @@ cp -r "$source/src" "$source/include" "$source/tests" "$source/stress" "$work/cl
 source=$work/clean
 
 failed=0
-
-# in_parallel FUNCTION ARGUMENT...: once for each argument, $jobs at a time; adds to
-# `failed` how many failed. Not as a condition's command: there, bash would ignore
-# `set -e` inside.
-in_parallel() {
-	local function=$1 argument running=0
-	shift
-	for argument; do
-		if ((running == jobs)); then
-			wait -n || failed=$((failed + 1))
-			running=$((running - 1))
-		fi
-		"$function" "$argument" &
-		running=$((running + 1))
-	done
-	for (( ; running; running--)); do
-		wait -n || failed=$((failed + 1))
-	done
-}
 
 # ---- Building -------------------------------------------------------------------
 
@@ -103,20 +90,45 @@ compile() {
 	for file; do
 		clang "${flags[@]}" "${sanitize[$tool]}" -I"$source/include" -I"$tree/src" \
 			-I"$tree/stress" -I"$tree/stress/common" "${includes[@]}" \
-			-c "$tree/$file" -o "$out/${file//\//_}.o" || return 1
+			-MMD -c "$tree/$file" -o "$out/${file//\//_}.o" || return 1
 	done
 }
 
-# build_part TOOL:NAME: the clean library ("library") or a program, with TOOL.
+# build_part TOOL:NAME: the clean library ("library") or a program, with TOOL, if it is not there.
 build_part() {
-	local tool=${1%%:*} name=${1#*:} files
-	if [[ $name == library ]]; then
-		mapfile -t files < <(library_of "$source")
-	else
-		mapfile -t files < <(program_of "$name")
+	local tool=${1%%:*} name=${1#*:} files out
+	out=$work/$tool/$name
+	mkdir -p "$out"
+	exec {lock}>"$out.lock"
+	flock "$lock"
+	if [[ ! -e $out.built ]]; then
+		if [[ $name == library ]]; then
+			mapfile -t files < <(library_of "$source")
+		else
+			mapfile -t files < <(program_of "$name")
+		fi
+		compile "$tool" "$out" "$source" "${files[@]}" || return 1
+		[[ $name != library ]] || ar rc "$work/$tool/library.a" "$out"/*.o
+		touch "$out.built"
 	fi
-	compile "$tool" "$work/$tool/$name" "$source" "${files[@]}"
-	[[ $name != library ]] || ar rc "$work/$tool/library.a" "$work/$tool"/library/*.o
+	exec {lock}>&-
+}
+
+# compile_variant TOOL TREE FILE...: of the library, what has become another by these.
+compile_variant() {
+	local tool=$1 tree=$2 sources file changed units=()
+	shift 2
+	mapfile -t sources < <(library_of "$tree")
+	for file in "${sources[@]}"; do
+		for changed; do
+			if [[ $file == "$changed" ]] ||
+				grep -q "/$changed\b" "$work/$tool/library/${file//\//_}.d"; then
+				units+=("$file")
+				break
+			fi
+		done
+	done
+	compile "$tool" "$tree/$tool" "$tree" "${units[@]}"
 }
 
 # link_program TOOL NAME OUT [OBJECT...]: objects before the archive take its place.
@@ -197,6 +209,7 @@ meet_pair() {
 	IFS=: read -r tool program limit <<<"${2%!}"
 	[[ $2 != *! ]] || tries=$attempts_must
 	faulty=$work/variant/$name/$tool/$program
+	build_part "$tool:${program%%+*}"
 	link_program "$tool" "${program%%+*}" "$faulty" "$work/variant/$name/$tool"/*.o
 	for ((i = 1; i <= ${rate:-$tries}; i++)); do
 		status=0
@@ -223,13 +236,15 @@ meet_variant() {
 		return 1
 	fi
 	mapfile -t changed < <(sed -n 's|^+++ b/\([^[:space:]]*\).*|\1|p' "$1")
-	[[ ${changed[*]} != *.h* ]] || mapfile -t changed < <(library_of "$tree")
-	mapfile -t pairs < <(pairs_of "$1")
+	mapfile -t pairs < <(pairs_in_order "$1")
 	for pair in "${pairs[@]}"; do
+		[[ $pair == *! || $all ]] || ((!caught)) || break
 		tool=${pair%%:*}
-		[[ -d $tree/$tool ]] || compile "$tool" "$tree/$tool" "$tree" "${changed[@]}" ||
+		build_part "$tool:library"
+		[[ -d $tree/$tool ]] || compile_variant "$tool" "$tree" "${changed[@]}" ||
 			{ row "$name" "-" "IT DOES NOT COMPILE"; return 1; }
 		meet_pair "$name" "$pair"
+		echo "${pair%!}" >>"$tree.used"
 		if ((hits)); then
 			caught=$((caught + 1))
 		elif [[ $pair == *! ]]; then
@@ -251,6 +266,24 @@ pairs_of() {
 	sed -n 's/^caught-by: //p' "$@" | tr ' ' '\n'
 }
 
+# pairs_in_order PATCH: what must report first.
+pairs_in_order() {
+	pairs_of "$1" | grep '!$' || true
+	pairs_of "$1" | grep -v '!$' || true
+}
+
+# surely_met PATCH...: the pairs that are tried whatever the others do.
+surely_met() {
+	local patch
+	for patch; do
+		if grep -q '^caught-by:.*!' "$patch"; then
+			pairs_of "$patch" | grep '!$'
+		else
+			pairs_of "$patch" | head -n1
+		fi
+	done
+}
+
 patches=()
 for patch in "$here"/*.patch; do
 	name=$(basename "$patch" .patch)
@@ -260,21 +293,20 @@ for patch in "$here"/*.patch; do
 	mkdir -p "$work/variant/$name"
 	cp -r "$source/src" "$work/variant/$name/src"
 done
-mapfile -t programs < <(pairs_of "${patches[@]}" | sed 's/!$//' | sort -u)
-mapfile -t parts < <(printf '%s\n' "${programs[@]}" |
-	cut -d: -f1,2 | sed 's/+.*//; p; s/:.*/:library/' | sort -u)
-
-in_parallel build_part "${parts[@]}"
+mapfile -t parts < <(surely_met "${patches[@]}" | cut -d: -f1,2 |
+	sed 's/!$//; s/+.*//; p; s/:.*/:library/' | sort -u)
+in_parallel "$jobs" build_part "${parts[@]}"
 ((failed == 0)) || exit 1
-in_parallel pass_clean "${programs[@]}"
-alarms=$failed
-in_parallel meet_variant "${patches[@]}"
+in_parallel "$jobs" meet_variant "${patches[@]}"
+uncaught=$failed
+mapfile -t programs < <(cat "$work"/variant/*.used | sort -u)
+in_parallel "$jobs" pass_clean "${programs[@]}"
 {
 	row VARIANT "CAUGHT BY" HOW
 	for patch in "${patches[@]}"; do
 		cat "$work/variant/$(basename "$patch" .patch).rows"
 	done
-	row "$((${#patches[@]} - failed + alarms)) of ${#patches[@]}" "variants caught" ""
+	row "$((${#patches[@]} - uncaught)) of ${#patches[@]}" "variants caught" ""
 } | tee "$work/table"
 if ((failed)); then
 	echo "$failed failures"
