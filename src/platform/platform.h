@@ -60,8 +60,9 @@ enum asp_lock_rank {
 #endif
 
 struct asp_lock {
-	_Atomic uint32_t next;    /* the ticket that the next comer draws */
-	_Atomic uint32_t serving; /* the ticket that holds the lock */
+	_Atomic uint32_t next;     /* the ticket that the next comer draws */
+	_Atomic uint32_t serving;  /* the ticket that holds the lock */
+	_Atomic uint32_t sleepers; /* who sleep upon `serving`, or are about to */
 #ifdef ASP_LOCK_ORDER
 	enum asp_lock_rank rank;
 	uint64_t number;             /* of those of one rank: of the space; the newer the greater */

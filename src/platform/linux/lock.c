@@ -28,9 +28,9 @@
 #include <time.h>
 #include <unistd.h>
 
-/* About a microsecond: less than it costs to sleep and be woken, more than the
- * critical sections that publish an update. */
-#define SPINS 100
+/* Some microseconds: less than it costs to sleep and be woken, more than the critical sections
+ * that publish an update, or look at the list of pins with its lines in another CPU's cache. */
+#define SPINS 400
 
 ASP_THREAD_LOCAL unsigned asp_writer_lock_count, asp_release_count;
 
@@ -80,7 +80,25 @@ void asp_lock_init(struct asp_lock *lock)
 {
 	atomic_init(&lock->next, 0);
 	atomic_init(&lock->serving, 0);
+	atomic_init(&lock->sleepers, 0);
 	asp_lock_set_rank(lock, ASP_LOCK_UNRANKED, 0);
+}
+
+/*
+ * Sequentially consistent, as is the pair in asp_lock_release(): one writes sleepers and reads
+ * serving, the other writes serving and reads sleepers, and if both read old values, we sleep and
+ * nobody wakes us. What changes after that read, the kernel's own look at `serving` finds.
+ */
+static void sleep_until_served(struct asp_lock *lock, uint32_t ticket)
+{
+	uint32_t serving;
+
+	atomic_fetch_add(&lock->sleepers, 1);
+	serving = atomic_load(&lock->serving);
+	if (serving != ticket)
+		futex_wait(&lock->serving, serving, NULL, ticket_bit(ticket));
+	/* Relaxed: who still reads the old number wakes somebody in vain, and no more. */
+	atomic_fetch_sub_explicit(&lock->sleepers, 1, memory_order_relaxed);
 }
 
 /* Until it is the ticket's turn. Rare, and apart: it would cost who need not wait. */
@@ -94,7 +112,7 @@ static __attribute__((noinline)) void await(struct asp_lock *lock, uint32_t tick
 		if (ticket - serving == 1 && spins++ < SPINS)
 			relax();
 		else
-			futex_wait(&lock->serving, serving, NULL, ticket_bit(ticket));
+			sleep_until_served(lock, ticket);
 	}
 }
 
@@ -104,12 +122,8 @@ void asp_lock_acquire(struct asp_lock *lock)
 
 	asp_order_check(lock);
 	asp_bp_register();
-	/*
-	 * Sequentially consistent, as are the load of serving in await() and the
-	 * pair in asp_lock_release(): one writes next and reads serving, the other writes
-	 * serving and reads next, and if both read old values, we sleep and nobody
-	 * wakes us. The load also acquires what the last holder released.
-	 */
+	/* Sequentially consistent, for asp_lock_try() and the pairing in platform.h. The load of
+	 * serving, here or in await(), acquires what the last holder released. */
 	ticket = atomic_fetch_add(&lock->next, 1);
 	/* Mostly it is free; this is what await() would begin with. */
 	if (__builtin_expect(atomic_load(&lock->serving) != ticket, 0))
@@ -145,9 +159,10 @@ void asp_lock_release(struct asp_lock *lock)
 	 * followed by the load of next could be reordered. */
 	serving = atomic_fetch_add(&lock->serving, 1) + 1;
 
-	/* See asp_lock_acquire() for the pairing. This still reads the lock: who frees
-	 * it must know that every release has returned, not only happened. */
-	if (atomic_load(&lock->next) != serving)
+	/* Of those who wait the next may only spin. See sleep_until_served() for the pairing. This
+	 * still reads the lock: who frees it must know that every release has returned, not only
+	 * happened. */
+	if (atomic_load(&lock->next) != serving && atomic_load(&lock->sleepers))
 		futex_wake(&lock->serving, ticket_bit(serving));
 }
 
@@ -157,6 +172,7 @@ void asp_lock_forget_waiters(struct asp_lock *lock)
 	uint32_t serving = atomic_load_explicit(&lock->serving, memory_order_relaxed);
 
 	atomic_store_explicit(&lock->next, serving + 1, memory_order_relaxed);
+	atomic_store_explicit(&lock->sleepers, 0, memory_order_relaxed);
 }
 
 void asp_wait_holding(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms)
