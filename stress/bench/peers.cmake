@@ -42,3 +42,9 @@ if(CMAKE_CXX_COMPILER)
 else()
 	message(STATUS "No C++ compiler: std::map and absl::btree_map are not measured")
 endif()
+
+# What holds whom up: this library beside the kernel's own ways, in one program.
+file(GLOB beside CONFIGURE_DEPENDS bench/beside/*.c)
+add_executable(bench-beside bench/beside.c ${beside})
+target_include_directories(bench-beside PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+target_link_libraries(bench-beside PRIVATE aspace_flags Threads::Threads aspace_static stress_common)
