@@ -7,8 +7,8 @@
 #include "hazards.h"
 
 static const char *const names[ACTIONS] = {
-	"find",    "overlaps", "gap",   "view",    "snapshot", "count",  "dump",  "fault", "map",
-	"replace", "anywhere", "unmap", "protect", "move",     "resize", "clear", "txn",
+	"find", "overlaps", "gap",      "view",  "snapshot", "count", "dump",   "fault", "advise",
+	"map",  "replace",  "anywhere", "unmap", "protect",  "move",  "resize", "clear", "txn",
 };
 
 const char *action_name(enum action action)
@@ -18,7 +18,8 @@ const char *action_name(enum action action)
 
 #define READING                                                                                    \
 	[ACTION_FIND] = 80, [ACTION_OVERLAPS] = 4, [ACTION_GAP] = 6, [ACTION_VIEW] = 8,            \
-	[ACTION_SNAPSHOT] = 2, [ACTION_COUNT] = 2, [ACTION_DUMP] = 1, [ACTION_FAULT] = 2
+	[ACTION_SNAPSHOT] = 2, [ACTION_COUNT] = 2, [ACTION_DUMP] = 1, [ACTION_FAULT] = 4,          \
+	[ACTION_ADVISE] = 2
 
 #define WRITING                                                                                    \
 	[ACTION_MAP] = 20, [ACTION_REPLACE] = 20, [ACTION_ANYWHERE] = 8, [ACTION_UNMAP] = 24,      \
@@ -110,7 +111,12 @@ const struct scenario scenarios[] = {
 		.name = "fork",
 		.about = "forks amid all of it; the child looks, updates, destroys the space",
 		/* No snapshots: who took them is gone in the child, which could not destroy. */
-		.weights = {[ACTION_FIND] = 80, [ACTION_GAP] = 10, [ACTION_VIEW] = 10, WRITING},
+		.weights = {[ACTION_FIND] = 80,
+			    [ACTION_GAP] = 10,
+			    [ACTION_VIEW] = 10,
+			    [ACTION_FAULT] = 4,
+			    [ACTION_ADVISE] = 2,
+			    WRITING},
 		.pages = 512,
 		.longest = 8,
 		.hazard = hazard_fork,
@@ -181,6 +187,8 @@ const struct scenario scenarios[] = {
 		.weights = {[ACTION_FIND] = 80,
 			    [ACTION_GAP] = 10,
 			    [ACTION_VIEW] = 10,
+			    [ACTION_FAULT] = 4,
+			    [ACTION_ADVISE] = 2,
 			    [ACTION_MAP] = 30,
 			    [ACTION_REPLACE] = 40,
 			    [ACTION_UNMAP] = 30},

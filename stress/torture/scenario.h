@@ -18,7 +18,8 @@ enum action {
 	ACTION_SNAPSHOT,
 	ACTION_COUNT,
 	ACTION_DUMP,
-	ACTION_FAULT, /* it takes the writer lock, but changes nothing */
+	ACTION_FAULT,
+	ACTION_ADVISE,
 	ACTION_READS, /* how many of them read */
 	ACTION_MAP = ACTION_READS,
 	ACTION_REPLACE,

@@ -214,8 +214,11 @@ static enum aspace_status pass_on(struct aspace_backend *backend,
 
 	if (deferred ? refuses_deferred(witness) : refuses(witness, change))
 		status = ASPACE_NO_MEMORY;
-	else
+	else {
+		shadow_change_begin(&witness->shadow, change);
 		status = call(witness->inner, change);
+		shadow_change_end(&witness->shadow, change, status == ASPACE_OK);
+	}
 	if (status == ASPACE_OK)
 		note_change(witness, change);
 	else if (deferred)
@@ -242,22 +245,74 @@ static void flush(struct aspace_backend *backend)
 
 	if (inner->ops->flush)
 		inner->ops->flush(inner);
+	shadow_flush(&witness_of(backend)->shadow);
 }
 
-/* Called beside writers: but until it answers none changes the area, so that it is in each version
- * from the newest that was there when it was called. */
+/* Called beside writers: but until it has answered none changes the area there, so that it is in
+ * each version from the newest that was there when it was called to the newest now. */
+static struct errand *begin_errand(struct witness *witness, const struct aspace_area *area,
+				   struct aspace_range range)
+{
+	struct act *act = witness_act;
+	struct errand *errand = &act->errands[ERRANDS_MOST - 1];
+
+	if (act->errand_count < ERRANDS_MOST)
+		errand = &act->errands[act->errand_count];
+	act->errand_count++;
+	*errand = (struct errand){
+		.area = *area,
+		.at = range.start.value - witness->base,
+		.began = coming_version(witness) - 1,
+	};
+	shadow_work_begin(&witness->shadow, range);
+	return errand;
+}
+
+static void end_errand(struct witness *witness, struct errand *errand, struct aspace_range range)
+{
+	shadow_work_end(&witness->shadow, range);
+	errand->ended = coming_version(witness) - 1;
+}
+
 static enum aspace_status fault(struct aspace_backend *backend, const struct aspace_area *area,
 				struct aspace_vaddr address, unsigned access)
 {
 	struct witness *witness = witness_of(backend);
 	struct aspace_backend *inner = witness->inner;
 	struct aspace_area inner_area = *area;
+	struct aspace_range page = {
+		aspace_va(aspace_align_down(address.value, witness->page)),
+		aspace_va(aspace_align_down(address.value, witness->page) + witness->page)};
+	struct errand *errand = begin_errand(witness, area, page);
+	enum aspace_status status = ASPACE_OK;
 
-	witness_act->faulted = *area;
-	witness_act->fault_version = coming_version(witness) - 1;
 	inner_area.backend = inner;
-	return inner->ops->fault ? inner->ops->fault(inner, &inner_area, address, access)
-				 : ASPACE_OK;
+	if (inner->ops->fault)
+		status = inner->ops->fault(inner, &inner_area, address, access);
+	end_errand(witness, errand, page);
+	return status;
+}
+
+/* Only what was asked for, so that contents are lost nowhere else. */
+static enum aspace_status advise(struct aspace_backend *backend, const struct aspace_area *area,
+				 struct aspace_range range, enum aspace_advice advice,
+				 struct aspace_vaddr *reached)
+{
+	struct witness *witness = witness_of(backend);
+	struct aspace_backend *inner = witness->inner;
+	struct aspace_area inner_area = *area;
+	struct aspace_range asked = witness_act->advised;
+	struct errand *errand = begin_errand(witness, area, range);
+	enum aspace_status status = ASPACE_OK;
+
+	if (range.start.value < asked.start.value || range.end.value > asked.end.value ||
+	    range.start.value < area->start.value || range.end.value > area->end.value)
+		shadow_say(&witness->shadow, range.start, "advice that nobody has given");
+	inner_area.backend = inner;
+	if (inner->ops->advise)
+		status = inner->ops->advise(inner, &inner_area, range, advice, reached);
+	end_errand(witness, errand, range);
+	return status;
 }
 
 /* Who does not know, or has none, is asked for one address of an area at a time. */
@@ -286,7 +341,7 @@ static enum aspace_status check_area(struct aspace_backend *backend, const struc
 #define CHANGES                                                                                    \
 	.size = sizeof(struct aspace_backend_ops), .map = map, .unmap = unmap, .protect = protect, \
 	.prepare = prepare, .replace = replace, .move = move, .flush = flush, .fault = fault,      \
-	.fault_span = fault_span, .check_area = check_area
+	.fault_span = fault_span, .check_area = check_area, .advise = advise
 
 static const struct aspace_backend_ops plain_ops = {CHANGES};
 static const struct aspace_backend_ops object_ops = {
@@ -348,6 +403,7 @@ static enum aspace_status open_tables(struct witness *witness)
 /* `reason` says what was left of the tables, if anything was. */
 static void free_parts(struct witness *witness, char reason[200])
 {
+	shadow_close(&witness->shadow);
 	if (witness->tables)
 		tables_close(witness->tables, reason);
 	free(witness->tables);
@@ -381,6 +437,7 @@ bool witness_open(struct witness *witness, enum backend_kind kind, uint64_t page
 		return false;
 	}
 	witness->size = pages * witness->page;
+	shadow_open(&witness->shadow, witness->base, witness->page, pages);
 	witness->backend = (struct aspace_backend){
 		.ops = objects ? &object_ops : &plain_ops,
 		.flags_mask = witness->inner->flags_mask,
@@ -476,6 +533,13 @@ static bool compare_host(struct witness *witness, char reason[200])
 
 bool witness_compare(struct witness *witness, char reason[200])
 {
+	uint64_t page;
+	const char *wrong = shadow_wrong(&witness->shadow, &page);
+
+	if (wrong) {
+		snprintf(reason, 200, "at page %" PRIu64 ": %s", page, wrong);
+		return false;
+	}
 	if (witness->mock)
 		return compare_mock(witness, reason);
 	/* An emulator's /proc/self/smaps is not the kernel's. */

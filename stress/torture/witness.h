@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 
 #include "log.h"
+#include "shadow.h"
 #include "tables.h"
 
 enum backend_kind {
@@ -32,6 +33,14 @@ enum backend_kind {
 enum {
 	WITNESS_PAGE = 4096, /* of null and mock; the host's may be larger */
 	STANDING_MOST = 256,
+	ERRANDS_MOST = 16,
+};
+
+/* A fault or advice, as the backend was called: about an area, at an address; the newest versions
+ * when it began and when it ended. Between these nobody changes the area there. */
+struct errand {
+	struct aspace_area area;
+	uint64_t at, began, ended;
 };
 
 /* What a thread is doing; the witness fills it in. */
@@ -42,9 +51,10 @@ struct act {
 	/* Changes that were made and not taken back. */
 	struct aspace_change standing[STANDING_MOST];
 	unsigned standing_count;
-	/* A fault that was handed on: its area, and the version. */
-	struct aspace_area faulted;
-	uint64_t fault_version;
+	/* Faults and advice that were handed on; what is beyond the last is only counted. */
+	struct errand errands[ERRANDS_MOST];
+	unsigned errand_count;
+	struct aspace_range advised; /* what advice was given about */
 };
 
 struct witness {
@@ -56,6 +66,7 @@ struct witness {
 	struct tables *tables;
 	struct aspace *space;
 	uint64_t base, size, page;
+	struct shadow shadow;
 	bool grace;
 	/* Of so many calls that may be refused, one is; 0: none. Not undo. Relaxed: whoever
 	 * must know has been at the gate with who changes it. */

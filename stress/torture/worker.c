@@ -485,36 +485,102 @@ static void act_dump(struct worker *worker)
 	worker_note(worker, NOTE_DUMP, first, last)->value = dump.mixed;
 }
 
-/* The backend may be asked in the one version that is the newest meanwhile; what it answers
- * is between it and the caller. */
+static void choose_range(struct worker *worker, uint64_t *start, uint64_t *end)
+{
+	struct arena *arena = worker->arena;
+	const struct scenario *scenario = arena->scenario;
+	uint64_t choice = random_next(&worker->random), from, length = 1;
+
+	if (scenario->band) {
+		uint64_t band = atomic_load_explicit(&arena->band, memory_order_relaxed);
+
+		if (choice % 64 == 0)
+			atomic_store_explicit(&arena->band, band + 1, memory_order_relaxed);
+		from = (band + (choice >> 8) % 24) % scenario->pages;
+	} else {
+		from = (choice >> 8) % scenario->pages;
+		length += (choice >> 40) % scenario->longest;
+	}
+	if (from + length > scenario->pages)
+		length = scenario->pages - from;
+	*start = from * arena->witness.page;
+	*end = (from + length) * arena->witness.page;
+}
+
+/* The area was there when the backend was called, and when it had answered. */
+static void note_errands(struct worker *worker, uint64_t first, uint64_t last)
+{
+	struct arena *arena = worker->arena;
+	struct act *doing = &worker->doing;
+
+	for (unsigned i = 0; i < doing->errand_count && i < ERRANDS_MOST; i++) {
+		const struct errand *errand = &doing->errands[i];
+		const uint64_t versions[] = {errand->began, errand->ended};
+
+		for (int n = 0; n < 2; n++) {
+			struct note *note;
+
+			worker_note_view(worker, first, last, versions[n]);
+			note = worker_note(worker, NOTE_FAULT, versions[n], versions[n]);
+			note_area(arena, note, true, &errand->area);
+			note->at = errand->at;
+		}
+	}
+}
+
+static void begin_errands(struct worker *worker)
+{
+	worker->doing.deed = NULL;
+	worker->doing.errand_count = 0;
+	witness_act = &worker->doing;
+}
+
+/* What the backend answers is between it and the caller. */
 static void act_fault(struct worker *worker)
 {
 	struct arena *arena = worker->arena;
 	uint64_t place = choose_place(arena, &worker->random), first = worker_floor(worker), last;
-	struct act *doing = &worker->doing;
 	enum aspace_status status;
-	struct note *note;
 
-	doing->deed = NULL;
-	doing->fault_version = 0;
-	witness_act = doing;
+	begin_errands(worker);
 	status =
 		aspace_fault(arena->witness.space, address_of(arena, place), ASPACE_ACCESS_READ, 0);
 	witness_act = NULL;
 	last = worker_now(worker);
 	/* Another's fault, in the same place, has done it: of that there is a note. */
-	if (!doing->fault_version && status == ASPACE_OK)
-		return;
-	if (!doing->fault_version) {
-		if (status != ASPACE_NOT_MAPPED)
-			arena_say(arena, "aspace_fault: %s", aspace_status_string(status));
-		worker_note(worker, NOTE_FAULT, first, last)->at = place;
+	if (worker->doing.errand_count || status == ASPACE_OK) {
+		note_errands(worker, first, last);
 		return;
 	}
-	worker_note_view(worker, first, last, doing->fault_version);
-	note = worker_note(worker, NOTE_FAULT, doing->fault_version, doing->fault_version);
-	note_area(arena, note, true, &doing->faulted);
-	note->at = place;
+	if (status != ASPACE_NOT_MAPPED)
+		arena_say(arena, "aspace_fault: %s", aspace_status_string(status));
+	worker_note(worker, NOTE_FAULT, first, last)->at = place;
+}
+
+/* All that a backend may be asked for changes no area; what loses contents may wait for readers. */
+static void act_advise(struct worker *worker)
+{
+	static const enum aspace_advice advices[] = {
+		ASPACE_ADVICE_POPULATE_READ, ASPACE_ADVICE_POPULATE_WRITE, ASPACE_ADVICE_WILL_NEED,
+		ASPACE_ADVICE_COLD,          ASPACE_ADVICE_FREE,           ASPACE_ADVICE_DROP,
+		ASPACE_ADVICE_NO_HUGE,       ASPACE_ADVICE_NORMAL,
+	};
+	const size_t count = sizeof(advices) / sizeof(advices[0]);
+	enum aspace_advice advice = advices[(random_next(&worker->random) >> 32) % count];
+	struct arena *arena = worker->arena;
+	uint64_t start, end, first = worker_floor(worker), last;
+	enum aspace_status status;
+
+	choose_range(worker, &start, &end);
+	begin_errands(worker);
+	worker->doing.advised = range_of(arena, start, end);
+	status = aspace_advise(arena->witness.space, worker->doing.advised, advice, 0);
+	witness_act = NULL;
+	last = worker_now(worker);
+	note_errands(worker, first, last);
+	/* Who may not write may not populate for writing; and memory, or mappings, may be lacking. */
+	if (status != ASPACE_OK && !worker->doing.errand_count)
+		arena_say(arena, "aspace_advise: %s", aspace_status_string(status));
 }
 
 /* In a grace-unmap space memory is there as long as the section. (And may be read: no
@@ -675,28 +741,6 @@ static bool is_idle(struct worker *worker, const struct deed *deed, enum aspace_
 	note->value = deed->value;
 	witness_act = NULL;
 	return true;
-}
-
-static void choose_range(struct worker *worker, uint64_t *start, uint64_t *end)
-{
-	struct arena *arena = worker->arena;
-	const struct scenario *scenario = arena->scenario;
-	uint64_t choice = random_next(&worker->random), from, length = 1;
-
-	if (scenario->band) {
-		uint64_t band = atomic_load_explicit(&arena->band, memory_order_relaxed);
-
-		if (choice % 64 == 0)
-			atomic_store_explicit(&arena->band, band + 1, memory_order_relaxed);
-		from = (band + (choice >> 8) % 24) % scenario->pages;
-	} else {
-		from = (choice >> 8) % scenario->pages;
-		length += (choice >> 40) % scenario->longest;
-	}
-	if (from + length > scenario->pages)
-		length = scenario->pages - from;
-	*start = from * arena->witness.page;
-	*end = (from + length) * arena->witness.page;
 }
 
 static uint64_t choose_flags(struct worker *worker)
@@ -1037,6 +1081,9 @@ static void take(struct worker *worker, enum action action)
 		break;
 	case ACTION_FAULT:
 		act_fault(worker);
+		break;
+	case ACTION_ADVISE:
+		act_advise(worker);
 		break;
 	case ACTION_MAP:
 	case ACTION_REPLACE:
