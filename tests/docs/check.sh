@@ -8,6 +8,7 @@
 #  - The comment before each of them has the word Context: where it may be called. (One
 #    comment may be about several that follow each other.)
 #  - Relative links in the documents lead to files that exist.
+#  - The tests and seeded faults that docs/claims.md names exist.
 #  - Who wants to write a backend is led to one place from wherever it is spoken of.
 set -euo pipefail
 
@@ -66,6 +67,25 @@ for file in README.md CHANGELOG.md docs/*.md; do
 		[[ -e $(dirname "$file")/$link ]] || fail "$file links to $link, which is not there"
 	done < <(grep -oE '\]\([^)#:]+[)#]' "$file" | sed -E 's/^\]\(//; s/[)#]$//')
 done
+
+# What docs/claims.md names in its columns of tests and seeded faults: DIR/FILE below tests/, without its
+# ending, or DIR/FILE:FUNCTION.
+# shellcheck disable=SC2016 # the backticks are Markdown's
+awk -F'|' '/^\| / && NF == 5 { print $3 $4 }' docs/claims.md | grep -oE '`[^`]+`' | tr -d '`' |
+	grep -E '^[a-z_0-9]+(/[A-Za-z_0-9.-]+(:[a-z_0-9]+)?)?$' >"$work/named"
+named=0
+while read -r name; do
+	named=$((named + 1))
+	file=${name%%:*}
+	[[ $file == */* || -d tests/$file ]] || continue # a word of the sources
+	mapfile -t found < <(compgen -G "tests/$file" || compgen -G "tests/$file.*")
+	if ((!${#found[@]})); then
+		fail "docs/claims.md names $file, which is not there"
+	elif [[ $name == *:* ]] && ! grep -qw "${name#*:}" "${found[@]}"; then
+		fail "docs/claims.md: ${name#*:} is not in $file"
+	fi
+done <"$work/named"
+((named > 80)) || fail "docs/claims.md: only $named tests and faults found in its tables"
 
 for file in README.md include/aspace/backend.h examples/custom_backend.c; do
 	grep -q 'docs/backends\.md' "$file" || fail "$file does not say where to begin with a backend"
