@@ -108,6 +108,7 @@ struct aspace_txn {
 	bool leaving_in_way; /* the last plan said BUSY because of leaving areas, in `way`, or of all */
 	bool nowait;         /* of an open one: its commit waits for nobody */
 	bool pinned;         /* the last commit said BUSY because of pins */
+	bool held_off;       /* nobody is at work in what was said, nor will be */
 	struct asp_pin *place; /* where the operation has waited for pins; mostly NULL */
 	struct aspace_range way;
 	unsigned held_for; /* so many more reservations what is held back will do for */

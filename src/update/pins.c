@@ -711,6 +711,9 @@ bool asp_pins_hold_off(struct aspace_txn *txn)
 	struct asp_pin said, *place = txn->place;
 	uint32_t ticket;
 
+	/* Once: who comes now waits for us, so it must not be in our way when we ask again. */
+	if (txn->held_off)
+		return true;
 	said = claim_of_said(space);
 	asp_lock_acquire(&space->pins.lock);
 	if (place) {
@@ -722,7 +725,8 @@ bool asp_pins_hold_off(struct aspace_txn *txn)
 	if (place)
 		place->at_work = !txn->pinned;
 	asp_lock_release(&space->pins.lock);
-	return !txn->pinned;
+	txn->held_off = !txn->pinned;
+	return txn->held_off;
 }
 
 void asp_pins_close(struct aspace *space, struct asp_pin *claim)

@@ -17,7 +17,7 @@ void asp_txn_begin(struct aspace *space)
 	/* Relaxed: the writer reads back what a writer before it stored, under the lock. */
 	txn->space = space;
 	txn->base = base;
-	txn->busy = txn->leaving_in_way = txn->all_spent = txn->pinned = false;
+	txn->busy = txn->leaving_in_way = txn->all_spent = txn->pinned = txn->held_off = false;
 	txn->action_count = txn->insertions = txn->borders = 0;
 	txn->sweep.end.value = 0;
 	txn->held_for = 0;

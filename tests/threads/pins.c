@@ -10,6 +10,7 @@
  *     waits for the transaction.
  *  4. A fault is told that its work has been done only if that was where it is.
  *  5. What an operation asks of the program, it asks once, however long it waits for faults.
+ *  6. An update that has found nobody in its way is not held up by who comes while it plans, whatever that waits for.
  *
  * A thread is held where it sleeps, after it was woken, by a signal whose handler does not return
  * (a handler runs in every wait of the library).
@@ -444,6 +445,66 @@ static void asked_once(void)
 	}
 }
 
+/* ---- 6. Behind something else -------------------------------------------------------------- */
+
+static _Atomic bool advising, may_end_advice;
+
+static enum aspace_status advise(struct aspace_backend *ignored, const struct aspace_area *area,
+				 struct aspace_range range, enum aspace_advice advice,
+				 struct aspace_vaddr *reached)
+{
+	(void)ignored, (void)area, (void)range, (void)advice, (void)reached;
+	relaxed_store(&advising, true);
+	until(relaxed_load(&may_end_advice));
+	note('a');
+	return ASPACE_OK;
+}
+
+static void *advise_first(void *unused)
+{
+	check_ok(aspace_advise(space, pages(0, 4), ASPACE_ADVICE_WILL_NEED, 0));
+	return unused;
+}
+
+static void *decide_part(void *unused)
+{
+	check_ok(aspace_protect_with(space, pages(8, 12), decide, NULL, 0));
+	return unused;
+}
+
+/* The fault is in the way of neither: it waits for the advice, beside which the update is. */
+static void update_beside_a_queue(void)
+{
+	struct aspace_backend_ops advised_ops = ops;
+	struct aspace_backend advised = {.ops = &advised_ops, .flags_mask = 7};
+	pthread_t advice, update, fault;
+
+	advised_ops.advise = advise;
+	begin(16);
+	relaxed_store(&may_end_change, 100);
+	relaxed_store(&may_end_fault, 100);
+	relaxed_store(&deciding, 0);
+	relaxed_store(&may_decide, 0);
+	relaxed_store(&advising, false);
+	relaxed_store(&may_end_advice, false);
+	check_ok(aspace_map(space, pages(0, 16), 1, &advised, NULL, ASPACE_REPLACE));
+	memset(happened, 0, sizeof(happened));
+	relaxed_store(&events, 0);
+	advice = spawn(advise_first, NULL);
+	until(relaxed_load(&advising));
+	update = spawn(decide_part, NULL);
+	until(relaxed_load(&deciding));
+	fault = spawn(fault_read, (void *)9);
+	until_listed(2, 1);
+	relaxed_store(&may_decide, 1);
+	join(update);
+	check(relaxed_load(&deciding) == 1);
+	relaxed_store(&may_end_advice, true);
+	join(advice);
+	join(fault);
+	end("paf");
+}
+
 int main(void)
 {
 	struct sigaction action = {.sa_handler = hold_on};
@@ -455,6 +516,7 @@ int main(void)
 		transaction_before_an_update();
 		served_where_it_is();
 		asked_once();
+		update_beside_a_queue();
 	}
 	printf("%ld rounds\n", scaled(40));
 	return 0;
