@@ -55,6 +55,7 @@ struct act {
 	struct errand errands[ERRANDS_MOST];
 	unsigned errand_count;
 	struct aspace_range advised; /* what advice was given about */
+	unsigned errands_ever;
 };
 
 struct witness {
