@@ -68,6 +68,15 @@ static unsigned unwatch(void)
 
 static struct sigaction before;
 
+static void skip_under_valgrind(void)
+{
+#ifdef ASPACE_VALGRIND
+	/* Which has not all registers right when a handler comes back to an instruction. */
+	printf("skipped: no pages that cannot be touched under valgrind\n");
+	skip();
+#endif
+}
+
 /* In the test itself: cmocka has a handler of its own around it. */
 static void open_region(size_t size)
 {
@@ -233,10 +242,12 @@ static void readers_store_nothing_in_the_space(void **state)
 {
 	struct aspace_page_ops pages = {take_pages, leave_pages};
 	struct aspace_options options = {.size = sizeof(options), .granule = PAGE, .pages = &pages};
+	struct aspace_stats stats = {.size = sizeof(stats)};
 	unsigned stores;
 	struct aspace *space;
 
 	(void)state;
+	skip_under_valgrind();
 	open_region((size_t)64 << 20);
 	keep_the_helper();
 	taken = watched + (-(uintptr_t)watched & 0xffff);
@@ -252,9 +263,9 @@ static void readers_store_nothing_in_the_space(void **state)
 	printf("%u pages stored to\n", stores);
 	assert_int_equal(stores, 0);
 
-	/* The control: a writer stores. */
+	/* The control: who takes the writer lock stores. */
 	watch(PROT_READ);
-	unmap_area(space, 7);
+	assert_int_equal(aspace_stats(space, &stats, 0), ASPACE_OK);
 	assert_true(unwatch() > 0);
 	assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
 
@@ -305,6 +316,7 @@ static void no_operation_passes_over_all_snapshots(void **state)
 	unsigned most = 0;
 
 	(void)state;
+	skip_under_valgrind();
 	open_region((SNAPSHOTS + 1) * page_size());
 	keep_the_helper();
 	assert_int_equal(aspace_create(&options, &space), ASPACE_OK);
