@@ -475,6 +475,13 @@ static void s3_leaving(void **state)
 	leaf = find(start_of(1), &at);
 	POKE(leaf->leaf.slot[at].flags, leaf->leaf.slot[at].flags | ASP_FLAG_LEAVING);
 	expect(303, "an area that leaves on its own");
+	POKE(space->leaving_bytes, space->leaving_bytes + PAGE);
+	expect(303, "bytes that do not leave");
+	POKE(space->pending.count, 1);
+	expect(303, "a pending area that is not there");
+	/* The second record lies in what a note of a pending area would be. */
+	POKE(record->pending, true);
+	expect(303, "a record of an area that leaves, for a pending one");
 
 	aspace_read_end(&view);
 	assert_int_equal(aspace_quiesce(space, 0), ASPACE_OK);
