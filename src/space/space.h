@@ -8,7 +8,11 @@
  *   read/snapshot.c    versions pinned beyond a section
  *   space/writer.c     the writer lock, the bound on garbage
  *   space/halt.c       writers that rest for a fork
- *   space/space.c      create, destroy, statistics, validation, dump, fork
+ *   space/space.c      create, destroy
+ *   space/figures.c    statistics, trim
+ *   space/validate.c   are the invariants kept?
+ *   space/dump.c       a version as text
+ *   space/fork.c       what a space does around a fork
  *   update/verbs.c     the public operations: enter, plan, commit, leave
  *   update/plan.c      a plan's life and its actions; map.c, unmap.c, protect.c, move.c: one
  *                      operation each, with pieces.c, references.c, reserve.c and edits.c
@@ -302,6 +306,10 @@ struct aspace {
 	struct asp_calls calls __attribute__((aligned(64)));
 };
 
+/* The structure lies in a block of the page operations, whose sizes are multiples of
+ * this. */
+#define ASP_SPACE_BYTES ((size_t)64 << 10)
+
 static inline struct asp_node *asp_root(struct aspace *space)
 {
 	/* Pairs with the release store of asp_publish(): whoever sees the root sees all
@@ -345,6 +353,14 @@ static inline bool asp_is_strict(const struct aspace *space, unsigned how)
 	return !(how & ASP_HOW_LENIENT) &&
 	       ((how & ASPACE_STRICT) || (space->mode & ASPACE_ALWAYS_STRICT));
 }
+
+/* ---- fork.c, which the platform calls (struct asp_grace_client) ------------- */
+
+void asp_space_begin_fork(struct asp_grace_client *client);
+bool asp_space_halt(struct asp_grace_client *client, uint64_t deadline);
+void asp_space_resume(struct asp_grace_client *client);
+void asp_space_before_fork(struct asp_grace_client *client);
+void asp_space_after_fork(struct asp_grace_client *client, bool child);
 
 /* ---- writer.c ------------------------------------------------------------- */
 
