@@ -468,7 +468,12 @@ void asp_pins_drop(struct aspace *space, struct asp_pin *pin)
 static void list_fault(struct aspace *space, struct asp_pin *pin, const struct found *found)
 {
 	bool is_seen = pin->listed && pin->lo <= found->lo && found->hi <= pin->hi;
+	bool is_same = pin->lo == found->lo && pin->hi == found->hi;
 
+	/* It meets others than before, and so may wait for the writer lock now: a transaction that
+	 * waits for it, with that lock, looks again. */
+	if (pin->listed && !is_same && space->pins.sleepers)
+		asp_pins_tell(space);
 	pin->lo = found->lo;
 	pin->hi = found->hi;
 	pin->span = found->span;
@@ -486,9 +491,9 @@ static enum aspace_status try_to_pin(struct aspace *space, struct asp_pin *pin,
 	enum aspace_status status = ASPACE_OK;
 
 	asp_lock_acquire(&space->pins.lock);
+	list_fault(space, pin, found);
 	/* Before the look: whatever changes after it changes this. */
 	*seen = atomic_load(&space->pins.turn);
-	list_fault(space, pin, found);
 	*verdict = pin->served ? SERVED : judge(space, pin, found);
 	if (*verdict == GO || *verdict == SERVED || *verdict == AGAIN) {
 		is_counted(space, pin, *verdict);
