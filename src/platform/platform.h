@@ -227,7 +227,7 @@ struct asp_grace_client {
 
 	struct asp_grace_client *next, **link;
 	unsigned pins;    /* the helper is at work here */
-	uintptr_t worker; /* the thread that is, else 0 */
+	uintptr_t inside; /* the thread that is, else 0 */
 	unsigned forks;   /* so many forks wait until it has come to a halt */
 	bool taken;       /* it has, for one of them */
 };

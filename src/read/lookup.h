@@ -15,7 +15,7 @@
 #include "space/space.h"
 #include "tree/vector/vector.h"
 
-struct asp_lookup {
+struct asp_lookup_set {
 	const struct asp_vector *vector;
 	/* aspace_find() with read sections that are inlined, and with others. */
 	asp_find_fn *find, *find_by_calls;
@@ -34,26 +34,27 @@ struct asp_lookup {
 					   struct aspace_vaddr *start);
 };
 
-extern const struct asp_lookup asp_lookup_portable;
+extern const struct asp_lookup_set asp_lookup_set_portable;
 #ifdef ASP_VECTOR_X86
-extern const struct asp_lookup asp_lookup_avx2, asp_lookup_avx512;
+extern const struct asp_lookup_set asp_lookup_set_avx2, asp_lookup_set_avx512;
 #endif
 #ifdef ASP_VECTOR_NEON
-extern const struct asp_lookup asp_lookup_neon;
+extern const struct asp_lookup_set asp_lookup_set_neon;
 #endif
 
 /* The sets, the fastest first; NULL behind the last. */
-extern const struct asp_lookup *const asp_lookups[];
+extern const struct asp_lookup_set *const asp_lookup_sets[];
 
 /* The fastest set that this CPU can run. */
-const struct asp_lookup *asp_lookup_best(void);
+const struct asp_lookup_set *asp_lookup_set_best(void);
 
 /* Before the first reader; `grace` is known. */
-static inline void asp_use_lookup(struct aspace *space, const struct asp_lookup *lookup)
+static inline void asp_use_lookup_set(struct aspace *space, const struct asp_lookup_set *lookup_set)
 {
-	space->lookup = lookup;
-	space->vector = lookup->vector;
-	space->find = asp_read_is_inlined(space->grace) ? lookup->find : lookup->find_by_calls;
+	space->lookup_set = lookup_set;
+	space->vector = lookup_set->vector;
+	space->find =
+		asp_read_is_inlined(space->grace) ? lookup_set->find : lookup_set->find_by_calls;
 }
 
 #endif

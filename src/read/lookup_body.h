@@ -284,7 +284,7 @@ VECTOR_TARGET static size_t find_many(const struct asp_node *root,
 
 #include "read/free_body.h"
 
-const struct asp_lookup OF_VECTOR(lookup) = {
+const struct asp_lookup_set OF_VECTOR(lookup_set) = {
 	.vector = &OF_VECTOR(vector),
 	.find = find,
 	.find_by_calls = find_by_calls,

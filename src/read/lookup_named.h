@@ -9,12 +9,12 @@
 #include "read/lookup.h"
 
 /* NULL if there is none of that name, or this CPU cannot run it. */
-static inline const struct asp_lookup *asp_lookup_named(const char *name)
+static inline const struct asp_lookup_set *asp_lookup_set_named(const char *name)
 {
-	for (unsigned i = 0; asp_lookups[i]; i++) {
-		if (!__builtin_strcmp(asp_lookups[i]->vector->name, name) &&
-		    asp_vector_runs(asp_lookups[i]->vector))
-			return asp_lookups[i];
+	for (unsigned i = 0; asp_lookup_sets[i]; i++) {
+		if (!__builtin_strcmp(asp_lookup_sets[i]->vector->name, name) &&
+		    asp_vector_runs(asp_lookup_sets[i]->vector))
+			return asp_lookup_sets[i];
 	}
 	return NULL;
 }

@@ -34,7 +34,7 @@ size_t aspace_find_many(struct aspace *space, const struct aspace_vaddr *address
 	size_t found;
 
 	asp_read_lock(space->grace);
-	found = space->lookup->find_many(asp_root(space), addresses, count, areas);
+	found = space->lookup_set->find_many(asp_root(space), addresses, count, areas);
 	asp_read_unlock(space->grace);
 	return found;
 }
@@ -42,7 +42,7 @@ size_t aspace_find_many(struct aspace *space, const struct aspace_vaddr *address
 enum aspace_status aspace_find_free(struct aspace *space, const struct aspace_gap *gap,
 				    struct aspace_vaddr *start)
 {
-	return space->lookup->find_free(space, gap, start);
+	return space->lookup_set->find_free(space, gap, start);
 }
 
 bool aspace_overlaps(struct aspace *space, struct aspace_range range)
@@ -99,13 +99,13 @@ void aspace_read_end(struct aspace_view *view)
 enum aspace_status aspace_view_find(const struct aspace_view *view, struct aspace_vaddr address,
 				    struct aspace_area *area)
 {
-	return view->space->lookup->find_in(view->root, address, area);
+	return view->space->lookup_set->find_in(view->root, address, area);
 }
 
 size_t aspace_view_find_many(const struct aspace_view *view, const struct aspace_vaddr *addresses,
 			     size_t count, struct aspace_area *areas)
 {
-	return view->space->lookup->find_many(view->root, addresses, count, areas);
+	return view->space->lookup_set->find_many(view->root, addresses, count, areas);
 }
 
 bool aspace_view_overlaps(const struct aspace_view *view, struct aspace_range range)
@@ -118,7 +118,7 @@ enum aspace_status aspace_view_find_free(const struct aspace_view *view,
 {
 	const struct aspace *space = view->space;
 
-	return space->lookup->find_free_in(space, view->root, gap, space->granule, start);
+	return space->lookup_set->find_free_in(space, view->root, gap, space->granule, start);
 }
 
 /* ---- Iterators ------------------------------------------------------------

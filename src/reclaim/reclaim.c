@@ -273,14 +273,14 @@ static bool due(struct aspace *space, const struct aspace_record_list *list)
 static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_record *record,
 					struct aspace_area *outcome)
 {
-	struct aspace_txn *txn = &space->txn;
+	struct asp_plan *plan = &space->plan;
 	const struct aspace_backend_ops *ops;
 	enum aspace_status status = ASPACE_OK;
 	struct asp_cursor cursor;
 	struct aspace_area area;
 	struct aspace_change change;
 
-	asp_edit_seek(&txn->edit, &cursor, record->address);
+	asp_edit_seek(&plan->edit, &cursor, record->address);
 	area = asp_public_area(asp_cursor_area(&cursor));
 	*outcome = area;
 	ops = area.backend->ops;
@@ -292,7 +292,7 @@ static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_reco
 	};
 	if (asp_op(area.backend, prepare)) {
 		change.borders =
-			asp_count_borders(&txn->edit, change.range, change.range.end.value);
+			asp_count_borders(&plan->edit, change.range, change.range.end.value);
 		status = ops->prepare(area.backend, &change);
 	}
 	if (status == ASPACE_OK)
@@ -301,14 +301,14 @@ static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_reco
 		ops->flush(area.backend);
 
 	if (status == ASPACE_OK) {
-		asp_edit_remove_area(&txn->edit, area.start.value);
+		asp_edit_remove_area(&plan->edit, area.start.value);
 		record->backend = area.backend;
 		record->user = area.user;
 		record->birth = asp_births_take(space, area.start.value);
 		return ASPACE_OK;
 	}
-	asp_edit_update(&txn->edit, area.start.value, area.end.value, area.flags, area.user);
-	asp_plan_merge(txn, area.start.value, area.end.value);
+	asp_edit_update(&plan->edit, area.start.value, area.end.value, area.flags, area.user);
+	asp_plan_merge(plan, area.start.value, area.end.value);
 	record->user = NULL;
 	space->refused = space->unmap_refused = true;
 	return status;
@@ -319,14 +319,14 @@ static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_reco
 static enum aspace_status protect_pending(struct aspace *space, struct aspace_record *record,
 					  struct aspace_area *outcome)
 {
-	struct aspace_txn *txn = &space->txn;
+	struct asp_plan *plan = &space->plan;
 	const struct aspace_backend_ops *ops;
 	enum aspace_status status = ASPACE_OK;
 	struct aspace_change change;
 	struct asp_cursor cursor;
 	struct aspace_area area;
 
-	asp_edit_seek(&txn->edit, &cursor, record->start);
+	asp_edit_seek(&plan->edit, &cursor, record->start);
 	area = asp_cursor_area(&cursor);
 	ops = area.backend->ops;
 	change = (struct aspace_change){
@@ -346,12 +346,12 @@ static enum aspace_status protect_pending(struct aspace *space, struct aspace_re
 	asp_pending_end(space, record);
 	if (status != ASPACE_OK) {
 		area.flags = record->held_flags;
-		asp_edit_update(&txn->edit, area.start.value, area.end.value, area.flags,
+		asp_edit_update(&plan->edit, area.start.value, area.end.value, area.flags,
 				area.user);
 		space->refused = true;
 	}
 	*outcome = area;
-	asp_plan_merge(txn, area.start.value, area.end.value);
+	asp_plan_merge(plan, area.start.value, area.end.value);
 	return status;
 }
 
@@ -387,7 +387,7 @@ static bool claim_leaving(struct aspace *space, struct aspace_record *record, st
 	struct asp_cursor cursor;
 	struct aspace_area area;
 
-	asp_edit_seek(&space->txn.edit, &cursor, asp_late_start(record));
+	asp_edit_seek(&space->plan.edit, &cursor, asp_late_start(record));
 	area = asp_cursor_area(&cursor);
 	return asp_pins_claim(space, claim, (struct aspace_range){area.start, area.end}, record);
 }
@@ -396,7 +396,7 @@ static bool claim_leaving(struct aspace *space, struct aspace_record *record, st
  * that leave are the next to be released. */
 static void change_late_areas(struct aspace *space)
 {
-	struct aspace_txn *txn = &space->txn;
+	struct asp_plan *plan = &space->plan;
 	struct aspace_record_list gone = {0};
 	struct {
 		struct aspace_area area;
@@ -407,9 +407,9 @@ static void change_late_areas(struct aspace *space)
 	uint32_t tried = 0, count = 0, refusals = 0;
 
 	/* What is held back is enough for one area; it comes back with the next grace period. */
-	asp_txn_begin(space);
-	need.nodes = asp_nodes_for_place(asp_tree_height(txn->base));
-	for (; tried < SHARE && due(space, &space->leaving) && asp_reserve_or_spend(txn, &need);
+	asp_plan_begin(space);
+	need.nodes = asp_nodes_for_place(asp_tree_height(plan->base));
+	for (; tried < SHARE && due(space, &space->leaving) && asp_reserve_or_spend(plan, &need);
 	     tried++) {
 		struct aspace_record *record = asp_list_pop(&space->leaving);
 
@@ -421,10 +421,10 @@ static void change_late_areas(struct aspace *space)
 		count++;
 	}
 	space->lacking = 0;
-	if (txn->edit.root != txn->base) /* a pending area may show all already */
-		asp_publish(txn);
+	if (plan->edit.root != plan->base) /* a pending area may show all already */
+		asp_publish(plan);
 	else
-		asp_txn_drop(txn);
+		asp_plan_drop(plan);
 	if (!tried)
 		wait_for_memory(space);
 	for (uint32_t i = 0; i < count; i++)

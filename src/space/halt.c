@@ -127,8 +127,8 @@ static void forget_others(struct aspace *space)
 	atomic_store_explicit(&space->halts, 0, memory_order_relaxed);
 	atomic_store_explicit(&pins->behind, 0, memory_order_relaxed);
 	/* Who had the lock was at rest, so what it had made is whole. */
-	if (pins->lent && space->txn.open)
-		asp_txn_drop(&space->txn);
+	if (pins->lent && space->plan.open)
+		asp_plan_drop(&space->plan);
 	if (pins->lent)
 		pins->lender = 0;
 	pins->lent = pins->resting = false;

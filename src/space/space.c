@@ -141,7 +141,7 @@ enum aspace_status aspace_create(const struct aspace_options *given, struct aspa
 		free_all(space);
 		return status;
 	}
-	asp_use_lookup(space, asp_lookup_best());
+	asp_use_lookup_set(space, asp_lookup_set_best());
 	*out = space;
 	return ASPACE_OK;
 }
@@ -195,14 +195,14 @@ static enum aspace_status unmap_all(struct aspace *space)
 			asp_writer_leave(space);
 			return ASPACE_OK;
 		}
-		asp_txn_begin(space);
-		status = asp_plan_unmap(&space->txn, range, ASP_HOW_LENIENT);
+		asp_plan_begin(space);
+		status = asp_plan_unmap(&space->plan, range, ASP_HOW_LENIENT);
 		if (status == ASPACE_OK)
-			status = asp_commit(&space->txn);
+			status = asp_commit(&space->plan);
 		else
-			asp_txn_drop(&space->txn);
+			asp_plan_drop(&space->plan);
 		stamp = status == ASPACE_NO_MEMORY ? asp_reclaim_hurry(space) : 0;
-		if (space->txn.pinned) {
+		if (space->plan.pinned) {
 			asp_pins_queue(space, &place);
 			asp_writer_leave(space);
 			may_go_on = asp_pins_wait(space, &place);
@@ -211,7 +211,7 @@ static enum aspace_status unmap_all(struct aspace *space)
 				return ASPACE_BUSY;
 			continue;
 		}
-		if (status == ASPACE_BUSY && space->txn.leaving_in_way) {
+		if (status == ASPACE_BUSY && space->plan.leaving_in_way) {
 			if (!asp_wait_for_leaving(space, 0))
 				return ASPACE_BUSY;
 			continue;
@@ -284,7 +284,8 @@ static enum aspace_status make_idle(struct aspace *space)
 /* Is nobody at work on the space, in it, or beneath us? */
 static enum aspace_status check_unused(struct aspace *space)
 {
-	if ((asp_is_owner(space) && (!space->txn.open || space->txn.busy || space->pins.forking)) ||
+	if ((asp_is_owner(space) &&
+	     (!space->plan.open || space->plan.busy || space->pins.forking)) ||
 	    asp_pins_mine(space))
 		return ASPACE_DEADLOCK;
 	if (atomic_load_explicit(&space->txn_open, memory_order_relaxed))

@@ -58,7 +58,7 @@
 #include "tree/tree.h"
 #include "tree/vector/vector.h"
 
-struct asp_lookup; /* read/lookup.h */
+struct asp_lookup_set; /* read/lookup.h */
 typedef enum aspace_status asp_find_fn(struct aspace *space, struct aspace_vaddr address,
 				       struct aspace_area *area);
 
@@ -103,7 +103,7 @@ static inline void asp_actions_push(struct asp_actions *list, struct asp_action 
 /* The writer's working state: one operation, or several that are one. There is one
  * in each space, in use while the writer lock is held. Between two uses all lists are
  * empty. */
-struct aspace_txn {
+struct asp_plan {
 	struct aspace *space;
 	struct asp_edit edit;
 	struct asp_node *base; /* the newest version; edit.root == base: nothing planned */
@@ -228,13 +228,13 @@ struct aspace {
 	 * reads this number or a later one. For last_hit.h, which follows nothing. */
 	_Atomic uint64_t version;
 	/* Constant after creation. */
-	asp_find_fn *find; /* of `lookup` */
+	asp_find_fn *find; /* of `lookup_set` */
 	struct asp_grace *grace;
-	const struct asp_lookup *lookup;
+	const struct asp_lookup_set *lookup_set;
 	uint64_t id; /* no other space of the process has had it */
 	uint64_t lo, hi, granule;
 	unsigned mode;
-	const struct asp_vector *vector; /* of `lookup` */
+	const struct asp_vector *vector; /* of `lookup_set` */
 	struct aspace_options options;
 
 	/* The writer's, under `lock`. */
@@ -249,7 +249,7 @@ struct aspace {
 	_Atomic uint64_t change_lo, change_hi;
 	struct asp_pool nodes, records, actions;
 	size_t copy; /* of what is held back: for snapshots, so many nodes */
-	struct aspace_txn txn;
+	struct asp_plan plan;
 	uint64_t node_count; /* of the newest version */
 	bool counts;         /* some area owns, or owned, a reference to its user object */
 
@@ -273,7 +273,7 @@ struct aspace {
 	bool unmap_refused; /* an unmap */
 	struct asp_grace_client client;
 
-	/* txn.open for those who do not hold the lock: aspace_destroy. Relaxed: who opened
+	/* plan.open for those who do not hold the lock: aspace_destroy. Relaxed: who opened
 	 * a transaction that is to be seen has told the destroyer by other means. */
 	_Atomic bool txn_open;
 

@@ -7,7 +7,7 @@
  * copy, up to the edit's root; nothing that readers can reach is written.
  *
  * Invariants of a struct asp_edit:
- *  E1  nodes with birth == stamp are reachable from edit->root alone
+ *  E1  nodes with birth == version are reachable from edit->root alone
  *  E2  every node of the base that is not reachable from edit->root has one record
  *      in edit->retired, and no other node has
  *  E3  after any operation the root is private
@@ -26,7 +26,7 @@ struct aspace_record *asp_edit_add_record(struct asp_edit *edit)
 {
 	struct aspace_record *record = asp_pool_get(edit->records, sizeof(*record));
 
-	record->retired = edit->stamp;
+	record->retired = edit->version;
 	record->nodes = 0;
 	asp_list_push(&edit->retired, record);
 	edit->retired.count--; /* which is of nodes */
@@ -63,7 +63,7 @@ static struct asp_node *make_node(struct asp_edit *edit, unsigned level)
 {
 	struct asp_node *node = asp_nodes_get(edit->nodes);
 
-	init_node(node, edit->stamp, level);
+	init_node(node, edit->version, level);
 	edit->node_count++;
 	return node;
 }
@@ -72,7 +72,7 @@ static struct asp_node *make_node(struct asp_edit *edit, unsigned level)
 static void drop_node(struct asp_edit *edit, struct asp_node *node)
 {
 	edit->node_count--;
-	if (node->birth == edit->stamp) {
+	if (node->birth == edit->version) {
 		asp_nodes_put(edit->nodes, node);
 	} else {
 		asp_edit_retire(edit, node);
@@ -221,7 +221,7 @@ static void check_untold(const struct asp_edit *edit, const struct asp_cursor *c
 	uint64_t gap = leaf_gap(leaf);
 	int slot = 0;
 
-	if (leaf->birth != edit->stamp || finger->node[edit->root->level] != edit->root ||
+	if (leaf->birth != edit->version || finger->node[edit->root->level] != edit->root ||
 	    (finger->gap != gap && finger->gap != ASP_GAP_UNKNOWN))
 		__builtin_trap();
 	for (unsigned level = 1; level <= edit->root->level; level++) {
@@ -261,7 +261,7 @@ void asp_edit_check(const struct asp_edit *edit, const struct asp_cursor *cursor
  * it. */
 static struct asp_node *own_path(struct asp_edit *edit)
 {
-	if (edit->finger.node[0]->birth != edit->stamp)
+	if (edit->finger.node[0]->birth != edit->version)
 		edit->ops->own_path(edit);
 	return edit->finger.node[0];
 }
@@ -318,14 +318,14 @@ void asp_edit_tell_above(struct asp_edit *edit)
 /* ---- The life of an edit -------------------------------------------------- */
 
 void asp_edit_begin(struct asp_edit *edit, const struct asp_edit_ops *ops, struct asp_pool *nodes,
-		    struct asp_pool *records, struct asp_node *base, uint64_t stamp)
+		    struct asp_pool *records, struct asp_node *base, uint64_t version)
 {
 	/* One by one: most of the finger need not be anything. */
 	edit->ops = ops;
 	edit->nodes = nodes;
 	edit->records = records;
 	edit->root = base;
-	edit->stamp = stamp;
+	edit->version = version;
 	edit->retired = (struct aspace_record_list){0};
 	edit->areas = edit->leaving = edit->node_count = 0;
 	edit->even = false;
@@ -336,7 +336,7 @@ void asp_edit_begin(struct asp_edit *edit, const struct asp_edit_ops *ops, struc
  * a node that is not. */
 static void discard_below(struct asp_edit *edit, struct asp_node *node)
 {
-	if (node->birth != edit->stamp)
+	if (node->birth != edit->version)
 		return;
 	if (node->level) {
 		for (unsigned i = 0; i < node->count; i++)
@@ -359,7 +359,7 @@ void asp_edit_discard(struct asp_edit *edit)
 /* As in discard_below(). */
 static void freeze_below(const struct asp_edit *edit, struct asp_node *node)
 {
-	if (node->birth != edit->stamp)
+	if (node->birth != edit->version)
 		return;
 	for (unsigned i = 0; node->level && i < node->count; i++)
 		freeze_below(edit, node->inner.child[i]);

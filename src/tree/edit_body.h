@@ -71,11 +71,11 @@ INLINE struct asp_node *make_private(struct asp_edit *edit, struct asp_node **re
 {
 	struct asp_node *node = *ref, *copy;
 
-	if (node->birth == edit->stamp)
+	if (node->birth == edit->version)
 		return node;
 	copy = replace_node(edit, ref);
 	copy_node(copy, node);
-	copy->birth = edit->stamp;
+	copy->birth = edit->version;
 	return copy;
 }
 
@@ -110,10 +110,10 @@ INLINE struct asp_node *leaf_to_fill(struct asp_edit *edit, const struct asp_nod
 	struct asp_node *leaf = edit->finger.node[0];
 
 	*from = leaf;
-	if (leaf->birth == edit->stamp)
+	if (leaf->birth == edit->version)
 		return leaf;
 	leaf = replace_node(edit, own_inner_path(edit));
-	leaf->birth = edit->stamp;
+	leaf->birth = edit->version;
 	leaf->level = 0;
 	leaf->unused = 0;
 	return edit->finger.node[0] = leaf;

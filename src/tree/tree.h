@@ -96,7 +96,7 @@ bool asp_tree_dump_dot(const struct asp_node *root, aspace_write_fn *write, void
 /*
  * A private tree in the making.
  *
- * Nodes whose birth is `stamp` are the edit's own and are edited in place; all
+ * Nodes whose birth is `version` are the edit's own and are edited in place; all
  * others belong to published versions and are copied first, their old self noted
  * in `retired`. asp_edit_reserve() comes first and may fail; the edits themselves
  * cannot.
@@ -151,7 +151,7 @@ struct asp_edit {
 	struct asp_pool *nodes;
 	struct asp_pool *records;
 	struct asp_node *root;
-	uint64_t stamp;
+	uint64_t version;
 	struct aspace_record_list retired; /* nodes of the base that this tree lost */
 	int64_t areas;                     /* difference to the base, leaving ones not counted */
 	int64_t leaving;                   /* the same for leaving areas */
@@ -186,9 +186,9 @@ static inline void asp_leaf_set(struct asp_node *leaf, unsigned at, const struct
 /* Makes an empty leaf of the version `birth`: the first root of all. */
 void asp_node_init_leaf(struct asp_node *node, uint64_t birth);
 
-/* Start from a published root; the tree will be version `stamp`. */
+/* Start from a published root; the tree will be version `version`. */
 void asp_edit_begin(struct asp_edit *edit, const struct asp_edit_ops *ops, struct asp_pool *nodes,
-		    struct asp_pool *records, struct asp_node *base, uint64_t stamp);
+		    struct asp_pool *records, struct asp_node *base, uint64_t version);
 
 /* Give all private nodes and records back; the base is as it was. */
 void asp_edit_discard(struct asp_edit *edit);

@@ -8,7 +8,7 @@
 #include "update/references.h"
 
 /* A piece with a reference of its own. */
-static void insert_piece(struct aspace_txn *txn, const struct aspace_area *of, uint64_t lo,
+static void insert_piece(struct asp_plan *plan, const struct aspace_area *of, uint64_t lo,
 			 uint64_t hi, uint64_t flags, void *user)
 {
 	struct aspace_area piece = {
@@ -19,13 +19,13 @@ static void insert_piece(struct aspace_txn *txn, const struct aspace_area *of, u
 		.user = user,
 	};
 
-	asp_edit_insert(&txn->edit, &piece);
-	asp_note_birth(txn, &piece);
+	asp_edit_insert(&plan->edit, &piece);
+	asp_note_birth(plan, &piece);
 }
 
-void asp_plan_cut(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
+void asp_plan_cut(struct asp_plan *plan, uint64_t lo, uint64_t hi)
 {
-	struct asp_edit *edit = &txn->edit;
+	struct asp_edit *edit = &plan->edit;
 	struct asp_cursor cursor;
 	struct aspace_area area = {.flags = 0};
 	bool more = asp_edit_seek(edit, &cursor, lo), out = false, any = false;
@@ -35,8 +35,8 @@ void asp_plan_cut(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
 		area = asp_cursor_area(&cursor);
 		asp_edit_update(edit, area.start.value, lo, area.flags, area.user);
 		if (area.end.value > hi) {
-			insert_piece(txn, &area, hi, area.end.value, area.flags,
-				     asp_take_clone(txn, area.backend, area.user));
+			insert_piece(plan, &area, hi, area.end.value, area.flags,
+				     asp_take_clone(plan, area.backend, area.user));
 			return;
 		}
 		more = asp_edit_seek(edit, &cursor, lo);
@@ -48,22 +48,22 @@ void asp_plan_cut(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
 		out = area.end.value > hi;
 		if (out)
 			break;
-		asp_give_up_reference(txn, &area);
+		asp_give_up_reference(plan, &area);
 		if (area.end.value == hi)
 			break;
 	}
 	if (any)
 		asp_edit_remove(edit, lo, hi);
 	if (out) {
-		asp_note_move(txn, &area, hi);
+		asp_note_move(plan, &area, hi);
 		area.start.value = hi;
 		asp_edit_insert(edit, &area);
 	}
 }
 
-void asp_plan_set_flags(struct aspace_txn *txn, uint64_t lo, uint64_t hi, uint64_t flags)
+void asp_plan_set_flags(struct asp_plan *plan, uint64_t lo, uint64_t hi, uint64_t flags)
 {
-	struct asp_edit *edit = &txn->edit;
+	struct asp_edit *edit = &plan->edit;
 	struct asp_cursor cursor;
 	struct aspace_area area;
 
@@ -71,28 +71,28 @@ void asp_plan_set_flags(struct aspace_txn *txn, uint64_t lo, uint64_t hi, uint64
 	area = asp_cursor_area(&cursor);
 	if (area.start.value < lo) {
 		asp_edit_update(edit, area.start.value, lo, area.flags, area.user);
-		insert_piece(txn, &area, lo, hi, flags,
-			     asp_take_clone(txn, area.backend, area.user));
+		insert_piece(plan, &area, lo, hi, flags,
+			     asp_take_clone(plan, area.backend, area.user));
 	} else {
 		asp_edit_update(edit, lo, hi, flags, area.user);
 	}
 	if (hi < area.end.value)
-		insert_piece(txn, &area, hi, area.end.value, area.flags,
-			     asp_take_clone(txn, area.backend, area.user));
+		insert_piece(plan, &area, hi, area.end.value, area.flags,
+			     asp_take_clone(plan, area.backend, area.user));
 }
 
-void asp_plan_carry(struct aspace_txn *txn, const struct aspace_change *move)
+void asp_plan_carry(struct asp_plan *plan, const struct aspace_change *move)
 {
 	uint64_t lo = move->range.start.value, hi = move->range.end.value;
 	struct asp_cursor cursor;
 	struct aspace_area area;
 	void *user;
 
-	asp_edit_seek(&txn->edit, &cursor, lo);
+	asp_edit_seek(&plan->edit, &cursor, lo);
 	area = asp_cursor_area(&cursor);
-	user = asp_take_clone(txn, area.backend, area.user);
-	asp_plan_cut(txn, lo, hi);
-	insert_piece(txn, &area, move->destination.value, move->destination.value + (hi - lo),
+	user = asp_take_clone(plan, area.backend, area.user);
+	asp_plan_cut(plan, lo, hi);
+	insert_piece(plan, &area, move->destination.value, move->destination.value + (hi - lo),
 		     area.flags, user);
 }
 
@@ -114,9 +114,9 @@ bool asp_mergeable(const struct aspace *space, const struct aspace_area *left,
 	return left->backend->ops->can_merge(left->backend, &public_left, &public_right);
 }
 
-void asp_plan_merge(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
+void asp_plan_merge(struct asp_plan *plan, uint64_t lo, uint64_t hi)
 {
-	struct asp_edit *edit = &txn->edit;
+	struct asp_edit *edit = &plan->edit;
 	struct asp_cursor cursor;
 	struct aspace_area left, right;
 	uint64_t at = lo;
@@ -131,9 +131,9 @@ void asp_plan_merge(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
 		if (!asp_edit_prev(edit, &cursor))
 			continue;
 		left = asp_cursor_area(&cursor);
-		if (!asp_mergeable(txn->space, &left, &right))
+		if (!asp_mergeable(plan->space, &left, &right))
 			continue;
-		asp_give_up_reference(txn, &right);
+		asp_give_up_reference(plan, &right);
 		asp_edit_remove_area(edit, right.start.value);
 		asp_edit_update(edit, left.start.value, right.end.value, left.flags, left.user);
 	}

@@ -28,7 +28,7 @@ static bool backend_usable(const struct aspace_backend *backend)
 	       ops->protect;
 }
 
-static void plan_map_actions(struct aspace_txn *txn, const struct aspace_area *area,
+static void plan_map_actions(struct asp_plan *plan, const struct aspace_area *area,
 			     const struct asp_obstacles *obstacles)
 {
 	uint64_t lo = area->start.value, hi = area->end.value;
@@ -40,18 +40,18 @@ static void plan_map_actions(struct aspace_txn *txn, const struct aspace_area *a
 		phase = ASP_PHASE_REPLACE;
 		kind = ASPACE_CHANGE_REPLACE;
 	} else if (obstacles->count) {
-		asp_plan_sweep(txn, lo, hi);
+		asp_plan_sweep(plan, lo, hi);
 		phase = ASP_PHASE_REMAP;
 	}
-	action = asp_plan_action(txn, phase, area->backend, kind, lo, hi);
+	action = asp_plan_action(plan, phase, area->backend, kind, lo, hi);
 	action->change.new_flags = area->flags;
 	action->change.user = area->user;
 }
 
-enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range range, uint64_t flags,
+enum aspace_status asp_plan_map(struct asp_plan *plan, struct aspace_range range, uint64_t flags,
 				struct aspace_backend *backend, void *user, unsigned how)
 {
-	struct aspace *space = txn->space;
+	struct aspace *space = plan->space;
 	struct aspace_area area = {range.start, range.end, flags, backend, user};
 	uint64_t lo = range.start.value, hi = range.end.value;
 	struct asp_obstacles obstacles;
@@ -63,18 +63,18 @@ enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range rang
 		return ASPACE_INVALID_PARAM;
 	if ((how & ASPACE_REPLACE) && (space->mode & ASPACE_GRACE_UNMAP))
 		return ASPACE_NOT_SUPPORTED;
-	asp_look_for_obstacles(txn, lo, hi, backend, &obstacles);
+	asp_look_for_obstacles(plan, lo, hi, backend, &obstacles);
 	if (obstacles.count && !(how & ASPACE_REPLACE))
 		return ASPACE_ALREADY_EXISTS;
 	if (obstacles.leaving) {
-		txn->leaving_in_way = true;
+		plan->leaving_in_way = true;
 		return ASPACE_BUSY;
 	}
 	if (obstacles.count) {
 		struct asp_pieces pieces;
 
 		asp_begin_pieces(&pieces, range);
-		while (asp_next_piece(txn, &pieces)) {
+		while (asp_next_piece(plan, &pieces)) {
 			if (!asp_piece_on_granule(&pieces))
 				return ASPACE_INVALID_PARAM;
 		}
@@ -83,28 +83,28 @@ enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range rang
 	counted = space->counts;
 	if (user && !counted && (asp_op(backend, clone) || asp_op(backend, release))) {
 		space->counts = true;
-		txn->held_for = 0;
+		plan->held_for = 0;
 	}
-	if (!asp_reserve_place(txn, obstacles.count)) {
+	if (!asp_reserve_place(plan, obstacles.count)) {
 		space->counts = counted; /* nothing has been held back for references */
 		return ASPACE_NO_MEMORY;
 	}
 	if (obstacles.cut && obstacles.cut_area.start.value < lo) {
-		status = asp_clone_ahead(txn, obstacles.cut_area.backend, obstacles.cut_area.user);
+		status = asp_clone_ahead(plan, obstacles.cut_area.backend, obstacles.cut_area.user);
 		if (status != ASPACE_OK)
 			return status;
 	}
 
-	if (!txn->open)
-		plan_map_actions(txn, &area, &obstacles);
+	if (!plan->open)
+		plan_map_actions(plan, &area, &obstacles);
 	if (obstacles.count)
-		asp_plan_cut(txn, lo, hi);
-	asp_edit_insert(&txn->edit, &area);
-	asp_note_birth(txn, &area);
+		asp_plan_cut(plan, lo, hi);
+	asp_edit_insert(&plan->edit, &area);
+	asp_note_birth(plan, &area);
 	if (obstacles.touches || obstacles.count)
-		asp_plan_merge(txn, lo, hi);
-	if (txn->open) {
-		struct asp_action *action = asp_plan_touch(txn, backend, ASPACE_CHANGE_MAP, range);
+		asp_plan_merge(plan, lo, hi);
+	if (plan->open) {
+		struct asp_action *action = asp_plan_touch(plan, backend, ASPACE_CHANGE_MAP, range);
 
 		action->change.new_flags = flags;
 		action->change.user = user;
@@ -114,11 +114,11 @@ enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range rang
 	return ASPACE_OK;
 }
 
-enum aspace_status asp_plan_map_anywhere(struct aspace_txn *txn, const struct aspace_gap *gap,
+enum aspace_status asp_plan_map_anywhere(struct asp_plan *plan, const struct aspace_gap *gap,
 					 uint64_t flags, struct aspace_backend *backend, void *user,
 					 unsigned how, struct aspace_vaddr *start)
 {
-	uint64_t granule = txn->space->granule;
+	uint64_t granule = plan->space->granule;
 	struct aspace_range range;
 	enum aspace_status status;
 
@@ -126,12 +126,12 @@ enum aspace_status asp_plan_map_anywhere(struct aspace_txn *txn, const struct as
 		return ASPACE_INVALID_PARAM;
 	if (granule < backend->granule)
 		granule = backend->granule;
-	status = txn->space->lookup->find_free_in(txn->space, asp_edit_root(&txn->edit), gap,
-						  granule, &range.start);
+	status = plan->space->lookup_set->find_free_in(plan->space, asp_edit_root(&plan->edit), gap,
+						       granule, &range.start);
 	if (status != ASPACE_OK)
 		return status;
 	range.end.value = range.start.value + gap->size;
-	status = asp_plan_map(txn, range, flags, backend, user, how);
+	status = asp_plan_map(plan, range, flags, backend, user, how);
 	if (status == ASPACE_OK)
 		*start = range.start;
 	return status;

@@ -8,10 +8,10 @@
 #include "update/references.h"
 #include "update/reserve.h"
 
-enum aspace_status asp_plan_move(struct aspace_txn *txn, struct aspace_range from,
+enum aspace_status asp_plan_move(struct asp_plan *plan, struct aspace_range from,
 				 struct aspace_vaddr to)
 {
-	struct aspace *space = txn->space;
+	struct aspace *space = plan->space;
 	uint64_t size = from.end.value - from.start.value;
 	struct aspace_range dest = {to, {to.value + size}};
 	struct asp_pieces pieces;
@@ -27,7 +27,7 @@ enum aspace_status asp_plan_move(struct aspace_txn *txn, struct aspace_range fro
 	if (space->mode & ASPACE_GRACE_UNMAP)
 		return ASPACE_NOT_SUPPORTED;
 	asp_begin_pieces(&pieces, from);
-	while (asp_next_piece(txn, &pieces)) {
+	while (asp_next_piece(plan, &pieces)) {
 		uint64_t granule = pieces.area.backend->granule;
 
 		if (!asp_piece_on_granule(&pieces) ||
@@ -39,38 +39,38 @@ enum aspace_status asp_plan_move(struct aspace_txn *txn, struct aspace_range fro
 	}
 	if (pieces.hole)
 		return ASPACE_NOT_MAPPED;
-	asp_look_for_obstacles(txn, dest.start.value, dest.end.value, NULL, &obstacles);
+	asp_look_for_obstacles(plan, dest.start.value, dest.end.value, NULL, &obstacles);
 	if (obstacles.count)
 		return ASPACE_ALREADY_EXISTS;
 
 	/* The moved area gets a reference of its own. */
-	if (!asp_reserve_move(txn, count))
+	if (!asp_reserve_move(plan, count))
 		return ASPACE_NO_MEMORY;
 	asp_begin_pieces(&pieces, from);
-	while (asp_next_piece(txn, &pieces)) {
+	while (asp_next_piece(plan, &pieces)) {
 		unsigned clones = asp_extra_pieces(&pieces) == 2 ? 2 : 1;
 
 		for (unsigned i = 0; i < clones; i++) {
-			status = asp_clone_ahead(txn, pieces.area.backend, pieces.area.user);
+			status = asp_clone_ahead(plan, pieces.area.backend, pieces.area.user);
 			if (status != ASPACE_OK)
 				return status;
 		}
-		action = asp_plan_action(txn, ASP_PHASE_MOVE, pieces.area.backend,
+		action = asp_plan_action(plan, ASP_PHASE_MOVE, pieces.area.backend,
 					 ASPACE_CHANGE_MOVE, pieces.from, pieces.to);
 		action->change.destination.value = to.value + (pieces.from - from.start.value);
 		action->change.old_flags = action->change.new_flags = pieces.area.flags;
 		action->change.user = pieces.area.user;
 	}
-	for (action = txn->actions[ASP_PHASE_MOVE].head; action; action = action->next)
-		asp_plan_carry(txn, &action->change);
-	asp_plan_merge(txn, to.value, dest.end.value);
+	for (action = plan->actions[ASP_PHASE_MOVE].head; action; action = action->next)
+		asp_plan_carry(plan, &action->change);
+	asp_plan_merge(plan, to.value, dest.end.value);
 	return ASPACE_OK;
 }
 
-enum aspace_status asp_plan_resize(struct aspace_txn *txn, struct aspace_vaddr start, uint64_t size,
+enum aspace_status asp_plan_resize(struct asp_plan *plan, struct aspace_vaddr start, uint64_t size,
 				   unsigned how)
 {
-	struct aspace *space = txn->space;
+	struct aspace *space = plan->space;
 	struct asp_cursor cursor;
 	struct aspace_area area;
 	struct asp_obstacles obstacles;
@@ -79,7 +79,7 @@ enum aspace_status asp_plan_resize(struct aspace_txn *txn, struct aspace_vaddr s
 
 	if (!asp_range_usable(space, aspace_range_of(start.value, end), space->granule))
 		return ASPACE_INVALID_PARAM;
-	if (!asp_edit_seek(&txn->edit, &cursor, start.value) ||
+	if (!asp_edit_seek(&plan->edit, &cursor, start.value) ||
 	    asp_cursor_start(&cursor) != start.value)
 		return ASPACE_NOT_MAPPED;
 	area = asp_cursor_area(&cursor);
@@ -88,24 +88,24 @@ enum aspace_status asp_plan_resize(struct aspace_txn *txn, struct aspace_vaddr s
 	if (end <= area.end.value)
 		return end == area.end.value
 			       ? ASPACE_OK
-			       : asp_plan_unmap(txn, aspace_range_of(end, area.end.value), how);
+			       : asp_plan_unmap(plan, aspace_range_of(end, area.end.value), how);
 	if (area.backend->granule && end & (area.backend->granule - 1))
 		return ASPACE_INVALID_PARAM;
-	asp_look_for_obstacles(txn, area.end.value, end, area.backend, &obstacles);
+	asp_look_for_obstacles(plan, area.end.value, end, area.backend, &obstacles);
 	if (obstacles.count)
 		return ASPACE_ALREADY_EXISTS;
-	if (obstacles.leaving || asp_meets_pending(txn, &area)) {
-		txn->leaving_in_way = true;
+	if (obstacles.leaving || asp_meets_pending(plan, &area)) {
+		plan->leaving_in_way = true;
 		return ASPACE_BUSY;
 	}
 
-	if (!asp_reserve_place(txn, 0))
+	if (!asp_reserve_place(plan, 0))
 		return ASPACE_NO_MEMORY;
-	action = asp_plan_action(txn, ASP_PHASE_MAP, area.backend, ASPACE_CHANGE_MAP,
+	action = asp_plan_action(plan, ASP_PHASE_MAP, area.backend, ASPACE_CHANGE_MAP,
 				 area.end.value, end);
 	action->change.new_flags = area.flags;
 	action->change.user = area.user;
-	asp_edit_update(&txn->edit, start.value, end, area.flags, area.user);
-	asp_plan_merge(txn, end, end);
+	asp_edit_update(&plan->edit, start.value, end, area.flags, area.user);
+	asp_plan_merge(plan, end, end);
 	return ASPACE_OK;
 }

@@ -39,31 +39,31 @@ unsigned asp_loses(const struct aspace *space, struct aspace_backend *backend, u
 	return loses;
 }
 
-bool asp_leaving_is_full(struct aspace_txn *txn)
+bool asp_leaving_is_full(struct asp_plan *plan)
 {
-	struct aspace *space = txn->space;
+	struct aspace *space = plan->space;
 
-	if (txn->open || __builtin_expect(space->leaving_bytes <= space->options.leaving_max, 1))
+	if (plan->open || __builtin_expect(space->leaving_bytes <= space->options.leaving_max, 1))
 		return false;
 	/* Any will do. If all of it waits for pins, so do we. */
-	txn->way = space->leaving.head ? ASP_CHANGES_NOTHING : aspace_limits(space);
-	txn->leaving_in_way = true;
+	plan->way = space->leaving.head ? ASP_CHANGES_NOTHING : aspace_limits(space);
+	plan->leaving_in_way = true;
 	return true;
 }
 
-void asp_pending_note(struct aspace_txn *txn, struct aspace_range range, uint64_t held_flags,
+void asp_pending_note(struct asp_plan *plan, struct aspace_range range, uint64_t held_flags,
 		      unsigned loses)
 {
-	struct aspace_record *record = asp_pool_get(&txn->space->records, sizeof(*record));
+	struct aspace_record *record = asp_pool_get(&plan->space->records, sizeof(*record));
 
 	record->start = range.start.value;
 	record->held_flags = held_flags;
 	record->pending = true;
 	record->drops = loses & ASPACE_LOSES_CONTENTS;
-	record->retired = txn->edit.stamp;
+	record->retired = plan->edit.version;
 	if (record->drops)
-		txn->leaving_bytes += range.end.value - range.start.value;
-	asp_list_push(&txn->leaving, record);
+		plan->leaving_bytes += range.end.value - range.start.value;
+	asp_list_push(&plan->leaving, record);
 }
 
 /* Its leaf is the edit's own since it was marked: nothing is taken. */
@@ -77,20 +77,20 @@ static void unmark(struct asp_edit *edit, uint64_t start)
 	asp_edit_update(edit, start, area.end.value, area.flags & ~ASP_FLAG_PENDING, area.user);
 }
 
-void asp_pending_begin(struct aspace_txn *txn)
+void asp_pending_begin(struct asp_plan *plan)
 {
-	struct aspace *space = txn->space;
+	struct aspace *space = plan->space;
 	struct aspace_record *record;
 
-	space->leaving_bytes += txn->leaving_bytes;
+	space->leaving_bytes += plan->leaving_bytes;
 	if (space->leaving_bytes_max < space->leaving_bytes)
 		space->leaving_bytes_max = space->leaving_bytes;
-	txn->leaving_bytes = 0;
+	plan->leaving_bytes = 0;
 	asp_lock_acquire(&space->pins.lock);
-	for (record = txn->leaving.head; record; record = record->next) {
+	for (record = plan->leaving.head; record; record = record->next) {
 		if (!record->pending)
 			continue;
-		unmark(&txn->edit, record->start);
+		unmark(&plan->edit, record->start);
 		asp_notes_plant(&space->pending.root, record);
 		atomic_fetch_add_explicit(&space->pending.count, 1, memory_order_relaxed);
 	}

@@ -20,12 +20,12 @@ static inline bool asp_is_pending(const struct aspace *space, uint64_t start)
 }
 
 /* The same in a plan: it is in the way, and will be waited for. */
-static inline bool asp_meets_pending(struct aspace_txn *txn, const struct aspace_area *area)
+static inline bool asp_meets_pending(struct asp_plan *plan, const struct aspace_area *area)
 {
-	if (!asp_is_pending(txn->space, area->start.value))
+	if (!asp_is_pending(plan->space, area->start.value))
 		return false;
-	txn->leaving_in_way = true;
-	txn->way = (struct aspace_range){area->start, area->end};
+	plan->leaving_in_way = true;
+	plan->way = (struct aspace_range){area->start, area->end};
 	return true;
 }
 
@@ -47,15 +47,15 @@ static inline bool asp_pending_any(struct aspace *space)
 
 /* Is there more memory leaving than is to be? Then what adds to it waits before it has done anything. A
  * transaction has waited when it began. */
-bool asp_leaving_is_full(struct aspace_txn *txn);
+bool asp_leaving_is_full(struct asp_plan *plan);
 
 /* Notes in a plan that the area in the range, which is marked ASP_FLAG_PENDING, will be pending. A
  * record has been reserved. */
-void asp_pending_note(struct aspace_txn *txn, struct aspace_range range, uint64_t held_flags,
+void asp_pending_note(struct asp_plan *plan, struct aspace_range range, uint64_t held_flags,
 		      unsigned loses);
 /* The plan is about to be published: what leaves is counted; areas are pending, and no longer
  * marked. */
-void asp_pending_begin(struct aspace_txn *txn);
+void asp_pending_begin(struct asp_plan *plan);
 /* One is pending no longer. Under the writer lock, with the area claimed (asp_pins_claim()). */
 void asp_pending_end(struct aspace *space, struct aspace_record *record);
 

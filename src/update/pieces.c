@@ -11,7 +11,7 @@ bool asp_range_usable(const struct aspace *space, struct aspace_range range, uin
 	return lo < hi && lo >= space->lo && hi <= space->hi && !((lo | hi) & (granule - 1));
 }
 
-bool asp_last_part(const struct aspace_txn *txn, const struct asp_pieces *pieces, uint64_t lo,
+bool asp_last_part(const struct asp_plan *plan, const struct asp_pieces *pieces, uint64_t lo,
 		   uint64_t hi, uint64_t *start, uint64_t *flags)
 {
 	struct asp_cursor cursor;
@@ -19,9 +19,9 @@ bool asp_last_part(const struct aspace_txn *txn, const struct asp_pieces *pieces
 
 	*start = lo;
 	*flags = pieces->area.flags;
-	if (!txn->open)
+	if (!plan->open)
 		return true;
-	if (!asp_cursor_seek_below(&cursor, txn->base, hi))
+	if (!asp_cursor_seek_below(&cursor, plan->base, hi))
 		return false;
 	end = asp_cursor_slot(&cursor)->end;
 	if (end < hi) {
@@ -33,31 +33,31 @@ bool asp_last_part(const struct aspace_txn *txn, const struct asp_pieces *pieces
 	return true;
 }
 
-bool asp_has_holes(struct aspace_txn *txn, struct aspace_range range)
+bool asp_has_holes(struct asp_plan *plan, struct aspace_range range)
 {
 	struct asp_pieces pieces;
 
 	asp_begin_pieces(&pieces, range);
-	while (asp_next_piece(txn, &pieces))
+	while (asp_next_piece(plan, &pieces))
 		;
 	return pieces.hole;
 }
 
-void asp_look_for_obstacles(struct aspace_txn *txn, uint64_t lo, uint64_t hi,
+void asp_look_for_obstacles(struct asp_plan *plan, uint64_t lo, uint64_t hi,
 			    const struct aspace_backend *backend, struct asp_obstacles *found)
 {
 	struct asp_cursor cursor;
-	bool more = asp_edit_seek(&txn->edit, &cursor, lo);
+	bool more = asp_edit_seek(&plan->edit, &cursor, lo);
 
 	found->count = 0;
 	found->leaving = found->foreign = found->cut = false;
-	found->touches = lo && asp_edit_end_below(&txn->edit) == lo;
-	for (; more && asp_cursor_start(&cursor) < hi; more = asp_edit_next(&txn->edit, &cursor)) {
+	found->touches = lo && asp_edit_end_below(&plan->edit) == lo;
+	for (; more && asp_cursor_start(&cursor) < hi; more = asp_edit_next(&plan->edit, &cursor)) {
 		const struct asp_slot *slot = asp_cursor_slot(&cursor);
 
 		if (slot->flags & ASP_FLAG_LEAVING) {
 			if (!found->leaving)
-				txn->way = aspace_range_of(asp_cursor_start(&cursor), hi);
+				plan->way = aspace_range_of(asp_cursor_start(&cursor), hi);
 			found->leaving = true;
 			continue;
 		}

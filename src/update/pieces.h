@@ -27,14 +27,14 @@ static inline void asp_begin_pieces(struct asp_pieces *pieces, struct aspace_ran
 }
 
 /* False: there is no more, and the piece is what it was. */
-static inline bool asp_next_piece(struct aspace_txn *txn, struct asp_pieces *pieces)
+static inline bool asp_next_piece(struct asp_plan *plan, struct asp_pieces *pieces)
 {
 	if (pieces->started && pieces->lo >= pieces->hi)
 		return false;
 	for (;;) {
 		bool found = pieces->started
-				     ? asp_edit_next(&txn->edit, &pieces->cursor)
-				     : asp_edit_seek(&txn->edit, &pieces->cursor, pieces->lo);
+				     ? asp_edit_next(&plan->edit, &pieces->cursor)
+				     : asp_edit_seek(&plan->edit, &pieces->cursor, pieces->lo);
 
 		pieces->started = true;
 		if (!found || asp_cursor_start(&pieces->cursor) >= pieces->hi) {
@@ -76,11 +76,11 @@ static inline bool asp_piece_on_granule(const struct asp_pieces *pieces)
 /* In an open transaction a piece may be several parts to its backend, with flags of their own,
  * and what the transaction has mapped itself: the last part of [lo, hi), which lies in the piece, where it
  * starts, and the flags that the backend holds; false if it knows nothing of it. */
-bool asp_last_part(const struct aspace_txn *txn, const struct asp_pieces *pieces, uint64_t lo,
+bool asp_last_part(const struct asp_plan *plan, const struct asp_pieces *pieces, uint64_t lo,
 		   uint64_t hi, uint64_t *start, uint64_t *flags);
 
 bool asp_range_usable(const struct aspace *space, struct aspace_range range, uint64_t granule);
-bool asp_has_holes(struct aspace_txn *txn, struct aspace_range range);
+bool asp_has_holes(struct asp_plan *plan, struct aspace_range range);
 
 /* What is in the way of a map. */
 struct asp_obstacles {
@@ -92,7 +92,7 @@ struct asp_obstacles {
 	struct aspace_area cut_area;
 };
 
-void asp_look_for_obstacles(struct aspace_txn *txn, uint64_t lo, uint64_t hi,
+void asp_look_for_obstacles(struct asp_plan *plan, uint64_t lo, uint64_t hi,
 			    const struct aspace_backend *backend, struct asp_obstacles *found);
 
 #endif

@@ -163,10 +163,10 @@ static bool sleep_at_rest(struct aspace *space, uint32_t seen, struct asp_stall 
 	return !asp_grace_in_section(space->grace);
 }
 
-static bool changes(const struct aspace_txn *txn, uint64_t lo, uint64_t hi)
+static bool changes(const struct asp_plan *plan, uint64_t lo, uint64_t hi)
 {
-	for (unsigned phases = txn->phases; phases; phases &= phases - 1) {
-		const struct asp_action *action = txn->actions[__builtin_ctz(phases)].head;
+	for (unsigned phases = plan->phases; phases; phases &= phases - 1) {
+		const struct asp_action *action = plan->actions[__builtin_ctz(phases)].head;
 
 		for (; action; action = action->next) {
 			if (meets(lo, hi, action->change.range.start.value,
@@ -181,9 +181,9 @@ static bool meet(const struct asp_pin *a, const struct asp_pin *b)
 {
 	if (!meets(a->lo, a->hi, b->lo, b->hi))
 		return false;
-	if (a->txn)
-		return changes(a->txn, b->lo, b->hi);
-	return !b->txn || changes(b->txn, a->lo, a->hi);
+	if (a->plan)
+		return changes(a->plan, b->lo, b->hi);
+	return !b->plan || changes(b->plan, a->lo, a->hi);
 }
 
 /* The ticket of whoever holds the writer lock, or gets it next. */
@@ -658,16 +658,16 @@ static bool meets_forker(struct aspace *space, const struct asp_pin *claim)
 }
 
 /* At rest under the writer lock: see N7. */
-bool asp_pins_claim_plan(struct aspace_txn *txn, struct asp_pin *claim)
+bool asp_pins_claim_plan(struct asp_plan *plan, struct asp_pin *claim)
 {
-	struct aspace *space = txn->space;
+	struct aspace *space = plan->space;
 	struct asp_pins *pins = &space->pins;
 	struct asp_stall stall = {.begin = 0};
 	bool wake = false, go_on = true;
 
 	*claim = (struct asp_pin){
-		.kind = ASP_CLAIM, .txn = txn, .thread = asp_thread_self(), .hi = UINT64_MAX};
-	if (!txn->phases) /* no backend is asked */
+		.kind = ASP_CLAIM, .plan = plan, .thread = asp_thread_self(), .hi = UINT64_MAX};
+	if (!plan->phases) /* no backend is asked */
 		return true;
 	asp_lock_acquire(&pins->lock);
 	put(space, claim, NULL);
@@ -675,9 +675,9 @@ bool asp_pins_claim_plan(struct aspace_txn *txn, struct asp_pin *claim)
 	while (pins->lent || is_preceded(space, claim)) {
 		uint32_t seen;
 
-		txn->pinned = !pins->lent && (!go_on || txn->nowait || *asp_writer_locks() > 1 ||
-					      meets_forker(space, claim));
-		if (txn->pinned) {
+		plan->pinned = !pins->lent && (!go_on || plan->nowait || *asp_writer_locks() > 1 ||
+					       meets_forker(space, claim));
+		if (plan->pinned) {
 			wake = take_out(space, claim);
 			break;
 		}
@@ -695,7 +695,7 @@ bool asp_pins_claim_plan(struct aspace_txn *txn, struct asp_pin *claim)
 	asp_lock_release(&pins->lock);
 	if (wake)
 		asp_wake_all(&pins->turn);
-	return !txn->pinned;
+	return !plan->pinned;
 }
 
 /* A claim of what the calling writer has said. */
@@ -710,14 +710,14 @@ static struct asp_pin claim_of_said(struct aspace *space)
 	};
 }
 
-bool asp_pins_hold_off(struct aspace_txn *txn)
+bool asp_pins_hold_off(struct asp_plan *plan)
 {
-	struct aspace *space = txn->space;
-	struct asp_pin said, *place = txn->place;
+	struct aspace *space = plan->space;
+	struct asp_pin said, *place = plan->place;
 	uint32_t ticket;
 
 	/* Once: who comes now waits for us, so it must not be in our way when we ask again. */
-	if (txn->held_off)
+	if (plan->held_off)
 		return true;
 	said = claim_of_said(space);
 	asp_lock_acquire(&space->pins.lock);
@@ -726,18 +726,18 @@ bool asp_pins_hold_off(struct aspace_txn *txn)
 		place->hi = said.hi;
 	}
 	ticket = writer_ticket(space);
-	txn->pinned = obstacle(space, place ? place : &said, &ticket);
+	plan->pinned = obstacle(space, place ? place : &said, &ticket);
 	if (place)
-		place->at_work = !txn->pinned;
+		place->at_work = !plan->pinned;
 	asp_lock_release(&space->pins.lock);
-	txn->held_off = !txn->pinned;
-	return txn->held_off;
+	plan->held_off = !plan->pinned;
+	return plan->held_off;
 }
 
 void asp_pins_close(struct aspace *space, struct asp_pin *claim)
 {
 	asp_lock_acquire(&space->pins.lock);
-	claim->txn = NULL;
+	claim->plan = NULL;
 	asp_lock_release(&space->pins.lock);
 }
 

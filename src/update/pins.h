@@ -21,10 +21,10 @@ struct asp_pin {
 	struct asp_pin *next, *before;
 	uintptr_t thread;
 	enum asp_pin_kind kind;
-	/* What it is at work in, or waits for. A claim with `txn` is for what that changes, all
+	/* What it is at work in, or waits for. A claim with `plan` is for what that changes, all
 	 * of which is in here. */
 	uint64_t lo, hi;
-	const struct aspace_txn *txn;
+	const struct asp_plan *plan;
 	uint64_t span; /* what a fault populates at once; 0: not known */
 	bool listed;
 	bool at_work;
@@ -124,32 +124,32 @@ bool asp_pins_mine(struct aspace *space);
  * one open: the answer is for the second. */
 static inline bool asp_pins_shut_txn(struct aspace *space)
 {
-	bool beneath = asp_is_owner(space) && space->txn.open && !space->txn.busy;
+	bool beneath = asp_is_owner(space) && space->plan.open && !space->plan.busy;
 
 	if (beneath)
-		space->txn.busy = true;
+		space->plan.busy = true;
 	return beneath;
 }
 static inline void asp_pins_reopen_txn(struct aspace *space, bool beneath)
 {
 	if (beneath)
-		space->txn.busy = false;
+		space->plan.busy = false;
 }
 
 /* ---- Writers, under the writer lock unless otherwise said -------------------- */
 
 /* Before a commit calls backends, where asp_pins_any(): is nobody at work in what has been said?
- * Then nobody will be until the lock is given back. Else false, and txn->pinned. */
-bool asp_pins_hold_off(struct aspace_txn *txn);
+ * Then nobody will be until the lock is given back. Else false, and plan->pinned. */
+bool asp_pins_hold_off(struct asp_plan *plan);
 /* The same earlier, where a plan is about to ask the program for something that it should not be asked twice.
  * An open transaction waits at its commit. */
-static inline bool asp_pins_clear(struct aspace_txn *txn)
+static inline bool asp_pins_clear(struct asp_plan *plan)
 {
-	return txn->open || !asp_pins_any(txn->space) || asp_pins_hold_off(txn);
+	return plan->open || !asp_pins_any(plan->space) || asp_pins_hold_off(plan);
 }
 /* The same for the plan of an open transaction, which puts `claim` on the list, and waits there.
  * False: it would have to wait, and may not. */
-bool asp_pins_claim_plan(struct aspace_txn *txn, struct asp_pin *claim);
+bool asp_pins_claim_plan(struct asp_plan *plan, struct asp_pin *claim);
 /* The plan is about to be published, or dropped: hold off everybody until that is done. */
 void asp_pins_close(struct aspace *space, struct asp_pin *claim);
 /* May the writer wait, when it has given its lock back? It must not hold that of another space,

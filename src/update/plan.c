@@ -9,19 +9,19 @@
  */
 #include "update/plan.h"
 
-void asp_txn_begin(struct aspace *space)
+void asp_plan_begin(struct aspace *space)
 {
-	struct aspace_txn *txn = &space->txn;
+	struct asp_plan *plan = &space->plan;
 	struct asp_node *base = atomic_load_explicit(&space->root, memory_order_relaxed);
 
 	/* Relaxed: the writer reads back what a writer before it stored, under the lock. */
-	txn->space = space;
-	txn->base = base;
-	txn->busy = txn->leaving_in_way = txn->all_spent = txn->pinned = txn->held_off = false;
-	txn->action_count = txn->insertions = txn->borders = 0;
-	txn->sweep.end.value = 0;
-	txn->held_for = 0;
-	asp_edit_begin(&txn->edit, &space->vector->edit, &space->nodes, &space->records, base,
+	plan->space = space;
+	plan->base = base;
+	plan->busy = plan->leaving_in_way = plan->all_spent = plan->pinned = plan->held_off = false;
+	plan->action_count = plan->insertions = plan->borders = 0;
+	plan->sweep.end.value = 0;
+	plan->held_for = 0;
+	asp_edit_begin(&plan->edit, &space->vector->edit, &space->nodes, &space->records, base,
 		       base->birth + 1);
 }
 
@@ -33,52 +33,52 @@ void asp_put_records(struct aspace *space, struct aspace_record_list *list)
 		asp_pool_put(&space->records, record, sizeof(*record));
 }
 
-static void put_list(struct aspace_txn *txn, struct asp_actions *list)
+static void put_list(struct asp_plan *plan, struct asp_actions *list)
 {
 	struct asp_action *action;
 
 	while ((action = list->head) != NULL) {
 		list->head = action->next;
-		if (action != &txn->first)
-			asp_pool_put(&txn->space->actions, action, sizeof(*action));
+		if (action != &plan->first)
+			asp_pool_put(&plan->space->actions, action, sizeof(*action));
 	}
 	list->tail = NULL;
 }
 
-void asp_plan_put_actions(struct aspace_txn *txn)
+void asp_plan_put_actions(struct asp_plan *plan)
 {
-	for (; txn->phases; txn->phases &= txn->phases - 1)
-		put_list(txn, &txn->actions[__builtin_ctz(txn->phases)]);
-	txn->action_count = txn->insertions = 0;
+	for (; plan->phases; plan->phases &= plan->phases - 1)
+		put_list(plan, &plan->actions[__builtin_ctz(plan->phases)]);
+	plan->action_count = plan->insertions = 0;
 }
 
-void asp_plan_clean_up(struct aspace_txn *txn)
+void asp_plan_clean_up(struct asp_plan *plan)
 {
-	struct aspace *space = txn->space;
+	struct aspace *space = plan->space;
 
-	asp_plan_put_actions(txn);
-	if (txn->references.head || txn->leaving.head) {
-		asp_put_records(space, &txn->references);
-		asp_put_records(space, &txn->leaving);
-		txn->leaving_bytes = 0;
+	asp_plan_put_actions(plan);
+	if (plan->references.head || plan->leaving.head) {
+		asp_put_records(space, &plan->references);
+		asp_put_records(space, &plan->leaving);
+		plan->leaving_bytes = 0;
 	}
-	txn->born = 0;
-	if (txn->clones_used.head || txn->clones_spare.head) {
-		asp_put_records(space, &txn->clones_used);
-		asp_reclaim_add_unseen(space, &txn->clones_spare);
+	plan->born = 0;
+	if (plan->clones_used.head || plan->clones_spare.head) {
+		asp_put_records(space, &plan->clones_used);
+		asp_reclaim_add_unseen(space, &plan->clones_spare);
 	}
-	if (!txn->open)
+	if (!plan->open)
 		return;
-	put_list(txn, &txn->touched);
-	txn->open = false;
+	put_list(plan, &plan->touched);
+	plan->open = false;
 	atomic_store_explicit(&space->txn_open, false, memory_order_relaxed);
 }
 
-void asp_txn_drop(struct aspace_txn *txn)
+void asp_plan_drop(struct asp_plan *plan)
 {
-	asp_edit_discard(&txn->edit);
-	asp_list_splice(&txn->clones_spare, &txn->clones_used);
-	asp_plan_clean_up(txn);
+	asp_edit_discard(&plan->edit);
+	asp_list_splice(&plan->clones_spare, &plan->clones_used);
+	asp_plan_clean_up(plan);
 }
 
 /* ---- Actions --------------------------------------------------------------- */
@@ -97,36 +97,36 @@ static inline void fill_action(struct asp_action *action, struct aspace_backend 
 	action->change.borders = action->change.cuts = 0;
 }
 
-void asp_plan_add(struct aspace_txn *txn, enum asp_phase phase, struct asp_action *action)
+void asp_plan_add(struct asp_plan *plan, enum asp_phase phase, struct asp_action *action)
 {
 	enum aspace_change_kind kind = action->change.kind;
 
-	asp_actions_push(&txn->actions[phase], action);
-	txn->phases |= 1u << phase;
-	txn->action_count++;
+	asp_actions_push(&plan->actions[phase], action);
+	plan->phases |= 1u << phase;
+	plan->action_count++;
 	if (kind != ASPACE_CHANGE_UNMAP && kind != ASPACE_CHANGE_PROTECT)
-		txn->insertions++;
+		plan->insertions++;
 }
 
-struct asp_action *asp_plan_action(struct aspace_txn *txn, enum asp_phase phase,
+struct asp_action *asp_plan_action(struct asp_plan *plan, enum asp_phase phase,
 				   struct aspace_backend *backend, enum aspace_change_kind kind,
 				   uint64_t lo, uint64_t hi)
 {
-	struct asp_action *action = &txn->first;
+	struct asp_action *action = &plan->first;
 
-	if (txn->action_count)
-		action = asp_pool_get(&txn->space->actions, sizeof(*action));
+	if (plan->action_count)
+		action = asp_pool_get(&plan->space->actions, sizeof(*action));
 	fill_action(action, backend, kind, lo, hi);
-	asp_plan_add(txn, phase, action);
+	asp_plan_add(plan, phase, action);
 	return action;
 }
 
-struct asp_action *asp_plan_touch(struct aspace_txn *txn, struct aspace_backend *backend,
+struct asp_action *asp_plan_touch(struct asp_plan *plan, struct aspace_backend *backend,
 				  enum aspace_change_kind kind, struct aspace_range range)
 {
-	struct asp_action *action = asp_pool_get(&txn->space->actions, sizeof(*action));
+	struct asp_action *action = asp_pool_get(&plan->space->actions, sizeof(*action));
 
 	fill_action(action, backend, kind, range.start.value, range.end.value);
-	asp_actions_push(&txn->touched, action);
+	asp_actions_push(&plan->touched, action);
 	return action;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of src/update have in common: a plan (struct aspace_txn), from its begin to its
+ * What the files of src/update have in common: a plan (struct asp_plan), from its begin to its
  * publication. All of it under the writer lock.
  */
 #ifndef ASPACE_UPDATE_PLAN_H
@@ -10,46 +10,46 @@
 
 /* ---- plan.c --------------------------------------------------------------- */
 
-void asp_txn_begin(struct aspace *space);
+void asp_plan_begin(struct aspace *space);
 /* Drop the private tree and everything that belongs to it. */
-void asp_txn_drop(struct aspace_txn *txn);
+void asp_plan_drop(struct asp_plan *plan);
 /* What a plan leaves behind, whether it was published or dropped: empty lists, for the
  * next. */
-void asp_plan_clean_up(struct aspace_txn *txn);
+void asp_plan_clean_up(struct asp_plan *plan);
 /* Give the records of a list back to their pool. */
 void asp_put_records(struct aspace *space, struct aspace_record_list *list);
 
-struct asp_action *asp_plan_action(struct aspace_txn *txn, enum asp_phase phase,
+struct asp_action *asp_plan_action(struct asp_plan *plan, enum asp_phase phase,
 				   struct aspace_backend *backend, enum aspace_change_kind kind,
 				   uint64_t lo, uint64_t hi);
 /* Put it on the list of its phase. */
-void asp_plan_add(struct aspace_txn *txn, enum asp_phase phase, struct asp_action *action);
+void asp_plan_add(struct asp_plan *plan, enum asp_phase phase, struct asp_action *action);
 /* In an open transaction: an action that only says what the operation did. */
-struct asp_action *asp_plan_touch(struct aspace_txn *txn, struct aspace_backend *backend,
+struct asp_action *asp_plan_touch(struct asp_plan *plan, struct aspace_backend *backend,
 				  enum aspace_change_kind kind, struct aspace_range range);
 /* Everything in the range is unmapped. */
-static inline void asp_plan_sweep(struct aspace_txn *txn, uint64_t lo, uint64_t hi)
+static inline void asp_plan_sweep(struct asp_plan *plan, uint64_t lo, uint64_t hi)
 {
-	txn->sweep = aspace_range_of(lo, hi);
-	txn->swept = lo;
+	plan->sweep = aspace_range_of(lo, hi);
+	plan->swept = lo;
 }
-void asp_plan_put_actions(struct aspace_txn *txn);
+void asp_plan_put_actions(struct asp_plan *plan);
 
 /* ---- map.c, unmap.c, protect.c, move.c -------------------------------------- */
 
 /* Each plans one operation on the private tree: all or nothing. In an open
  * transaction the actions are left for commit. */
-enum aspace_status asp_plan_map(struct aspace_txn *txn, struct aspace_range range, uint64_t flags,
+enum aspace_status asp_plan_map(struct asp_plan *plan, struct aspace_range range, uint64_t flags,
 				struct aspace_backend *backend, void *user, unsigned how);
-enum aspace_status asp_plan_map_anywhere(struct aspace_txn *txn, const struct aspace_gap *gap,
+enum aspace_status asp_plan_map_anywhere(struct asp_plan *plan, const struct aspace_gap *gap,
 					 uint64_t flags, struct aspace_backend *backend, void *user,
 					 unsigned how, struct aspace_vaddr *start);
-enum aspace_status asp_plan_unmap(struct aspace_txn *txn, struct aspace_range range, unsigned how);
-enum aspace_status asp_plan_protect(struct aspace_txn *txn, struct aspace_range range,
+enum aspace_status asp_plan_unmap(struct asp_plan *plan, struct aspace_range range, unsigned how);
+enum aspace_status asp_plan_protect(struct asp_plan *plan, struct aspace_range range,
 				    aspace_protect_fn *decide, void *ctx, unsigned how);
-enum aspace_status asp_plan_move(struct aspace_txn *txn, struct aspace_range from,
+enum aspace_status asp_plan_move(struct asp_plan *plan, struct aspace_range from,
 				 struct aspace_vaddr to);
-enum aspace_status asp_plan_resize(struct aspace_txn *txn, struct aspace_vaddr start, uint64_t size,
+enum aspace_status asp_plan_resize(struct asp_plan *plan, struct aspace_vaddr start, uint64_t size,
 				   unsigned how);
 /* An aspace_protect_fn: the flags that ctx points to. */
 bool asp_same_flags(void *ctx, const struct aspace_area *area, uint64_t *flags);
@@ -57,13 +57,13 @@ bool asp_same_flags(void *ctx, const struct aspace_area *area, uint64_t *flags);
 /* ---- edits.c, after a reservation -------------------------------------------- */
 
 /* Nothing is left in [lo, hi). */
-void asp_plan_cut(struct aspace_txn *txn, uint64_t lo, uint64_t hi);
+void asp_plan_cut(struct asp_plan *plan, uint64_t lo, uint64_t hi);
 /* [lo, hi), inside one area, gets these flags. The first piece keeps the reference. */
-void asp_plan_set_flags(struct aspace_txn *txn, uint64_t lo, uint64_t hi, uint64_t flags);
+void asp_plan_set_flags(struct asp_plan *plan, uint64_t lo, uint64_t hi, uint64_t flags);
 /* A piece of one area goes to another place, where nothing is. */
-void asp_plan_carry(struct aspace_txn *txn, const struct aspace_change *move);
+void asp_plan_carry(struct asp_plan *plan, const struct aspace_change *move);
 /* Merges equal neighbours that meet at an address in [lo, hi]. */
-void asp_plan_merge(struct aspace_txn *txn, uint64_t lo, uint64_t hi);
+void asp_plan_merge(struct asp_plan *plan, uint64_t lo, uint64_t hi);
 bool asp_mergeable(const struct aspace *space, const struct aspace_area *left,
 		   const struct aspace_area *right);
 
@@ -81,12 +81,12 @@ bool asp_wait_for_leaving(struct aspace *space, unsigned how);
 /* ---- commit.c, publish.c, txn.c ----------------------------------------------- */
 
 /* Make the planned changes and publish; or drop the plan. The lock stays held. */
-enum aspace_status asp_commit(struct aspace_txn *txn);
+enum aspace_status asp_commit(struct asp_plan *plan);
 /* The same for an open transaction. */
-enum aspace_status asp_commit_open(struct aspace_txn *txn);
+enum aspace_status asp_commit_open(struct asp_plan *plan);
 /* Publish the private tree. Cannot fail. */
-void asp_publish(struct aspace_txn *txn);
+void asp_publish(struct asp_plan *plan);
 /* Work the actions of an open transaction out from what it has touched. */
-enum aspace_status asp_txn_settle(struct aspace_txn *txn);
+enum aspace_status asp_plan_settle(struct asp_plan *plan);
 
 #endif

@@ -55,7 +55,7 @@ bool asp_uncover(struct aspace *space);
  * what stands. */
 void asp_spend_for_truth(struct aspace *space);
 /* Before that is published: hold back what it takes, or cover snapshots no longer. */
-void asp_hold_for_truth(struct aspace_txn *txn);
+void asp_hold_for_truth(struct asp_plan *plan);
 /* Grow the pools, so that what is held back is left. Then snapshots are covered. */
 bool asp_make_room(struct aspace *space, const struct asp_edit_need *need);
 
@@ -67,26 +67,26 @@ static inline bool asp_has_room(const struct aspace *space, const struct asp_edi
 }
 
 /* asp_edit_reserve() for who gives back: if it must be, all is spent. */
-bool asp_reserve_or_spend(struct aspace_txn *txn, const struct asp_edit_need *need);
+bool asp_reserve_or_spend(struct asp_plan *plan, const struct asp_edit_need *need);
 
 /* asp_edit_reserve(), should a tree be published that is neither the private one nor the base, which
  * has so many areas more than that at most. */
-bool asp_reserve_truth(struct aspace_txn *txn, const struct asp_edit_need *need, size_t more);
+bool asp_reserve_truth(struct asp_plan *plan, const struct asp_edit_need *need, size_t more);
 
 /* All that an operation may take that removes so many areas, neighbours of each other, and
  * changes one place; merging included. */
-bool asp_reserve_place(struct aspace_txn *txn, size_t removed);
+bool asp_reserve_place(struct asp_plan *plan, size_t removed);
 /* Unmaps `count` whole areas. Leaving ones stay in the tree, changed, and have records. */
-bool asp_reserve_giving_back(struct aspace_txn *txn, size_t count, bool leaving);
+bool asp_reserve_giving_back(struct asp_plan *plan, size_t count, bool leaving);
 /* The same where two areas are cut, or in an open transaction; what leaves does so in `parts`,
  * of which those that are not all of an area become one. */
-bool asp_reserve_cut(struct aspace_txn *txn, size_t count, size_t parts);
+bool asp_reserve_cut(struct asp_plan *plan, size_t count, size_t parts);
 /* `count` areas go elsewhere, and get references of their own. */
-bool asp_reserve_move(struct aspace_txn *txn, size_t count);
+bool asp_reserve_move(struct asp_plan *plan, size_t count);
 /* For each area a path, and what its removal takes, if it merges; they fall into so many `parts`, each with a
  * record. */
-bool asp_reserve_scattered(struct aspace_txn *txn, size_t areas, size_t parts);
+bool asp_reserve_scattered(struct asp_plan *plan, size_t areas, size_t parts);
 /* A record. */
-bool asp_reserve_note(struct aspace_txn *txn);
+bool asp_reserve_note(struct asp_plan *plan);
 
 #endif

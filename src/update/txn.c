@@ -32,14 +32,14 @@ static bool is_sorted(const struct asp_action *a, const struct asp_action *b)
 #include "memory/sort_body.h"
 
 /* Touched ranges in ascending order of their starts. */
-static void sort_touched(struct aspace_txn *txn)
+static void sort_touched(struct asp_plan *plan)
 {
-	struct asp_action *action = txn->touched.head;
+	struct asp_action *action = plan->touched.head;
 
 	while (action && action->next && is_sorted(action, action->next))
 		action = action->next;
-	if (action != txn->touched.tail)
-		txn->touched.head = sort(txn->touched.head);
+	if (action != plan->touched.tail)
+		plan->touched.head = sort(plan->touched.head);
 }
 
 /* Goes on from `stop`, the first of the ranges behind, while they overlap those before, which
@@ -113,16 +113,16 @@ static bool covers(const struct look *look, uint64_t at)
 	return look->found && look->area.start.value <= at && at < look->area.end.value;
 }
 
-static bool add_action(struct aspace_txn *txn, enum asp_phase phase, enum aspace_change_kind kind,
+static bool add_action(struct asp_plan *plan, enum asp_phase phase, enum aspace_change_kind kind,
 		       const struct aspace_area *old, const struct aspace_area *new, uint64_t lo,
 		       uint64_t hi)
 {
 	const struct aspace_area *area = old ? old : new;
 	struct asp_action *action;
 
-	if (!asp_pool_reserve(&txn->space->actions, 1))
+	if (!asp_pool_reserve(&plan->space->actions, 1))
 		return false;
-	action = asp_plan_action(txn, phase, area->backend, kind, lo, hi);
+	action = asp_plan_action(plan, phase, area->backend, kind, lo, hi);
 	action->change.old_flags = old ? old->flags & ~ASPACE_FLAGS_RESERVED : 0;
 	action->change.new_flags = new ? new->flags & ~ASPACE_FLAGS_RESERVED : 0;
 	action->change.user = area->user;
@@ -130,21 +130,21 @@ static bool add_action(struct aspace_txn *txn, enum asp_phase phase, enum aspace
 }
 
 /* Other flags than before, on what is one area of the base, and of the private tree if that is marked. */
-static bool add_protect(struct aspace_txn *txn, const struct aspace_area *old,
+static bool add_protect(struct asp_plan *plan, const struct aspace_area *old,
 			const struct aspace_area *new, uint64_t lo, uint64_t hi)
 {
 	struct aspace_area held = *new;
 	unsigned loses;
 
 	if (!(new->flags &ASP_FLAG_PENDING))
-		return add_action(txn, ASP_PHASE_PROTECT, ASPACE_CHANGE_PROTECT, old, new, lo, hi);
-	if (!asp_reserve_note(txn))
+		return add_action(plan, ASP_PHASE_PROTECT, ASPACE_CHANGE_PROTECT, old, new, lo, hi);
+	if (!asp_reserve_note(plan))
 		return false;
-	loses = asp_loses(txn->space, old->backend, old->flags, asp_public_area(*new).flags,
+	loses = asp_loses(plan->space, old->backend, old->flags, asp_public_area(*new).flags,
 			  &held.flags);
-	asp_pending_note(txn, aspace_range_of(lo, hi), held.flags, loses);
+	asp_pending_note(plan, aspace_range_of(lo, hi), held.flags, loses);
 	return held.flags == old->flags ||
-	       add_action(txn, ASP_PHASE_PROTECT, ASPACE_CHANGE_PROTECT, old, &held, lo, hi);
+	       add_action(plan, ASP_PHASE_PROTECT, ASPACE_CHANGE_PROTECT, old, &held, lo, hi);
 }
 
 static void count_cuts(struct aspace_change *unmap, const struct aspace_area *old)
@@ -156,10 +156,10 @@ static void count_cuts(struct aspace_change *unmap, const struct aspace_area *ol
 /* Is this the rest of what the last unmap began with: the same area of the base? Then it
  * is the same change. (A border in between is one of the private tree's, and may be
  * off the granule of the backend that unmaps.) */
-static bool extends_last_unmap(struct aspace_txn *txn, const struct aspace_area *old, uint64_t from,
+static bool extends_last_unmap(struct asp_plan *plan, const struct aspace_area *old, uint64_t from,
 			       uint64_t to)
 {
-	struct asp_action *last = txn->actions[ASP_PHASE_UNMAP].tail;
+	struct asp_action *last = plan->actions[ASP_PHASE_UNMAP].tail;
 
 	if (!last || last->change.range.end.value != from || old->start.value == from)
 		return false;
@@ -169,7 +169,7 @@ static bool extends_last_unmap(struct aspace_txn *txn, const struct aspace_area 
 }
 
 /* Unmaps what the base holds in [lo, hi). */
-static bool add_unmaps(struct aspace_txn *txn, struct look *old, uint64_t lo, uint64_t hi)
+static bool add_unmaps(struct asp_plan *plan, struct look *old, uint64_t lo, uint64_t hi)
 {
 	for (uint64_t at = lo; at < hi; at = old->area.end.value) {
 		uint64_t from, to;
@@ -179,18 +179,18 @@ static bool add_unmaps(struct aspace_txn *txn, struct look *old, uint64_t lo, ui
 			return true;
 		from = old->area.start.value > lo ? old->area.start.value : lo;
 		to = old->area.end.value < hi ? old->area.end.value : hi;
-		if (extends_last_unmap(txn, &old->area, from, to))
+		if (extends_last_unmap(plan, &old->area, from, to))
 			continue;
-		if (!add_action(txn, ASP_PHASE_UNMAP, ASPACE_CHANGE_UNMAP, &old->area, NULL, from,
+		if (!add_action(plan, ASP_PHASE_UNMAP, ASPACE_CHANGE_UNMAP, &old->area, NULL, from,
 				to))
 			return false;
-		count_cuts(&txn->actions[ASP_PHASE_UNMAP].tail->change, &old->area);
+		count_cuts(&plan->actions[ASP_PHASE_UNMAP].tail->change, &old->area);
 	}
 	return true;
 }
 
 /* [lo, hi), which is part of one area, has been mapped. */
-static bool add_fresh(struct aspace_txn *txn, struct look *old, const struct aspace_area *area,
+static bool add_fresh(struct asp_plan *plan, struct look *old, const struct aspace_area *area,
 		      uint64_t lo, uint64_t hi)
 {
 	bool any = false, foreign = false;
@@ -203,17 +203,17 @@ static bool add_fresh(struct aspace_txn *txn, struct look *old, const struct asp
 		foreign |= old->area.backend != area->backend;
 	}
 	if (!any)
-		return add_action(txn, ASP_PHASE_MAP, ASPACE_CHANGE_MAP, NULL, area, lo, hi);
+		return add_action(plan, ASP_PHASE_MAP, ASPACE_CHANGE_MAP, NULL, area, lo, hi);
 	if (!foreign && asp_op(area->backend, replace))
-		return add_action(txn, ASP_PHASE_REPLACE, ASPACE_CHANGE_REPLACE, NULL, area, lo,
+		return add_action(plan, ASP_PHASE_REPLACE, ASPACE_CHANGE_REPLACE, NULL, area, lo,
 				  hi);
-	return add_unmaps(txn, old, lo, hi) &&
-	       add_action(txn, ASP_PHASE_REMAP, ASPACE_CHANGE_MAP, NULL, area, lo, hi);
+	return add_unmaps(plan, old, lo, hi) &&
+	       add_action(plan, ASP_PHASE_REMAP, ASPACE_CHANGE_MAP, NULL, area, lo, hi);
 }
 
 /* One stretch of a touched range from `at` on; answers where the next one begins, or
  * 0 where memory ran out. */
-static uint64_t add_stretch(struct aspace_txn *txn, struct look *old, struct look *new,
+static uint64_t add_stretch(struct asp_plan *plan, struct look *old, struct look *new,
 			    struct fresh *fresh, uint64_t at, uint64_t hi)
 {
 	uint64_t to = hi, border;
@@ -226,23 +226,23 @@ static uint64_t add_stretch(struct aspace_txn *txn, struct look *old, struct loo
 		border = fresh->from <= at ? fresh->to : fresh->from;
 		to = border < to ? border : to;
 		if (fresh->from <= at)
-			return add_fresh(txn, old, &new->area, at, to) ? to : 0;
+			return add_fresh(plan, old, &new->area, at, to) ? to : 0;
 		to = old->area.end.value < to ? old->area.end.value : to;
 		if (old->area.flags != new->area.flags &&
-		    !add_protect(txn, &old->area, &new->area, at, to))
+		    !add_protect(plan, &old->area, &new->area, at, to))
 			return 0;
 		return to;
 	}
 	if (new->found &&new->area.start.value < to)
 		to = new->area.start.value;
 	/* In a grace-unmap space what is gone is leaving, and backends hear of it later. */
-	if (!(txn->space->mode & ASPACE_GRACE_UNMAP) && !add_unmaps(txn, old, at, to))
+	if (!(plan->space->mode & ASPACE_GRACE_UNMAP) && !add_unmaps(plan, old, at, to))
 		return 0;
 	return to;
 }
 
 /* Takes one out that stands alone: it becomes an action as it is. */
-static void add_alone(struct aspace_txn *txn, struct look *new, struct asp_action *action)
+static void add_alone(struct asp_plan *plan, struct look *new, struct asp_action *action)
 {
 	bool maps = action->change.kind == ASPACE_CHANGE_MAP;
 
@@ -250,7 +250,7 @@ static void add_alone(struct aspace_txn *txn, struct look *new, struct asp_actio
 		look_at(new, action->change.range.start.value);
 		action->change.user = new->area.user;
 	}
-	asp_plan_add(txn, maps ? ASP_PHASE_MAP : ASP_PHASE_UNMAP, action);
+	asp_plan_add(plan, maps ? ASP_PHASE_MAP : ASP_PHASE_UNMAP, action);
 }
 
 /* Does a border lie within an area of the base? */
@@ -262,14 +262,14 @@ static bool cuts(struct look *look, uint64_t at)
 	return look->found && look->area.start.value < at;
 }
 
-enum aspace_status asp_txn_settle(struct aspace_txn *txn)
+enum aspace_status asp_plan_settle(struct asp_plan *plan)
 {
-	struct look old = {.root = txn->base}, new = {.root = asp_edit_root(&txn->edit)};
-	struct look starts = {.root = txn->base}, ends = {.root = txn->base};
-	struct asp_action **link = &txn->touched.head, *first, *next;
+	struct look old = {.root = plan->base}, new = {.root = asp_edit_root(&plan->edit)};
+	struct look starts = {.root = plan->base}, ends = {.root = plan->base};
+	struct asp_action **link = &plan->touched.head, *first, *next;
 	uint64_t end_before = ASP_NO_KEY;
 
-	sort_touched(txn);
+	sort_touched(plan);
 	while ((first = *link) != NULL) {
 		uint64_t lo = first->change.range.start.value, hi = first->change.range.end.value;
 		struct fresh fresh = {.next = first};
@@ -278,17 +278,17 @@ enum aspace_status asp_txn_settle(struct aspace_txn *txn)
 		if (first->alone && first->next == next && end_before != lo &&
 		    (!next || next->change.range.start.value != hi)) {
 			*link = next;
-			add_alone(txn, &new, first);
+			add_alone(plan, &new, first);
 		} else {
 			fresh.stop = next;
 			for (uint64_t at = lo; at < hi;) {
-				at = add_stretch(txn, &old, &new, &fresh, at, hi);
+				at = add_stretch(plan, &old, &new, &fresh, at, hi);
 				if (!at)
 					return ASPACE_NO_MEMORY;
 			}
 			for (; *link != next; link = &(*link)->next) {
-				txn->borders += cuts(&starts, (*link)->change.range.start.value);
-				txn->borders += cuts(&ends, (*link)->change.range.end.value);
+				plan->borders += cuts(&starts, (*link)->change.range.start.value);
+				plan->borders += cuts(&ends, (*link)->change.range.end.value);
 			}
 		}
 		end_before = hi;
@@ -297,6 +297,12 @@ enum aspace_status asp_txn_settle(struct aspace_txn *txn)
 }
 
 /* ---- The public side ------------------------------------------------------ */
+
+/* What a program has is a handle: no other part of the library knows that type. */
+static struct asp_plan *plan_of(struct aspace_txn *txn)
+{
+	return (struct asp_plan *)(void *)txn;
+}
 
 enum aspace_status aspace_txn_begin(struct aspace *space, unsigned how, struct aspace_txn **out)
 {
@@ -309,70 +315,73 @@ enum aspace_status aspace_txn_begin(struct aspace *space, unsigned how, struct a
 		if (status != ASPACE_OK)
 			return status;
 		asp_pins_say(space, ASP_CHANGES_NOTHING);
-		asp_txn_begin(space);
-		if (!asp_leaving_is_full(&space->txn))
+		asp_plan_begin(space);
+		if (!asp_leaving_is_full(&space->plan))
 			break;
-		asp_txn_drop(&space->txn);
+		asp_plan_drop(&space->plan);
 		if (!asp_wait_for_leaving(space, how))
 			return ASPACE_BUSY;
 	}
-	space->txn.open = true;
-	space->txn.nowait = how & ASPACE_NOWAIT;
+	space->plan.open = true;
+	space->plan.nowait = how & ASPACE_NOWAIT;
 	atomic_store_explicit(&space->txn_open, true, memory_order_relaxed);
-	*out = &space->txn;
+	*out = (struct aspace_txn *)(void *)&space->plan;
 	return ASPACE_OK;
 }
 
 /* Only the thread that began may go on, only until commit or abort, and not from a
  * callback beneath an operation of the transaction itself, nor between the hooks of fork. */
 static inline __attribute__((always_inline)) enum aspace_status begin_operation(
-	struct aspace_txn *txn, unsigned how)
+	struct asp_plan *plan, unsigned how)
 {
-	if (!asp_is_owner(txn->space) || !txn->open || txn->busy || txn->space->pins.forking)
+	if (!asp_is_owner(plan->space) || !plan->open || plan->busy || plan->space->pins.forking)
 		return ASPACE_DEADLOCK;
 	if (how & ~ASP_HOW_PUBLIC)
 		return ASPACE_INVALID_PARAM;
-	txn->busy = true;
+	plan->busy = true;
 	return ASPACE_OK;
 }
 
-static enum aspace_status end_operation(struct aspace_txn *txn, enum aspace_status status)
+static enum aspace_status end_operation(struct asp_plan *plan, enum aspace_status status)
 {
-	txn->busy = false;
+	plan->busy = false;
 	if (status == ASPACE_NO_MEMORY)
-		asp_reclaim_hurry(txn->space);
+		asp_reclaim_hurry(plan->space);
 	return status;
 }
 
 enum aspace_status aspace_txn_map(struct aspace_txn *txn, struct aspace_range range, uint64_t flags,
 				  struct aspace_backend *backend, void *user, unsigned how)
 {
-	enum aspace_status status = begin_operation(txn, how);
+	struct asp_plan *plan = plan_of(txn);
+	enum aspace_status status = begin_operation(plan, how);
 
 	if (status != ASPACE_OK)
 		return status;
-	return end_operation(txn, asp_plan_map(txn, range, flags, backend, user, how));
+	return end_operation(plan, asp_plan_map(plan, range, flags, backend, user, how));
 }
 
 enum aspace_status aspace_txn_map_anywhere(struct aspace_txn *txn, const struct aspace_gap *gap,
 					   uint64_t flags, struct aspace_backend *backend,
 					   void *user, unsigned how, struct aspace_vaddr *start)
 {
-	enum aspace_status status = begin_operation(txn, how);
+	struct asp_plan *plan = plan_of(txn);
+	enum aspace_status status = begin_operation(plan, how);
 
 	if (status != ASPACE_OK)
 		return status;
-	return end_operation(txn,
-			     asp_plan_map_anywhere(txn, gap, flags, backend, user, how, start));
+	return end_operation(plan,
+			     asp_plan_map_anywhere(plan, gap, flags, backend, user, how, start));
 }
 
 enum aspace_status aspace_txn_unmap(struct aspace_txn *txn, struct aspace_range range, unsigned how)
 {
-	enum aspace_status status = begin_operation(txn, how);
+	struct asp_plan *plan = plan_of(txn);
+	enum aspace_status status = begin_operation(plan, how);
 
 	if (status != ASPACE_OK)
 		return status;
-	return end_operation(txn, asp_plan_unmap(txn, range, how));
+	return end_operation(plan, asp_plan_unmap(plan, range, how));
 }
 
 enum aspace_status aspace_txn_protect(struct aspace_txn *txn, struct aspace_range range,
@@ -384,44 +393,49 @@ enum aspace_status aspace_txn_protect(struct aspace_txn *txn, struct aspace_rang
 enum aspace_status aspace_txn_protect_with(struct aspace_txn *txn, struct aspace_range range,
 					   aspace_protect_fn *decide, void *ctx, unsigned how)
 {
-	enum aspace_status status = begin_operation(txn, how);
+	struct asp_plan *plan = plan_of(txn);
+	enum aspace_status status = begin_operation(plan, how);
 
 	if (status != ASPACE_OK)
 		return status;
-	return end_operation(txn, asp_plan_protect(txn, range, decide, ctx, how));
+	return end_operation(plan, asp_plan_protect(plan, range, decide, ctx, how));
 }
 
 enum aspace_status aspace_txn_find(struct aspace_txn *txn, struct aspace_vaddr address,
 				   struct aspace_area *area)
 {
-	enum aspace_status status = begin_operation(txn, 0);
+	struct asp_plan *plan = plan_of(txn);
+	enum aspace_status status = begin_operation(plan, 0);
 
 	if (status != ASPACE_OK)
 		return status;
-	return end_operation(txn,
-			     txn->space->lookup->find_in(asp_edit_root(&txn->edit), address, area));
+	return end_operation(
+		plan, plan->space->lookup_set->find_in(asp_edit_root(&plan->edit), address, area));
 }
 
 enum aspace_status aspace_txn_find_free(struct aspace_txn *txn, const struct aspace_gap *gap,
 					struct aspace_vaddr *start)
 {
-	struct aspace *space = txn->space;
-	enum aspace_status status = begin_operation(txn, 0);
+	struct asp_plan *plan = plan_of(txn);
+	struct aspace *space = plan->space;
+	enum aspace_status status = begin_operation(plan, 0);
 
 	if (status != ASPACE_OK)
 		return status;
-	return end_operation(txn, space->lookup->find_free_in(space, asp_edit_root(&txn->edit), gap,
-							      space->granule, start));
+	return end_operation(plan,
+			     space->lookup_set->find_free_in(space, asp_edit_root(&plan->edit), gap,
+							     space->granule, start));
 }
 
 enum aspace_status aspace_txn_commit(struct aspace_txn *txn)
 {
-	struct aspace *space = txn->space;
-	enum aspace_status status = begin_operation(txn, 0);
+	struct asp_plan *plan = plan_of(txn);
+	struct aspace *space = plan->space;
+	enum aspace_status status = begin_operation(plan, 0);
 
 	if (status != ASPACE_OK)
 		return status;
-	status = asp_commit_open(txn);
+	status = asp_commit_open(plan);
 	if (status == ASPACE_NO_MEMORY)
 		asp_reclaim_hurry(space);
 	asp_writer_leave(space);
@@ -430,10 +444,11 @@ enum aspace_status aspace_txn_commit(struct aspace_txn *txn)
 
 void aspace_txn_abort(struct aspace_txn *txn)
 {
-	struct aspace *space = txn->space;
+	struct asp_plan *plan = plan_of(txn);
+	struct aspace *space = plan->space;
 
-	if (begin_operation(txn, 0) != ASPACE_OK)
+	if (begin_operation(plan, 0) != ASPACE_OK)
 		return;
-	asp_txn_drop(txn);
+	asp_plan_drop(plan);
 	asp_writer_leave(space);
 }

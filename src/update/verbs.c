@@ -71,36 +71,36 @@ static void say_unmapped(struct aspace *space, struct aspace_range range)
 
 /* First says where backends may be asked to change what areas have, if the operation is not
  * refused. What is mapped where nothing is disturbs nobody. */
-static inline __attribute__((always_inline)) enum aspace_status plan(struct aspace_txn *txn,
-								     const struct request *r)
+static inline __attribute__((always_inline)) enum aspace_status plan_operation(
+	struct asp_plan *plan, const struct request *r)
 {
-	struct aspace *space = txn->space;
+	struct aspace *space = plan->space;
 
 	switch (r->verb) {
 	case VERB_MAP:
 		asp_pins_say(space, r->how & ASPACE_REPLACE ? r->map.range : ASP_CHANGES_NOTHING);
-		return asp_plan_map(txn, r->map.range, r->map.flags, r->map.backend, r->map.user,
+		return asp_plan_map(plan, r->map.range, r->map.flags, r->map.backend, r->map.user,
 				    r->how);
 	case VERB_MAP_ANYWHERE:
 		asp_pins_say(space, ASP_CHANGES_NOTHING);
-		return asp_plan_map_anywhere(txn, r->map.gap, r->map.flags, r->map.backend,
+		return asp_plan_map_anywhere(plan, r->map.gap, r->map.flags, r->map.backend,
 					     r->map.user, r->how, r->map.start);
 	case VERB_UNMAP:
 		say_unmapped(space, r->unmap);
-		return asp_plan_unmap(txn, r->unmap, r->how);
+		return asp_plan_unmap(plan, r->unmap, r->how);
 	case VERB_CLEAR:
 		say_unmapped(space, aspace_limits(space));
-		return asp_plan_unmap(txn, aspace_limits(space), ASP_HOW_LENIENT);
+		return asp_plan_unmap(plan, aspace_limits(space), ASP_HOW_LENIENT);
 	case VERB_PROTECT:
 		asp_pins_say(space, r->protect.range);
-		return asp_plan_protect(txn, r->protect.range, r->protect.decide, r->protect.ctx,
+		return asp_plan_protect(plan, r->protect.range, r->protect.decide, r->protect.ctx,
 					r->how);
 	case VERB_MOVE:
 		asp_pins_say(space, r->move.from);
-		return asp_plan_move(txn, r->move.from, r->move.to);
+		return asp_plan_move(plan, r->move.from, r->move.to);
 	case VERB_RESIZE:
 		say_unmapped(space, resized(space, r->resize.start, r->resize.size));
-		return asp_plan_resize(txn, r->resize.start, r->resize.size, r->how);
+		return asp_plan_resize(plan, r->resize.start, r->resize.size, r->how);
 	}
 	return ASPACE_INVALID_PARAM;
 }
@@ -111,11 +111,11 @@ static inline __attribute__((always_inline)) enum aspace_status attempt(
 {
 	enum aspace_status status;
 
-	asp_txn_begin(space);
-	status = plan(&space->txn, request);
+	asp_plan_begin(space);
+	status = plan_operation(&space->plan, request);
 	if (status == ASPACE_OK)
-		return asp_commit(&space->txn);
-	asp_txn_drop(&space->txn);
+		return asp_commit(&space->plan);
+	asp_plan_drop(&space->plan);
 	return status;
 }
 
@@ -136,10 +136,10 @@ __attribute__((noinline)) static bool attempt_again(struct aspace *space,
 		if (!may_go_on)
 			break;
 		asp_writer_become(space, 0); /* cannot fail: not ours, and it may wait */
-		space->txn.place = &place;
+		space->plan.place = &place;
 		*status = attempt(space, request);
-		space->txn.place = NULL;
-	} while (space->txn.pinned);
+		space->plan.place = NULL;
+	} while (space->plan.pinned);
 	asp_pins_drop(space, &place);
 	return may_go_on;
 }
@@ -153,7 +153,7 @@ static bool may_wait(struct aspace *space, unsigned how)
  * work in goes when that is over. */
 __attribute__((noinline)) bool asp_wait_for_leaving(struct aspace *space, unsigned how)
 {
-	bool postponed = asp_pins_postpone(space, space->txn.way);
+	bool postponed = asp_pins_postpone(space, space->plan.way);
 	uint64_t stamp = postponed ? 0 : asp_reclaim_leaving_stamp(space);
 	uint32_t resumed = space->pins.resumed;
 
@@ -174,10 +174,10 @@ static enum aspace_status run(struct aspace *space, const struct request *reques
 		if (status != ASPACE_OK)
 			return status;
 		status = attempt(space, request);
-		if (__builtin_expect(space->txn.pinned, 0) && asp_pins_may_wait(request->how) &&
+		if (__builtin_expect(space->plan.pinned, 0) && asp_pins_may_wait(request->how) &&
 		    !attempt_again(space, request, &status))
 			return ASPACE_BUSY;
-		if (status == ASPACE_BUSY && space->txn.leaving_in_way) {
+		if (status == ASPACE_BUSY && space->plan.leaving_in_way) {
 			if (!asp_wait_for_leaving(space, request->how))
 				return ASPACE_BUSY;
 			continue;
@@ -185,7 +185,7 @@ static enum aspace_status run(struct aspace *space, const struct request *reques
 		/* What was held back is on its way back, if it was spent. */
 		if (status == ASPACE_NO_MEMORY)
 			stamp = asp_reclaim_hurry(space);
-		if (stamp && !space->txn.all_spent)
+		if (stamp && !space->plan.all_spent)
 			stamp = 0;
 		asp_writer_leave(space);
 		if (!stamp)

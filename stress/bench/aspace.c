@@ -32,12 +32,12 @@ static void must(enum aspace_status status)
 		abort();
 }
 
-static const struct asp_lookup *lookup;
+static const struct asp_lookup_set *lookup_set;
 
 static bool peer_option(const char *name)
 {
-	lookup = asp_lookup_named(name);
-	return lookup;
+	lookup_set = asp_lookup_set_named(name);
+	return lookup_set;
 }
 
 static struct peer *peer_make(void)
@@ -50,8 +50,8 @@ static struct peer *peer_make(void)
 	};
 
 	must(aspace_create(&options, &peer.space));
-	if (lookup)
-		asp_use_lookup(peer.space, lookup);
+	if (lookup_set)
+		asp_use_lookup_set(peer.space, lookup_set);
 	peer.backend = aspace_null_backend();
 	return &peer;
 }

@@ -307,7 +307,7 @@ static enum aspace_status call_txn_commit(void)
 static enum aspace_status call_txn_abort(void)
 {
 	aspace_txn_abort(txn);
-	return txn->open ? ASPACE_DEADLOCK : ASPACE_OK;
+	return ((struct asp_plan *)(void *)txn)->open ? ASPACE_DEADLOCK : ASPACE_OK;
 }
 
 #define OK         ASPACE_OK

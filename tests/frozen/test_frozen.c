@@ -159,7 +159,7 @@ static void a_transaction(void **state)
 						NULL, 0),
 				 ASPACE_OK);
 	}
-	root = txn->edit.root;
+	root = ((struct asp_plan *)(void *)txn)->edit.root;
 	look(root, &young, &writable);
 	assert_in_range(young, 50, count - 1);
 	assert_int_equal(young, writable);
@@ -197,7 +197,7 @@ static void what_waits_for_readers(void **state)
 	assert_int_equal(aspace_txn_begin(space, 0, &txn), ASPACE_OK);
 	for (uint64_t i = 0; i < AREAS; i++)
 		assert_int_equal(aspace_txn_protect(txn, pages(2 * i, 1), 1, 0), ASPACE_OK);
-	look(txn->edit.root, &young, &writable);
+	look(((struct asp_plan *)(void *)txn)->edit.root, &young, &writable);
 	assert_int_equal(young, writable);
 	for (size_t i = 0; i < kept; i++)
 		reused += can_write(old[i]);

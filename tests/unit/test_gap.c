@@ -224,12 +224,12 @@ static void test_anything(void **state)
 
 		fill(space, count, i % 3);
 		for (size_t n = 0; n < NAMES; n++) {
-			const struct asp_lookup *set = asp_lookup_named(names[n]);
+			const struct asp_lookup_set *set = asp_lookup_set_named(names[n]);
 
 			if (!set)
 				continue;
 			tried++;
-			asp_use_lookup(space, set);
+			asp_use_lookup_set(space, set);
 			for (unsigned query = 0; query < 1500; query++) {
 				struct aspace_gap gap = draw_gap();
 
@@ -308,11 +308,11 @@ static void try_each(size_t count, size_t step, uint64_t used, uint64_t size, ui
 		add(space, 64 * (i + 1), 64 * (i + 1) + used);
 	printf("%zu areas: root at level %u\n", count, top_level(space));
 	for (size_t n = 0; n < NAMES; n++) {
-		const struct asp_lookup *set = asp_lookup_named(names[n]);
+		const struct asp_lookup_set *set = asp_lookup_set_named(names[n]);
 
 		if (!set)
 			continue;
-		asp_use_lookup(space, set);
+		asp_use_lookup_set(space, set);
 		for (size_t p = 1; p + 1 < count; p += step) {
 			struct only only = {.size = size, .align = align};
 
@@ -366,7 +366,7 @@ static void test_other_space(void **state)
 		kept[s] = area;
 	}
 	for (size_t n = 0; n < NAMES; n++) {
-		const struct asp_lookup *set = asp_lookup_named(names[n]);
+		const struct asp_lookup_set *set = asp_lookup_set_named(names[n]);
 
 		if (!set)
 			continue;
@@ -378,7 +378,7 @@ static void test_other_space(void **state)
 			areas = count[s];
 			gap.limits =
 				aspace_range_of(area[0].start.value, area[areas - 1].end.value);
-			asp_use_lookup(space[s], set);
+			asp_use_lookup_set(space[s], set);
 			check(space[s], &gap);
 		}
 	}

@@ -105,7 +105,7 @@ static void assert_same(const struct aspace_area *want, enum aspace_status statu
 
 #define ASKED_MAX 512
 
-static void compare(struct aspace *space, const struct asp_lookup *set)
+static void compare(struct aspace *space, const struct asp_lookup_set *set)
 {
 	struct aspace_vaddr asked[ASKED_MAX];
 	struct aspace_area got[ASKED_MAX], area;
@@ -122,7 +122,7 @@ static void compare(struct aspace *space, const struct asp_lookup *set)
 		asked[count++] = model[i].end;
 		asked[count++] = aspace_va(model[draw() % areas].start.value + draw() % 64);
 	}
-	asp_use_lookup(space, set);
+	asp_use_lookup_set(space, set);
 	memset(got, 0xff, sizeof(got));
 	for (size_t i = 0; i < count; i++) {
 		const struct aspace_area *want = model_find(asked[i].value);
@@ -153,9 +153,9 @@ static void compare(struct aspace *space, const struct asp_lookup *set)
 
 /* Takes areas out by the set's searches, copies and comparisons of gaps, and puts them back.
  * What is said of each node is then compared with what it holds, without the set (T4). */
-static void edit(struct aspace *space, const struct asp_lookup *set)
+static void edit(struct aspace *space, const struct asp_lookup_set *set)
 {
-	asp_use_lookup(space, set);
+	asp_use_lookup_set(space, set);
 	for (unsigned n = 0; areas && n < 600; n++) {
 		const struct aspace_area *area = &model[draw() % areas];
 		struct aspace_range range = {area->start, area->end};
@@ -170,29 +170,30 @@ static void edit(struct aspace *space, const struct asp_lookup *set)
 }
 
 /* The private copy of a node is the node, but for its birth. */
-static void compare_copy(struct aspace *space, const struct asp_lookup *set, struct asp_node *node)
+static void compare_copy(struct aspace *space, const struct asp_lookup_set *set,
+			 struct asp_node *node)
 {
 	const struct asp_edit_need need = {.nodes = 1};
-	struct asp_edit *edit = &space->txn.edit;
+	struct asp_edit *edit = &space->plan.edit;
 	struct asp_node *place = node, *copy;
 
-	asp_use_lookup(space, set);
+	asp_use_lookup_set(space, set);
 	assert_int_equal(asp_writer_enter(space, 0), ASPACE_OK);
-	asp_txn_begin(space);
+	asp_plan_begin(space);
 	assert_true(asp_edit_reserve(edit, &need));
 	copy = set->vector->edit.own(edit, &place);
 	assert_ptr_equal(place, copy);
 	assert_ptr_not_equal(copy, node);
-	assert_int_equal(copy->birth, edit->stamp);
+	assert_int_equal(copy->birth, edit->version);
 	copy->birth = node->birth;
 	assert_memory_equal(copy, node, sizeof(*node));
 	asp_nodes_put(&space->nodes, copy);
-	asp_txn_drop(&space->txn);
+	asp_plan_drop(&space->plan);
 	asp_writer_leave(space);
 }
 
 /* The greatest gap at each place where one can be, in nodes of each size. */
-static void compare_nodes(struct aspace *space, const struct asp_lookup *set)
+static void compare_nodes(struct aspace *space, const struct asp_lookup_set *set)
 {
 	static const uint64_t steps[] = {1, UINT64_C(1) << 62, (UINT64_C(1) << 63) + 5};
 	struct asp_node node;
@@ -223,9 +224,9 @@ static void test_sets(void **state)
 	unsigned tried = 0;
 
 	(void)state;
-	assert_null(asp_lookup_named("abacus"));
+	assert_null(asp_lookup_set_named("abacus"));
 	for (size_t n = 0; n < NAMES; n++) {
-		const struct asp_lookup *set = asp_lookup_named(names[n]);
+		const struct asp_lookup_set *set = asp_lookup_set_named(names[n]);
 		struct aspace *space;
 
 		if (!set) {
@@ -250,9 +251,9 @@ static void test_sets(void **state)
 	}
 	assert_true(tried > 0);
 #if defined(__x86_64__) || defined(__aarch64__)
-	printf("%u sets, the best of them %s\n", tried, asp_lookup_best()->vector->name);
+	printf("%u sets, the best of them %s\n", tried, asp_lookup_set_best()->vector->name);
 #endif
-	assert_non_null(asp_lookup_named(asp_lookup_best()->vector->name));
+	assert_non_null(asp_lookup_set_named(asp_lookup_set_best()->vector->name));
 }
 
 /* Leaves that are not near are looked for in another way. */
@@ -264,7 +265,7 @@ static void test_tall(void **state)
 	fill(space, AREAS_MAX, false);
 	assert_int_equal(asp_root(space)->level, 4);
 	for (size_t n = 0; n < NAMES; n++) {
-		const struct asp_lookup *set = asp_lookup_named(names[n]);
+		const struct asp_lookup_set *set = asp_lookup_set_named(names[n]);
 
 		if (set)
 			compare(space, set);
@@ -281,12 +282,12 @@ static void test_leaving(void **state)
 
 	(void)state;
 	for (size_t n = 0; n < NAMES; n++) {
-		const struct asp_lookup *set = asp_lookup_named(names[n]);
+		const struct asp_lookup_set *set = asp_lookup_set_named(names[n]);
 
 		if (!set)
 			continue;
 		map(space, 0x1000, 0x2000, 1);
-		asp_use_lookup(space, set);
+		asp_use_lookup_set(space, set);
 		for (unsigned again = 0; again < 3; again++)
 			assert_int_equal(aspace_find(space, address, &area), ASPACE_OK);
 		aspace_read_begin(space, &view); /* keeps the area leaving */

@@ -84,7 +84,7 @@ static void test_without(void **state)
 	(void)state;
 	assert_int_equal(aspace_create(NULL, &space), ASPACE_OK);
 	assert_false(asp_read_is_inlined(space->grace));
-	assert_ptr_equal(space->find, space->lookup->find_by_calls);
+	assert_ptr_equal(space->find, space->lookup_set->find_by_calls);
 	check_space(space);
 
 	if (child_may_start_threads())

@@ -242,7 +242,7 @@ enum aspace_status asp_grace_attach(const void *flavour, struct asp_grace_client
 	client->next = NULL;
 	client->link = NULL;
 	client->pins = 0;
-	client->worker = 0;
+	client->inside = 0;
 	*out = &all_spaces;
 	return ASPACE_OK;
 }

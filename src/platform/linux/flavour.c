@@ -58,7 +58,7 @@ static void link_client(struct asp_grace *grace, struct asp_grace_client *client
 	atomic_init(&client->due, 0);
 	atomic_init(&client->latest, 0);
 	client->pins = 0;
-	client->worker = 0;
+	client->inside = 0;
 	client->forks = 0;
 	client->taken = false;
 	client->next = grace->clients;
@@ -149,7 +149,7 @@ void asp_grace_detach(struct asp_grace *grace, struct asp_grace_client *client)
 	/* From now on work is not started again (invariant 1). */
 	last = unlink_client(grace, client);
 	/* Not asked for, but cheap: from inside its own work it is forgotten. */
-	if (grace->running == client && client->worker == asp_thread_self())
+	if (grace->running == client && client->inside == asp_thread_self())
 		grace->running = NULL;
 	while (grace->running == client)
 		await_change(grace);

@@ -218,7 +218,7 @@ static void reset_flavour(struct asp_grace *grace)
 	number = atomic_load_explicit(&grace->started, memory_order_relaxed) + 1;
 	atomic_store_explicit(&grace->started, number, memory_order_relaxed);
 	atomic_store_explicit(&grace->ended, number, memory_order_relaxed);
-	atomic_store_explicit(&grace->driver, 0, memory_order_relaxed);
+	atomic_store_explicit(&grace->turning, 0, memory_order_relaxed);
 	atomic_store_explicit(&grace->turn.waiters, 0, memory_order_relaxed);
 	atomic_fetch_and_explicit(&grace->bell, ~UINT32_C(1), memory_order_relaxed);
 	/* The driver has gone, in any case. The helper is to look at all clients. */
@@ -237,7 +237,7 @@ static void reset_flavour(struct asp_grace *grace)
 	atomic_store_explicit(&grace->state, HELPER_NONE, memory_order_relaxed);
 	for_each_client(client, grace) {
 		client->pins = 0;
-		client->worker = 0;
+		client->inside = 0;
 	}
 }
 

@@ -20,7 +20,7 @@ void asp_helper_ring(struct asp_grace *grace)
 }
 
 /* Run the work that has come due. */
-static void run_due(struct asp_grace *grace)
+static void run_clients(struct asp_grace *grace)
 {
 	struct asp_grace_client *client;
 	bool online = false;
@@ -36,7 +36,7 @@ static void run_due(struct asp_grace *grace)
 		if (!asp_grace_take_due(grace, client))
 			continue;
 		client->pins = 1;
-		client->worker = asp_thread_self();
+		client->inside = asp_thread_self();
 		grace->running = client;
 		asp_lock_release(&asp_flavours_lock);
 
@@ -51,7 +51,7 @@ static void run_due(struct asp_grace *grace)
 		if (grace->running == client) {
 			grace->running = NULL;
 			client->pins = 0;
-			client->worker = 0;
+			client->inside = 0;
 		}
 		/* Wakes asp_grace_detach(); the lock orders, the count only changes. */
 		atomic_fetch_add_explicit(&grace->idle, 1, memory_order_relaxed);
@@ -137,7 +137,7 @@ static void *helper_main(void *arg)
 
 		if (!driven && asp_grace_wanted(grace))
 			asp_grace_turn_over(grace);
-		run_due(grace);
+		run_clients(grace);
 		if ((driven || !asp_grace_wanted(grace)) && !asp_grace_work_wanted(grace) &&
 		    atomic_load_explicit(&grace->state, memory_order_acquire) != HELPER_STOPPING)
 			asp_bell_sleep(&grace->bell, seen);

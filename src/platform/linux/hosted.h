@@ -14,7 +14,7 @@
  * Invariants:
  *  1. flavour never changes while the structure has a client.
  *  2. ended <= started <= ended + 1, but for the moment in which one driver
- *     publishes; only the driver (who has set driver from 0 to 1) advances them.
+ *     publishes; only the driver (who has set turning from 0 to 1) advances them.
  *  3. Neither ever decreases, not even when the structure changes flavour.
  *  4. state is HELPER_RUNNING, or about to become it, while there are clients; not in a
  *     forked child, until somebody attaches or asks for a helper.
@@ -132,7 +132,7 @@ struct asp_grace {
 	_Atomic uint32_t bell; /* 2 * number of rings + (the helper sleeps) */
 	_Atomic uint32_t driver_bell; /* the same of the driver */
 	struct asp_count turn;        /* how many grace periods have ended */
-	_Atomic uint32_t driver;      /* somebody is inside synchronize_rcu */
+	_Atomic uint32_t turning;     /* somebody is inside synchronize_rcu */
 	_Atomic uint32_t driving;     /* enum driver_state; waited upon */
 	/* enum helper_state; waited upon. Whoever changes it releases, whoever acts on it
 	 * acquires: a helper that is seen to be gone has done all that it does. */

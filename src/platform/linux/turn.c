@@ -55,8 +55,8 @@ void asp_grace_turn_over(struct asp_grace *grace)
 	uint64_t number;
 
 	/* Acquire and release hand started and ended from driver to driver. */
-	if (!atomic_compare_exchange_strong_explicit(&grace->driver, &free, 1, memory_order_acquire,
-						     memory_order_relaxed)) {
+	if (!atomic_compare_exchange_strong_explicit(&grace->turning, &free, 1,
+						     memory_order_acquire, memory_order_relaxed)) {
 		await_turn(grace, atomic_load_explicit(&grace->started, memory_order_relaxed), 0);
 		return;
 	}
@@ -64,7 +64,7 @@ void asp_grace_turn_over(struct asp_grace *grace)
 	synchronize(grace, number);
 	/* See asp_grace_elapsed(). */
 	atomic_store(&grace->ended, number);
-	atomic_store_explicit(&grace->driver, 0, memory_order_release);
+	atomic_store_explicit(&grace->turning, 0, memory_order_release);
 	/* See await_turn(). */
 	asp_count_add(&grace->turn);
 }
