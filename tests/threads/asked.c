@@ -196,10 +196,10 @@ static void end_holding(struct holder *holder)
 }
 
 /* True: the helper has tried, when the hook had the lock, and gone. */
-static bool try_fork(unsigned rounds)
+static bool try_fork(void)
 {
 	struct object slow = {.held = true}, object = {.held = false};
-	struct holder holders[2], *now = &holders[0], *next = &holders[1], *before;
+	struct holder holder;
 	uint32_t serving, idle;
 	pthread_t hook;
 	bool tried;
@@ -212,24 +212,12 @@ static bool try_fork(unsigned rounds)
 	check_ok(aspace_unmap(space, page(1), 0));
 	until(atomic_load(&space->grace->ended) >= space->deferred.head->stamp);
 
-	begin_holding(now);
-	until(atomic_load(&now->has));
+	begin_holding(&holder);
+	until(atomic_load(&holder.has));
 	serving = atomic_load(&space->lock.serving);
 	hook = spawn(fork_hooks, NULL);
-	for (; rounds; rounds--) {
-		/* The hook takes the lock of `space`, and waits for that of `beside`, which is held,
-		 * for some milliseconds, twice as many each time. When it has given up it waits
-		 * without a limit; then it begins again, and must wait anew. */
-		until(atomic_load(&space->lock.serving) != serving);
-		serving++;
-		begin_holding(next);
-		until(atomic_load(&beside->lock.next) - atomic_load(&beside->lock.serving) == 3);
-		end_holding(now);
-		until(atomic_load(&next->has));
-		before = now;
-		now = next;
-		next = before;
-	}
+	/* The hook halts `space`, and waits for `beside`, whose lock is held, for some milliseconds. Then it
+	 * gives up, and waits without a limit. */
 	until(atomic_load(&space->lock.next) != serving);
 	idle = atomic_load(&space->grace->idle); /* counts ends of work */
 	atomic_store(&slow.held, false);
@@ -239,21 +227,19 @@ static bool try_fork(unsigned rounds)
 		atomic_load(&space->lock.serving) == serving;
 	/* The hook gives up; we do not. */
 	until(atomic_load(&object.ended));
-	end_holding(now);
+	end_holding(&holder);
 	join(hook);
 	return tried;
 }
 
 static void test_fork(void)
 {
-	unsigned rounds = 4, times = 0;
+	unsigned times = 0;
 
 	beside = make_space(NULL);
 	space = make_space(NULL); /* the newer: the hook takes its lock first */
-	for (; times < 3; rounds += rounds < 9) {
-		if (try_fork(rounds))
-			times++;
-	}
+	while (times < 3)
+		times += try_fork();
 	end_space(space);
 	end_space(beside);
 	printf("%-40s %9u times\n", "after a fork's patience", times);
