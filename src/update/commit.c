@@ -406,7 +406,7 @@ static size_t beyond(size_t need, size_t back)
  * References it gives up are at most two for each change, beside what the plan gives up, and
  * there are no more than areas own. A single change leaves nothing standing when it is refused;
  * what stands of a sweep is the beginning of the same removal, and takes no more than that. */
-static bool reserve_truth(struct asp_plan *plan)
+static __attribute__((noinline)) bool reserve_truth(struct asp_plan *plan)
 {
 	struct aspace *space = plan->space;
 	size_t height = asp_tree_height(plan->base), lost = plan->edit.retired.count;
@@ -420,16 +420,13 @@ static bool reserve_truth(struct asp_plan *plan)
 	size_t events = plan->references.count + 6 * plan->action_count + 2 * inserted;
 	size_t most = space->counts ? aspace_count(space) + 4 * cut : 0;
 	size_t nodes = owned + split + asp_nodes_for_areas(inserted) + asp_nodes_for_place(height);
-	struct asp_edit_need need;
-
-	if (plan->action_count < 2)
-		return true;
-	need = (struct asp_edit_need){
+	const struct asp_edit_need need = {
 		.nodes = beyond(nodes, lost + (size_t)plan->edit.node_count),
 		.dropped = owned,
 		.records = beyond(nodes / ASP_RECORD_NODES + (events < most ? events : most) + 8,
 				  plan->references.count + plan->leaving.count),
 	};
+
 	return asp_reserve_truth(plan, &need, inserted);
 }
 
@@ -463,7 +460,7 @@ static enum aspace_status make_only_change(struct asp_plan *plan, struct asp_act
 /* Can the plan be committed? False: it has been dropped, and *status says why it need not be. */
 static inline bool is_to_be_made(struct asp_plan *plan, enum aspace_status *status)
 {
-	if (!reserve_truth(plan)) {
+	if (plan->action_count > 1 && !reserve_truth(plan)) {
 		*status = ASPACE_NO_MEMORY;
 	} else if (plan->edit.root == plan->base) { /* nothing to do */
 		*status = ASPACE_OK;

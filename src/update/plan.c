@@ -33,7 +33,7 @@ void asp_put_records(struct aspace *space, struct aspace_record_list *list)
 		asp_pool_put(&space->records, record, sizeof(*record));
 }
 
-static void put_list(struct asp_plan *plan, struct asp_actions *list)
+static __attribute__((noinline)) void put_list(struct asp_plan *plan, struct asp_actions *list)
 {
 	struct asp_action *action;
 
@@ -45,18 +45,32 @@ static void put_list(struct asp_plan *plan, struct asp_actions *list)
 	list->tail = NULL;
 }
 
-void asp_plan_put_actions(struct asp_plan *plan)
+static inline void put_actions(struct asp_plan *plan)
 {
+	/* Mostly there is one, and that is no pool's. */
+	if (plan->action_count == 1) {
+		struct asp_actions *only = &plan->actions[__builtin_ctz(plan->phases)];
+
+		if (only->head == &plan->first) {
+			only->head = only->tail = NULL;
+			plan->phases = 0;
+		}
+	}
 	for (; plan->phases; plan->phases &= plan->phases - 1)
 		put_list(plan, &plan->actions[__builtin_ctz(plan->phases)]);
 	plan->action_count = plan->insertions = 0;
+}
+
+void asp_plan_put_actions(struct asp_plan *plan)
+{
+	put_actions(plan);
 }
 
 void asp_plan_clean_up(struct asp_plan *plan)
 {
 	struct aspace *space = plan->space;
 
-	asp_plan_put_actions(plan);
+	put_actions(plan);
 	if (plan->references.head || plan->leaving.head) {
 		asp_put_records(space, &plan->references);
 		asp_put_records(space, &plan->leaving);

@@ -174,7 +174,11 @@ static enum aspace_status run(struct aspace *space, const struct request *reques
 		if (status != ASPACE_OK)
 			return status;
 		status = attempt(space, request);
-		if (__builtin_expect(space->plan.pinned, 0) && asp_pins_may_wait(request->how) &&
+		if (__builtin_expect(status == ASPACE_OK, 1)) {
+			asp_writer_leave(space);
+			return ASPACE_OK;
+		}
+		if (space->plan.pinned && asp_pins_may_wait(request->how) &&
 		    !attempt_again(space, request, &status))
 			return ASPACE_BUSY;
 		if (status == ASPACE_BUSY && space->plan.leaving_in_way) {
