@@ -11,6 +11,8 @@
  *  4. A fault is told that its work has been done only if that was where it is.
  *  5. What an operation asks of the program, it asks once, however long it waits for faults.
  *  6. An update that has found nobody in its way is not held up by who comes while it plans, whatever that waits for.
+ *  7. A transaction that waits for a fault goes on when that comes to wait for an update, which waits for the
+ *     transaction, because its area has grown.
  *
  * A thread is held where it sleeps, after it was woken, by a signal whose handler does not return
  * (a handler runs in every wait of the library).
@@ -104,11 +106,16 @@ static const struct aspace_backend_ops ops = {
 };
 static struct aspace_backend backend = {.ops = &ops, .flags_mask = 7};
 
+static void forget_events(void)
+{
+	memset(happened, 0, sizeof(happened));
+	relaxed_store(&events, 0);
+}
+
 static void begin(uint64_t span_pages)
 {
 	span_size = span_pages * PAGE;
-	memset(happened, 0, sizeof(happened));
-	relaxed_store(&events, 0);
+	forget_events();
 	relaxed_store(&in_fault, 0);
 	relaxed_store(&in_change, 0);
 	relaxed_store(&may_end_fault, 0);
@@ -488,8 +495,7 @@ static void update_beside_a_queue(void)
 	relaxed_store(&advising, false);
 	relaxed_store(&may_end_advice, false);
 	check_ok(aspace_map(space, pages(0, 16), 1, &advised, NULL, ASPACE_REPLACE));
-	memset(happened, 0, sizeof(happened));
-	relaxed_store(&events, 0);
+	forget_events();
 	advice = spawn(advise_first, NULL);
 	until(relaxed_load(&advising));
 	update = spawn(decide_part, NULL);
@@ -505,6 +511,72 @@ static void update_beside_a_queue(void)
 	end("paf");
 }
 
+/* ---- 7. A fault whose area grows ------------------------------------------------------------ */
+
+static _Atomic bool begun, may_commit;
+
+static void *commit_when_told(void *unused)
+{
+	struct aspace_txn *txn;
+
+	check_ok(aspace_txn_begin(space, 0, &txn));
+	check_ok(aspace_txn_protect(txn, pages(0, 1), 4, 0));
+	relaxed_store(&begun, true);
+	until(relaxed_load(&may_commit));
+	check_ok(aspace_txn_commit(txn));
+	return unused;
+}
+
+/* Where references are counted a fault is at work in its whole area. There are two, and a fault and an
+ * update in the right one; what the transaction waits for is in the left one, until it looks. */
+static void fault_comes_to_meet_an_update(void)
+{
+	struct aspace_backend_ops counted_ops = ops;
+	struct aspace_backend counted = {.ops = &counted_ops, .flags_mask = 7};
+	pthread_t right, update, left, fault, transaction;
+	struct aspace_area area;
+
+	counted_ops.clone = clone; /* nobody calls it: there is no user object */
+	begin(1);
+	relaxed_store(&may_end_change, 100);
+	relaxed_store(&begun, false);
+	relaxed_store(&may_commit, false);
+	relaxed_store(&held, false);
+	relaxed_store(&let_go, false);
+	check_ok(aspace_unmap(space, pages(0, 16), 0));
+	check_ok(aspace_map(space, pages(0, 6), 1, &counted, NULL, 0));
+	check_ok(aspace_map(space, pages(8, 16), 1, &counted, NULL, 0));
+	forget_events();
+	right = spawn(fault_read, (void *)12);
+	until(relaxed_load(&in_fault) == 1);
+	update = spawn(unmap_half, NULL);
+	until_listed(2, 1);
+	left = spawn(fault_read, (void *)1);
+	until(relaxed_load(&in_fault) == 2);
+	fault = spawn(fault_write_late, (void *)2);
+	until_listed(4, 2);
+	until(relaxed_load(&held));
+	/* Now they are one. */
+	check_ok(aspace_map(space, pages(6, 8), 1, &counted, NULL, 0));
+	check_ok(aspace_find(space, aspace_va(2 * PAGE), &area));
+	check(area.start.value == 0 && area.end.value == 16 * PAGE);
+	transaction = spawn(commit_when_told, NULL);
+	until(relaxed_load(&begun));
+	relaxed_store(&may_end_fault, 1);
+	join(right);
+	until_waiting_for_lock(1); /* the update does */
+	relaxed_store(&may_end_fault, 100);
+	join(left);
+	relaxed_store(&may_commit, true);
+	until_listed(3,
+		     1); /* it waits for the fault, which is about to find the update before it */
+	relaxed_store(&let_go, true);
+	join(transaction);
+	join(update);
+	check(join(fault) == (void *)ASPACE_OK);
+	end("ffpuf");
+}
+
 int main(void)
 {
 	struct sigaction action = {.sa_handler = hold_on};
@@ -517,6 +589,7 @@ int main(void)
 		served_where_it_is();
 		asked_once();
 		update_beside_a_queue();
+		fault_comes_to_meet_an_update();
 	}
 	printf("%ld rounds\n", scaled(40));
 	return 0;
