@@ -13,12 +13,7 @@
  *  6. An update that has found nobody in its way is not held up by who comes while it plans, whatever that waits for.
  *  7. A transaction that waits for a fault goes on when that comes to wait for an update, which waits for the
  *     transaction, because its area has grown.
- *
- * A thread is held where it sleeps, after it was woken, by a signal whose handler does not return
- * (a handler runs in every wait of the library).
  */
-#include <signal.h>
-
 #include "crew.h"
 #include "update/pins.h"
 
@@ -145,6 +140,12 @@ static void *fault_write(void *page)
 					       ASPACE_ACCESS_WRITE, 0);
 }
 
+static void *fault_read_late(void *page)
+{
+	held_at_look = 2;
+	return fault_read(page);
+}
+
 static void *fault_write_late(void *page)
 {
 	held_at_look = 2;
@@ -211,25 +212,6 @@ static void until_waiting_for_lock(uint32_t count)
 	until(atomic_load(&space->lock.next) - atomic_load(&space->lock.serving) > count);
 }
 
-static void hold_on(int signal)
-{
-	int saved = errno;
-
-	(void)signal;
-	relaxed_store(&held, true);
-	until(relaxed_load(&let_go));
-	errno = saved;
-}
-
-/* It sleeps, and will not look at what has become of the list. */
-static void hold(pthread_t thread)
-{
-	relaxed_store(&held, false);
-	relaxed_store(&let_go, false);
-	check(!pthread_kill(thread, SIGUSR1));
-	until(relaxed_load(&held));
-}
-
 /* ---- 1. A fault and updates ------------------------------------------------------- */
 
 static _Atomic unsigned deciding, may_decide;
@@ -289,13 +271,15 @@ static void transactions_that_come_later(void)
 	relaxed_store(&may_end_fault, 100);
 	first = spawn(commit, (void *)2);
 	until(relaxed_load(&in_change));
-	fault = spawn(fault_read, NULL);
+	relaxed_store(&held, false);
+	relaxed_store(&let_go, false);
+	fault = spawn(fault_read_late, NULL);
 	until_listed(2, 1);
-	hold(fault);
+	until(relaxed_load(&held));
 	second = spawn(commit, (void *)3);
 	until_waiting_for_lock(1);
 	relaxed_store(&may_end_change, 1);
-	/* The second is at its commit, beside a fault that has been woken. */
+	/* The second is at its commit, beside a fault that is about to look. */
 	do {
 		sched_yield();
 		if (relaxed_load(&in_change) == 2)
@@ -371,7 +355,7 @@ static void served_where_it_is(void)
 
 static unsigned clones, decisions; /* of one thread, and the main one when that has ended */
 
-static enum aspace_status clone(struct aspace_backend *ignored, void *user, void **copy)
+static enum aspace_status count_clone(struct aspace_backend *ignored, void *user, void **copy)
 {
 	(void)ignored;
 	clones++;
@@ -429,7 +413,7 @@ static void asked_once(void)
 	struct aspace_backend_ops counted_ops = ops;
 	struct aspace_backend counted = {.ops = &counted_ops, .flags_mask = 7};
 
-	counted_ops.clone = clone;
+	counted_ops.clone = count_clone;
 	counted_ops.move = change;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		pthread_t fault, writer;
@@ -536,7 +520,7 @@ static void fault_comes_to_meet_an_update(void)
 	pthread_t right, update, left, fault, transaction;
 	struct aspace_area area;
 
-	counted_ops.clone = clone; /* nobody calls it: there is no user object */
+	counted_ops.clone = count_clone; /* nobody calls it: there is no user object */
 	begin(1);
 	relaxed_store(&may_end_change, 100);
 	relaxed_store(&begun, false);
@@ -579,9 +563,6 @@ static void fault_comes_to_meet_an_update(void)
 
 int main(void)
 {
-	struct sigaction action = {.sa_handler = hold_on};
-
-	check(!sigaction(SIGUSR1, &action, NULL));
 	for (long round = 0; round < scaled(40); round++) {
 		updates_that_come_later();
 		transactions_that_come_later();
