@@ -429,7 +429,10 @@ static void change_late_areas(struct aspace *space)
 		wait_for_memory(space);
 	for (uint32_t i = 0; i < count; i++)
 		asp_pins_drop(space, &claim[i]);
-	/* They waited as long as their areas: no stamp on the list is lower. */
+	/* They waited as long as their areas, and pass what has not found room: so that no stamp on the list is
+	 * lower than one before it, theirs is the lowest. It has elapsed, too. */
+	if (gone.head && space->deferred.head && space->deferred.head->stamp < gone.head->stamp)
+		stamp_all(&gone, space->deferred.head->stamp);
 	asp_list_splice(&gone, &space->deferred);
 	space->deferred = gone;
 	for (uint32_t i = 0; i < refusals && space->options.refused; i++)

@@ -34,7 +34,8 @@ static bool try_to_halt(struct aspace *space)
 {
 	struct asp_pins *pins = &space->pins;
 
-	if (pins->resting && !pins->lent)
+	/* Not while it forks itself, in a hook that it has called. */
+	if (pins->resting && !pins->lent && !pins->kept)
 		return pins->lent = true;
 	if (!asp_lock_try(&space->lock))
 		return false;
@@ -125,7 +126,6 @@ static void forget_others(struct aspace *space)
 	struct asp_pins *pins = &space->pins;
 
 	atomic_store_explicit(&space->halts, 0, memory_order_relaxed);
-	atomic_store_explicit(&pins->behind, 0, memory_order_relaxed);
 	/* Who had the lock was at rest, so what it had made is whole. */
 	if (pins->lent && space->plan.open)
 		asp_plan_drop(&space->plan);
@@ -173,6 +173,8 @@ enum aspace_status asp_rest_at_entry(struct aspace *space, unsigned how)
 		asp_writer_leave(space);
 		return ASPACE_BUSY;
 	}
+	/* Faults go on beside it. */
+	asp_pins_say(space, ASP_CHANGES_NOTHING);
 	asp_lock_acquire(&pins->lock);
 	while (pins->lent || atomic_load(&space->halts)) {
 		uint32_t seen = asp_rest_begin(space);
@@ -183,5 +185,6 @@ enum aspace_status asp_rest_at_entry(struct aspace *space, unsigned how)
 	}
 	pins->resting = false;
 	asp_lock_release(&pins->lock);
+	asp_pins_say_anew(space);
 	return ASPACE_OK;
 }

@@ -647,16 +647,6 @@ void asp_pins_unpin(struct aspace *space, struct asp_pin *pin, enum aspace_statu
 
 /* ---- Writers ------------------------------------------------------------------- */
 
-/* Is somebody at work in the claim who is in the hook before fork? */
-static bool meets_forker(struct aspace *space, const struct asp_pin *claim)
-{
-	const struct asp_pin *pin = space->pins.forkers ? space->pins.first : NULL;
-
-	while (pin && !(pin->forks && meet(pin, claim)))
-		pin = pin->next;
-	return pin;
-}
-
 /* At rest under the writer lock: see N7. */
 bool asp_pins_claim_plan(struct asp_plan *plan, struct asp_pin *claim)
 {
@@ -675,8 +665,8 @@ bool asp_pins_claim_plan(struct asp_plan *plan, struct asp_pin *claim)
 	while (pins->lent || is_preceded(space, claim)) {
 		uint32_t seen;
 
-		plan->pinned = !pins->lent && (!go_on || plan->nowait || *asp_writer_locks() > 1 ||
-					       meets_forker(space, claim));
+		plan->pinned = !pins->lent &&
+			       (!go_on || plan->nowait || *asp_writer_locks() > 1 || pins->forkers);
 		if (plan->pinned) {
 			wake = take_out(space, claim);
 			break;
@@ -963,6 +953,19 @@ void asp_pins_before_fork(struct aspace *space)
 	space->pins.forking = true;
 }
 
+/* Of the threads that are gone some were counted that have no entry. */
+static void count_again(struct aspace *space)
+{
+	uint32_t behind = 0, sleepers = 0;
+
+	for (struct asp_pin *pin = space->pins.first; pin; pin = pin->next) {
+		behind += pin->behind;
+		sleepers += pin->counted;
+	}
+	atomic_store_explicit(&space->pins.behind, behind, memory_order_relaxed);
+	space->pins.sleepers = sleepers;
+}
+
 void asp_pins_after_fork(struct aspace *space, bool child)
 {
 	uintptr_t self = asp_thread_self();
@@ -978,6 +981,7 @@ void asp_pins_after_fork(struct aspace *space, bool child)
 			if (pin->thread != self)
 				take_out(space, pin);
 		}
+		count_again(space);
 		if (space->pins.leaving.head || space->pins.deferred.head)
 			atomic_store(&space->pins.resumable, true);
 	}

@@ -78,9 +78,10 @@ void asp_lock_init(struct asp_lock *lock)
 
 void asp_lock_acquire(struct asp_lock *lock)
 {
-	/* Relaxed: the ticket orders nothing; the load that ends the wait acquires what
+	/* Sequentially consistent: a writer looks for pins after it, and a fault that has come on their list
+	 * looks here whether the lock is free (update/pins.c). The load that ends the wait acquires what
 	 * the last holder released. */
-	uint32_t ticket = atomic_fetch_add_explicit(&lock->next, 1, memory_order_relaxed);
+	uint32_t ticket = atomic_fetch_add(&lock->next, 1);
 
 	while (atomic_load_explicit(&lock->serving, memory_order_acquire) != ticket)
 		aspace_bare_relax();

@@ -132,11 +132,13 @@ static void *driver_main(void *arg)
 bool asp_driver_start(struct asp_grace *grace)
 {
 	/* Before it looks. Nobody else stores here while there is a helper. */
+	atomic_store_explicit(&grace->driving, DRIVER_STARTING, memory_order_release);
+	if (asp_thread_create(&grace->driver_thread, driver_main, grace)) {
+		atomic_store_explicit(&grace->driving, DRIVER_NONE, memory_order_release);
+		return false;
+	}
 	atomic_store_explicit(&grace->driving, DRIVER_RUNNING, memory_order_release);
-	if (!asp_thread_create(&grace->driver_thread, driver_main, grace))
-		return true;
-	atomic_store_explicit(&grace->driving, DRIVER_NONE, memory_order_release);
-	return false;
+	return true;
 }
 
 void asp_driver_stop(struct asp_grace *grace)

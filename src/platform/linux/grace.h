@@ -25,7 +25,8 @@ enum helper_state {
 };
 
 enum driver_state {
-	DRIVER_NONE, /* who wants a grace period turns it over */
+	DRIVER_NONE,     /* who wants a grace period turns it over */
+	DRIVER_STARTING, /* as running, for who asks it; whether it can be made is not known */
 	DRIVER_RUNNING,
 	DRIVER_STOPPING, /* the helper has told it to go, and waits */
 	DRIVER_LACKING,  /* none could be made, at the start of the helper, who goes too */
@@ -84,7 +85,9 @@ void asp_driver_stop(struct asp_grace *grace);
 /* Is there a driver? Relaxed: who sees an old answer turns a grace period over beside it. */
 static inline bool asp_has_driver(struct asp_grace *grace)
 {
-	return atomic_load_explicit(&grace->driving, memory_order_relaxed) == DRIVER_RUNNING;
+	uint32_t driving = atomic_load_explicit(&grace->driving, memory_order_relaxed);
+
+	return driving == DRIVER_STARTING || driving == DRIVER_RUNNING;
 }
 /* See to it that what has been requested comes to pass. */
 void asp_driver_ring(struct asp_grace *grace);

@@ -155,8 +155,9 @@ static bool create_helper(struct asp_grace *grace)
 		return false;
 	/* Acquire, though only the value counts. */
 	while ((driving = atomic_load_explicit(&grace->driving, memory_order_acquire)) ==
-	       DRIVER_NONE)
-		asp_wait(&grace->driving, DRIVER_NONE, 0);
+		       DRIVER_NONE ||
+	       driving == DRIVER_STARTING)
+		asp_wait(&grace->driving, driving, 0);
 	if (driving != DRIVER_LACKING)
 		return true;
 	asp_thread_join(thread);

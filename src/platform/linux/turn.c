@@ -76,8 +76,6 @@ bool asp_grace_wait(struct asp_grace *grace, uint64_t stamp, unsigned timeout_ms
 	asp_lock_check_none("waiting for a grace period");
 	if (asp_grace_elapsed(grace, stamp))
 		return true;
-	/* Here, too: the helper may be faster than the look below. */
-	asp_lock_check_none("waiting for a grace period");
 	asp_grace_request(grace, NULL, stamp);
 	/* The timeout is not kept here. */
 	while (!grace->dead && !asp_has_driver(grace) && !asp_grace_elapsed(grace, stamp))
