@@ -452,8 +452,9 @@ ASPACE_API enum aspace_status aspace_protect(struct aspace *space, struct aspace
  */
 typedef bool aspace_protect_fn(void *ctx, const struct aspace_area *area, uint64_t *flags);
 
-/** aspace_protect() with a callback for each piece, once: it waits for faults anywhere in
- * the range before it asks. Errors, context and cost: as there,
+/** aspace_protect() with a callback for each piece: it waits for faults anywhere in
+ * the range before it asks, so that they do not make it ask again. (Pending areas do, where some
+ * piece must wait for them.) Errors, context and cost: as there,
  * and ASPACE_INVALID_PARAM where @p decide is NULL or answers an invalid flag. */
 ASPACE_API enum aspace_status aspace_protect_with(struct aspace *space, struct aspace_range range,
 						  aspace_protect_fn *decide, void *ctx,

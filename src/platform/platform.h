@@ -257,7 +257,7 @@ void asp_grace_want_helper(struct asp_grace *grace);
  * metal: one poll. Answers asp_grace_elapsed(). */
 bool asp_grace_wait(struct asp_grace *grace, uint64_t stamp, unsigned timeout_ms);
 /* Does a thread of the library's turn grace periods over and run work? Never on bare metal; not
- * in a forked child before the first request. */
+ * in a forked child before the first aspace_create() or aspace_quiesce() there. */
 bool asp_grace_has_helper(struct asp_grace *grace);
 /* The number of grace periods that have ended. */
 uint64_t asp_grace_count(struct asp_grace *grace);

@@ -34,7 +34,8 @@
  *      here waits for nothing here, and no circle closes. An open transaction that
  *      commits is the exception: it keeps the writer lock while it waits, since that is what a
  *      transaction is. No fault that is at work waits for that lock, and forks do without (halt.c).
- *      A thread that holds a pin and forks is the other: liburcu's locks wait for readers. While it is
+ *      (Of several spaces: who is at work in one becomes the writer of earlier ones only, as who has
+ *      its lock; that is the program's to keep.) A thread that holds a pin and forks is the other: liburcu's locks wait for readers. While it is
  *      about to (`forkers`), nobody waits for it whom a reader may wait for: it gets ASPACE_BUSY.
  *  N8  While a pin is at work no reference to the user object of its area is released, and the
  *      area's memory does not go: deferred things that meet it are postponed.

@@ -3,7 +3,7 @@
  * Wishes: which grace periods somebody wants, and whose work is to run after them.
  *
  * Invariants:
- *  1. due, latest and requested are written before the bell is rung (helper.c); a client
+ *  1. due, latest and requested are written before the bell is rung (driver.c); a client
  *     whose due is not 0 has had a bell rung, or is about to, since the helper last
  *     took due.
  */

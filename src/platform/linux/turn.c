@@ -16,7 +16,7 @@ static void synchronize(struct asp_grace *grace, uint64_t number)
 {
 	int cancel;
 
-	/* Both are cancellation points inside; see helper.c. */
+	/* Both are cancellation points inside; see driver.c. */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	if (grace->flavour)
 		grace->flavour->update_synchronize_rcu();
