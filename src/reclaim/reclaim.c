@@ -393,8 +393,8 @@ static bool claim_leaving(struct aspace *space, struct aspace_record *record, st
 }
 
 /* The leaving and pending areas that have come due, at most SHARE, in one version. The references of those
- * that leave are the next to be released. */
-static void change_late_areas(struct aspace *space)
+ * that leave are the next to be released: so many. */
+static uint32_t change_late_areas(struct aspace *space)
 {
 	struct asp_plan *plan = &space->plan;
 	struct aspace_record_list gone = {0};
@@ -404,7 +404,7 @@ static void change_late_areas(struct aspace *space)
 	} refused[SHARE];
 	struct asp_edit_need need = {.records = 2};
 	struct asp_pin claim[SHARE];
-	uint32_t tried = 0, count = 0, refusals = 0;
+	uint32_t tried = 0, count = 0, refusals = 0, references;
 
 	/* What is held back is enough for one area; it comes back with the next grace period. */
 	asp_plan_begin(space);
@@ -433,11 +433,13 @@ static void change_late_areas(struct aspace *space)
 	 * lower than one before it, theirs is the lowest. It has elapsed, too. */
 	if (gone.head && space->deferred.head && space->deferred.head->stamp < gone.head->stamp)
 		stamp_all(&gone, space->deferred.head->stamp);
+	references = (uint32_t)gone.count;
 	asp_list_splice(&gone, &space->deferred);
 	space->deferred = gone;
 	for (uint32_t i = 0; i < refusals && space->options.refused; i++)
 		space->options.refused(space->options.ctx, space, &refused[i].area,
 				       refused[i].status);
+	return references;
 }
 
 /* Under snap_lock too. To the newest snapshot that shows it, to a pin that keeps it, or to the
@@ -458,8 +460,8 @@ static struct aspace_snapshot *hand_over(struct aspace *space, struct aspace_sna
 	return holder;
 }
 
-/* The references that have come due, at most SHARE. False: so many as there was room for. */
-static bool hand_over_references(struct aspace *space)
+/* The references that have come due, at most so many. False: so many as there was room for. */
+static bool hand_over_references(struct aspace *space, uint32_t left)
 {
 	struct aspace_snapshot *holder = NULL;
 	uint32_t in = atomic_load_explicit(&space->calls.in, memory_order_relaxed);
@@ -467,7 +469,7 @@ static bool hand_over_references(struct aspace *space)
 
 	asp_lock_acquire(&space->snap_lock);
 	asp_births_forget(space, space->oldest ? space->oldest->version : UINT64_MAX, SHARE);
-	for (uint32_t left = SHARE; room && left && due(space, &space->deferred); left--) {
+	for (; room && left && due(space, &space->deferred); left--) {
 		room = asp_calls_room(&space->calls) || !asp_calls_clog(&space->calls);
 		if (room)
 			holder = hand_over(space, holder, asp_list_pop(&space->deferred));
@@ -506,14 +508,16 @@ bool asp_reclaim_any_due(struct aspace *space)
 bool asp_reclaim_share(struct aspace *space)
 {
 	bool any = false, room = true;
+	uint32_t references = SHARE;
 
 	asp_pins_resume(space);
 	if (due(space, &space->leaving)) {
-		change_late_areas(space);
+		/* They come first, and must not keep the others from their turn. */
+		references += change_late_areas(space);
 		any = true;
 	}
 	if (due(space, &space->deferred)) {
-		room = hand_over_references(space);
+		room = hand_over_references(space, references);
 		any = true;
 	}
 	if (any)
