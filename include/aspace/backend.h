@@ -27,7 +27,9 @@
  * elsewhere (tables or counts that areas share, what `prepare` reserves) without a lock, or atomics, of the
  * backend's own. It may take as long as it likes, do I/O, sleep; only who would change the area
  * waits for it. `clone`, `can_merge` and `check_area` may run beside it for the same area. The same
- * holds for `advise`, whose span is the range that it is given.
+ * holds for `advise`, whose span is the range that it is given. A fork waits for neither: a backend with
+ * locks of its own in them sees to these itself (pthread_atfork(), registered before the library's hooks),
+ * or its child must not use it.
  *
  * A callback may read the space (it sees the version before the operation), and must end the
  * sections that it begins. An update of the same space from a callback answers ASPACE_DEADLOCK.

@@ -3,6 +3,7 @@
 
 #include <aspace/backend/null.h>
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -523,6 +524,7 @@ void hazards_begin(void)
 
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGUSR1, &action, NULL);
+	pthread_atfork(witness_before_fork, witness_after_fork, witness_after_fork);
 	aspace_install_fork_hooks();
 }
 

@@ -4,6 +4,7 @@
 #include <aspace/backend/null.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -278,6 +279,21 @@ static void end_errand(struct witness *witness, struct errand *errand, struct as
 	errand->ended = coming_version(witness) - 1;
 }
 
+/* A fork waits for no fault and no advice, so it must itself see to it that none is in the middle of a backend
+ * with a lock of its own: the mock's would stay locked in the child. Shared by who is in there; the
+ * handlers of fork have it alone, after the library's, so that nobody whom these wait for waits for it. */
+static pthread_rwlock_t inside_backend = PTHREAD_RWLOCK_INITIALIZER;
+
+void witness_before_fork(void)
+{
+	pthread_rwlock_wrlock(&inside_backend);
+}
+
+void witness_after_fork(void)
+{
+	pthread_rwlock_unlock(&inside_backend);
+}
+
 static enum aspace_status fault(struct aspace_backend *backend, const struct aspace_area *area,
 				struct aspace_vaddr address, unsigned access)
 {
@@ -291,8 +307,10 @@ static enum aspace_status fault(struct aspace_backend *backend, const struct asp
 	enum aspace_status status = ASPACE_OK;
 
 	inner_area.backend = inner;
+	pthread_rwlock_rdlock(&inside_backend);
 	if (inner->ops->fault)
 		status = inner->ops->fault(inner, &inner_area, address, access);
+	pthread_rwlock_unlock(&inside_backend);
 	end_errand(witness, errand, page);
 	return status;
 }
@@ -313,8 +331,10 @@ static enum aspace_status advise(struct aspace_backend *backend, const struct as
 	    range.start.value < area->start.value || range.end.value > area->end.value)
 		shadow_say(&witness->shadow, range.start, "advice that nobody has given");
 	inner_area.backend = inner;
+	pthread_rwlock_rdlock(&inside_backend);
 	if (inner->ops->advise)
 		status = inner->ops->advise(inner, &inner_area, range, advice, reached);
+	pthread_rwlock_unlock(&inside_backend);
 	end_errand(witness, errand, range);
 	return status;
 }

@@ -85,6 +85,10 @@ struct witness {
 	_Atomic int64_t references; /* to objects, 0 in the end; a count, relaxed */
 };
 
+/* Around a fork, in handlers of pthread_atfork() that were registered before the library's. */
+void witness_before_fork(void);
+void witness_after_fork(void);
+
 /* The act of this thread, NULL outside operations. */
 extern _Thread_local struct act *witness_act;
 
