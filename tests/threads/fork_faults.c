@@ -9,6 +9,8 @@
  *     Others wait on. In the child the fault goes on.
  *  3. Two of them at once, in two spaces, beside two transactions.
  *  4. Meanwhile threads begin and end, spaces are made, and faults elsewhere go on.
+ *  5. So it is, too, where a transaction waits for that fault through somebody who waits for it, and a reader
+ *     for the transaction.
  */
 #include "../child.h"
 #include "crew.h"
@@ -81,6 +83,14 @@ static enum aspace_status change(struct aspace_backend *backend, const struct as
 	return ASPACE_OK;
 }
 
+static enum aspace_status advise(struct aspace_backend *backend, const struct aspace_area *area,
+				 struct aspace_range range, enum aspace_advice advice,
+				 struct aspace_vaddr *reached)
+{
+	(void)backend, (void)area, (void)range, (void)advice, (void)reached;
+	return ASPACE_OK;
+}
+
 static const struct aspace_backend_ops ops = {
 	.size = sizeof(ops),
 	.map = change,
@@ -88,6 +98,7 @@ static const struct aspace_backend_ops ops = {
 	.protect = change,
 	.fault = populate,
 	.fault_span = span,
+	.advise = advise,
 };
 
 static pid_t parent;
@@ -336,21 +347,83 @@ static void two_at_once(void)
 	}
 }
 
+/* ---- 5. Through somebody in between -------------------------------------------------------- */
+
+/* It waits for the fault, which is at work in the first four pages. */
+static enum aspace_status advise_beyond(struct aspace *space)
+{
+	return aspace_advise(space, pages(2, 6), ASPACE_ADVICE_POPULATE_READ, 0);
+}
+
+/* It does not meet the fault: it waits for the advice. */
+static enum aspace_status commit_beyond(struct aspace *space)
+{
+	struct aspace_txn *txn;
+
+	check_ok(aspace_txn_begin(space, 0, &txn));
+	check_ok(aspace_txn_protect(txn, pages(5, 6), 2, 0));
+	return aspace_txn_commit(txn);
+}
+
+/* It waits for the transaction. */
+static enum aspace_status map_elsewhere(struct aspace *space)
+{
+	return aspace_map(space, pages(24, 25), 1, aspace_null_backend(), NULL, 0);
+}
+
+static unsigned busy_through;
+
+static void through_a_waiter(void)
+{
+	struct ground ground;
+	struct job advice = {.ground = &ground, .make = advise_beyond};
+	struct job txn = {.ground = &ground, .make = commit_beyond};
+	struct job reader = {.ground = &ground, .make = map_elsewhere, .in_section = true};
+	struct aspace *other = make_space(NULL);
+	pthread_t readers;
+	uint32_t next;
+
+	begin(&ground);
+	start(&advice);
+	start(&txn);
+	next = atomic_load(&ground.space->lock.next);
+	reader.thread = spawn(work, &reader);
+	until(atomic_load(&ground.space->lock.next) != next);
+	/* It has the lock that forks take, and waits for the reader. */
+	readers = spawn(turn_over, other);
+	until(relaxed_load(&other->grace->started) > relaxed_load(&other->grace->ended));
+	relaxed_store(&ground.forks, true);
+	until(relaxed_load(&ground.has_forked));
+	relaxed_store(&ground.may_end, true);
+	check_job(&advice, ASPACE_OK);
+	join(txn.thread);
+	check(txn.status == ASPACE_OK || txn.status == ASPACE_BUSY);
+	busy_through += txn.status == ASPACE_BUSY;
+	check(flags_at(ground.space, 5) == (txn.status == ASPACE_OK ? 2 : 1));
+	check_job(&reader, ASPACE_OK);
+	join(readers);
+	end(&ground);
+	end_space(other);
+}
+
 int main(void)
 {
 	if (!may_fork_beside_threads())
 		return 77;
 	parent = getpid();
 	check_ok(aspace_install_fork_hooks());
-	for (long round = 0; round < scaled(20) || !met_all(); round++) {
+	for (long round = 0; round < scaled(20) || !met_all() || !busy_through; round++) {
 		beside_transaction();
 		for (size_t i = 0; i < KINDS; i++)
 			out_of_fault(i);
 		two_at_once();
+		through_a_waiter();
 	}
 	for (size_t i = 0; i < KINDS; i++)
 		printf("%u times %s was BUSY beside a fork out of a fault\n", busy[i],
 		       kinds[i].name);
+	printf("%u times it was BUSY beside one that it waited for through an advice\n",
+	       busy_through);
 	printf("%u forks beside faults\n", relaxed_load(&forks));
 	return 0;
 }
