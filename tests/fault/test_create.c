@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -82,6 +83,17 @@ static sigset_t mask_before;
 static long threads_left; /* so many can be made */
 static _Atomic unsigned refused_threads, made_threads;
 
+/* The last thread that is refused is so late; see without_a_thread_late(). */
+static bool late_refusal;
+static pthread_t creator;
+static _Atomic bool is_refusing, creator_waits, creator_has_gone_on;
+
+#define until(condition)                                                                           \
+	do {                                                                                       \
+		while (!(condition))                                                               \
+			sched_yield();                                                             \
+	} while (0)
+
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*main_)(void *),
 			  void *arg);
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*main_)(void *),
@@ -90,12 +102,31 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*main_)(void *),
 			  void *arg)
 {
+	int error;
+
 	if (made_threads >= threads_left) {
+		atomic_store(&is_refusing, true);
+		/* As slow as can be: who waits for the thread has looked, and waits, or has gone on. */
+		if (late_refusal)
+			until(atomic_load(&creator_waits) || atomic_load(&creator_has_gone_on));
 		refused_threads++;
 		return EAGAIN;
 	}
 	made_threads++;
-	return __real_pthread_create(thread, attr, main_, arg);
+	error = __real_pthread_create(thread, attr, main_, arg);
+	if (late_refusal)
+		until(atomic_load(&is_refusing));
+	return error;
+}
+
+void __real_asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms);
+void __wrap_asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms);
+
+void __wrap_asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms)
+{
+	if (late_refusal && atomic_load(&is_refusing) && pthread_equal(pthread_self(), creator))
+		atomic_store(&creator_waits, true);
+	__real_asp_wait(word, value, timeout_ms);
 }
 
 static void reset_faults(void)
@@ -235,6 +266,36 @@ static void without_a_thread(void **state)
 		assert_int_equal(aspace_destroy(other, 0), ASPACE_OK);
 		assert_int_equal(refused_threads, 0);
 		expect_nothing_left(flavour);
+		assert_int_equal(count_threads(), threads);
+	}
+}
+
+/* The second thread is refused when the creator of the space has looked whether there is one: it
+ * must not have taken it for made. */
+static void without_a_thread_late(void **state)
+{
+	struct rcu_flavor_struct own = urcu_bp_flavor;
+	const struct rcu_flavor_struct *const flavours[] = {NULL, &own};
+	unsigned threads = count_threads();
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct aspace *untouched = (struct aspace *)&pages, *space = untouched;
+		enum aspace_status status;
+
+		reset_faults();
+		threads_left = 1;
+		creator = pthread_self();
+		is_refusing = creator_waits = creator_has_gone_on = false;
+		late_refusal = true;
+		status = create(flavours[i], 0, &space);
+		creator_has_gone_on = true;
+		assert_int_equal(status, ASPACE_NO_MEMORY);
+		late_refusal = false;
+		assert_true(creator_waits);
+		assert_int_equal(refused_threads, 1);
+		assert_ptr_equal(space, untouched);
+		expect_nothing_left(flavours[i]);
 		assert_int_equal(count_threads(), threads);
 	}
 }
@@ -415,6 +476,7 @@ int main(void)
 		cmocka_unit_test(without_pages),
 		cmocka_unit_test(without_reservations),
 		cmocka_unit_test(without_a_thread),
+		cmocka_unit_test(without_a_thread_late),
 		cmocka_unit_test(without_a_flavour),
 		cmocka_unit_test(destroy_without_pages),
 		cmocka_unit_test(destroy_without_reservations),
