@@ -11,6 +11,8 @@
  *  4. Meanwhile threads begin and end, spaces are made, and faults elsewhere go on.
  *  5. So it is, too, where a transaction waits for that fault through somebody who waits for it, and a reader
  *     for the transaction.
+ *  6. A writer that stands still for a fork keeps no fault waiting elsewhere.
+ *  7. Whoever waited in the parent, with an entry on the list of pins or without, is not counted in the child.
  */
 #include "../child.h"
 #include "crew.h"
@@ -32,6 +34,7 @@ struct ground {
 	struct aspace *space;
 	_Atomic unsigned inside;
 	_Atomic bool may_end, forks, has_forked;
+	_Atomic bool changes_last, in_change;
 	pthread_t thread;
 };
 
@@ -79,7 +82,11 @@ static uint64_t span(struct aspace_backend *backend, const struct aspace_area *a
 
 static enum aspace_status change(struct aspace_backend *backend, const struct aspace_change *made)
 {
-	(void)backend, (void)made;
+	struct ground *ground = (struct ground *)backend;
+
+	(void)made;
+	relaxed_store(&ground->in_change, true);
+	until(!relaxed_load(&ground->changes_last));
 	return ASPACE_OK;
 }
 
@@ -103,34 +110,56 @@ static const struct aspace_backend_ops ops = {
 
 static pid_t parent;
 
+/* Of pins that wait, and of others who do. */
+static void check_none_waits(struct aspace *space)
+{
+	asp_lock_acquire(&space->pins.lock);
+	check(!space->pins.sleepers);
+	asp_lock_release(&space->pins.lock);
+	check(!atomic_load(&space->pins.behind));
+}
+
 static void *fault(void *arg)
 {
 	struct ground *ground = arg;
 
 	check_ok(aspace_fault(ground->space, aspace_va(PAGE), ASPACE_ACCESS_READ, 0));
 	if (getpid() != parent) { /* alone */
+		check_none_waits(ground->space);
 		check_space(ground->space);
-		check_ok(aspace_map(ground->space, pages(1, 3), 2, &ground->backend, NULL,
-				    ASPACE_REPLACE));
+		check_ok(aspace_clear(ground->space, 0));
+		check_ok(aspace_map(ground->space, pages(1, 3), 2, &ground->backend, NULL, 0));
 		check_ok(aspace_destroy(ground->space, 0));
 		end_child(0);
 	}
 	return NULL;
 }
 
-static void begin(struct ground *ground)
+static void make_ground(struct ground *ground, const struct aspace_options *options)
 {
 	*ground = (struct ground){.backend = {.ops = &ops, .flags_mask = 7}};
-	ground->space = make_space(NULL);
+	ground->space = make_space(options);
 	check_ok(aspace_map(ground->space, pages(0, 16), 1, &ground->backend, NULL, 0));
+	relaxed_store(&ground->in_change, false);
+}
+
+static void begin_fault(struct ground *ground)
+{
 	ground->thread = spawn(fault, ground);
 	until(relaxed_load(&ground->inside));
+}
+
+static void begin(struct ground *ground)
+{
+	make_ground(ground, NULL);
+	begin_fault(ground);
 }
 
 static void end(struct ground *ground)
 {
 	relaxed_store(&ground->may_end, true);
 	join(ground->thread);
+	check_none_waits(ground->space);
 	end_space(ground->space);
 }
 
@@ -406,8 +435,177 @@ static void through_a_waiter(void)
 	end_space(other);
 }
 
+/* ---- 6. Beside a writer at rest ------------------------------------------------------------- */
+
+/* Has a transaction open. */
+struct holder {
+	struct aspace *space;
+	_Atomic bool has, may_go;
+	pthread_t thread;
+};
+
+static void *hold(void *arg)
+{
+	struct holder *holder = arg;
+	struct aspace_txn *txn;
+
+	check_ok(aspace_txn_begin(holder->space, 0, &txn));
+	relaxed_store(&holder->has, true);
+	until(relaxed_load(&holder->may_go));
+	aspace_txn_abort(txn);
+	return NULL;
+}
+
+static void begin_holding(struct holder *holder)
+{
+	holder->thread = spawn(hold, holder);
+	until(relaxed_load(&holder->has));
+}
+
+static void end_holding(struct holder *holder)
+{
+	relaxed_store(&holder->may_go, true);
+	join(holder->thread);
+}
+
+static void *fork_hooks(void *arg)
+{
+	(void)arg;
+	aspace_before_fork();
+	aspace_after_fork_parent();
+	return NULL;
+}
+
+static bool is_at_rest(struct aspace *space)
+{
+	bool is;
+
+	asp_lock_acquire(&space->pins.lock);
+	is = space->pins.resting && space->pins.lent;
+	asp_lock_release(&space->pins.lock);
+	return is;
+}
+
+static enum aspace_status protect_one(struct aspace *space)
+{
+	return aspace_protect(space, pages(4, 5), 2, 0);
+}
+
+/* True: a fault has met one. */
+static bool beside_rest(void)
+{
+	struct holder other = {.space = make_space(NULL)}, holder = {.has = false};
+	struct ground ground;
+	struct job job = {.ground = &ground, .make = protect_one};
+	enum aspace_status status;
+	bool met = false;
+	pthread_t hooks;
+	uint32_t next;
+
+	make_ground(&ground, NULL); /* the newer: a fork asks it first */
+	holder.space = ground.space;
+	begin_holding(&other);
+	begin_holding(&holder);
+	hooks = spawn(fork_hooks, NULL);
+	until(atomic_load(&ground.space->halts));
+	next = atomic_load(&ground.space->lock.next);
+	job.thread = spawn(work, &job);
+	until(atomic_load(&ground.space->lock.next) != next);
+	/* The writer is next, and lends what it has to the fork, which waits for the other space. */
+	end_holding(&holder);
+	until(is_at_rest(ground.space) || relaxed_load(&ground.in_change));
+	if (is_at_rest(ground.space)) {
+		status = aspace_fault(ground.space, aspace_va(9 * PAGE), ASPACE_ACCESS_READ,
+				      ASPACE_NOWAIT);
+		/* A fork has patience for some milliseconds. */
+		met = is_at_rest(ground.space);
+		if (met)
+			check_ok(status);
+	}
+	end_holding(&other);
+	check_job(&job, ASPACE_OK);
+	join(hooks);
+	check_none_waits(ground.space);
+	end_space(ground.space);
+	end_space(other.space);
+	return met;
+}
+
+/* ---- 7. Counts ------------------------------------------------------------------------------ */
+
+static enum aspace_status quiesce(struct aspace *space)
+{
+	return aspace_quiesce(space, 0);
+}
+
+/* It waits for a fault, and has no entry. */
+static void beside_quiesce(void)
+{
+	struct ground ground;
+	struct job job = {.ground = &ground, .make = quiesce};
+
+	make_ground(&ground, &(struct aspace_options){.mode = ASPACE_GRACE_UNMAP});
+	begin_fault(&ground);
+	check_ok(aspace_unmap(ground.space, pages(0, 16), 0));
+	start(&job);
+	relaxed_store(&ground.forks, true);
+	until(relaxed_load(&ground.has_forked));
+	relaxed_store(&ground.may_end, true);
+	check_job(&job, ASPACE_OK);
+	end(&ground);
+}
+
+static void fork_when_stalled(void *arg, struct aspace *space, uint64_t waited_ms)
+{
+	struct ground *ground = arg;
+
+	(void)space, (void)waited_ms;
+	if (relaxed_load(&ground->has_forked))
+		return;
+	/* The fork waits for the update, and we for the fork. */
+	relaxed_store(&ground->changes_last, false);
+	fork_in_fault(ground);
+}
+
+static void *fault_beyond(void *arg)
+{
+	struct ground *ground = arg;
+
+	check_ok(aspace_fault(ground->space, aspace_va(9 * PAGE), ASPACE_ACCESS_READ, 0));
+	if (getpid() != parent) {
+		check_none_waits(ground->space);
+		check_space(ground->space);
+		end_child(0);
+	}
+	return NULL;
+}
+
+static enum aspace_status protect_beyond(struct aspace *space)
+{
+	return aspace_protect(space, pages(8, 12), 2, 0);
+}
+
+/* A fault that waits for an update forks, when it is told so. */
+static void out_of_stall(void)
+{
+	struct ground ground;
+	struct job job = {.ground = &ground, .make = protect_beyond};
+
+	make_ground(&ground, &(struct aspace_options){
+				     .stalled = fork_when_stalled, .ctx = &ground, .stall_ms = 1});
+	relaxed_store(&ground.changes_last, true);
+	job.thread = spawn(work, &job);
+	until(relaxed_load(&ground.in_change));
+	ground.thread = spawn(fault_beyond, &ground);
+	until(relaxed_load(&ground.has_forked));
+	check_job(&job, ASPACE_OK);
+	end(&ground);
+}
+
 int main(void)
 {
+	unsigned rests = 0;
+
 	if (!may_fork_beside_threads())
 		return 77;
 	parent = getpid();
@@ -418,12 +616,17 @@ int main(void)
 			out_of_fault(i);
 		two_at_once();
 		through_a_waiter();
+		beside_quiesce();
+		out_of_stall();
 	}
+	while (rests < 3)
+		rests += beside_rest();
 	for (size_t i = 0; i < KINDS; i++)
 		printf("%u times %s was BUSY beside a fork out of a fault\n", busy[i],
 		       kinds[i].name);
 	printf("%u times it was BUSY beside one that it waited for through an advice\n",
 	       busy_through);
+	printf("%u times a fault went on beside a writer at rest\n", rests);
 	printf("%u forks beside faults\n", relaxed_load(&forks));
 	return 0;
 }
