@@ -2,7 +2,8 @@
 /*
  * The helper only tries the lock of a space, and goes away where it is taken. Whoever has kept it
  * from its work asks for it again: who leaves the lock after a pin has gone, and the hook of
- * fork, which takes locks and gives them back. And quiesce waits for what others run.
+ * fork, which takes locks and gives them back. And quiesce waits for what others run, and for what
+ * others have passed.
  */
 #include "crew.h"
 #include "space/space.h"
@@ -296,6 +297,80 @@ static void test_quiesce(void)
 	printf("%-40s %9ld times\n", "quiesce beside a postponed release", count);
 }
 
+/* ---- Quiesce beside what leaves later ------------------------------------------------ */
+
+#define GIVEN_UP (ASP_CALLS + 100) /* more than there is room for */
+
+static void *quiesce_all(void *arg)
+{
+	(void)arg;
+	check_ok(aspace_quiesce(space, 0));
+	check(atomic_load(&released) >= GIVEN_UP);
+	return NULL;
+}
+
+static void pass_grace_period(void)
+{
+	uint64_t stamp = asp_grace_stamp(space->grace);
+
+	asp_grace_request(space->grace, NULL, stamp);
+	until(asp_grace_elapsed(space->grace, stamp));
+}
+
+/* References that have found no room wait for it, when quiesce has long begun; what leaves then passes
+ * them. */
+static void quiesce_once(struct object *slow, struct object *early, struct object *late)
+{
+	struct aspace_txn *txn;
+	pthread_t waiter;
+
+	check_ok(aspace_map(space, page(1), 1, &backend, slow, 0));
+	check_ok(aspace_map(space, page(3), 1, &backend, early, 0));
+	atomic_store(&released, 0);
+	check_ok(aspace_unmap(space, page(1), 0));
+	until(atomic_load(&slow->begun));
+	/* They become one area, and all objects but the first are given up. An update waits for room until it
+	 * is told that none comes. */
+	for (uint64_t i = 0; i <= GIVEN_UP; i++)
+		check_ok(aspace_map(space, page(10 + i), 1, &backend, i < ASP_CALLS ? early : late,
+				    0));
+	waiter = spawn(quiesce_all, NULL);
+	until(atomic_load(&space->calls.room.waiters));
+	pass_grace_period();
+	atomic_store(&unmapped, 0);
+	check_ok(aspace_unmap(space, page(3), 0));
+	until(atomic_load(&unmapped) == 1);
+	/* When this has the lock quiesce has looked. */
+	check_ok(aspace_txn_begin(space, 0, &txn));
+	check(space->deferred.head && !atomic_load(&late->begun));
+	aspace_txn_abort(txn);
+	atomic_store(&slow->held, false);
+	/* It does not return now, though it has had the time. */
+	until(atomic_load(&late->begun));
+	for (unsigned i = 0; i < 3; i++)
+		pass_grace_period();
+	for (unsigned i = 0; i < 100; i++)
+		sched_yield();
+	atomic_store(&late->held, false);
+	join(waiter);
+}
+
+static void test_quiesce_passed(void)
+{
+	long count = scaled(20);
+
+	space = make_space(&(struct aspace_options){.mode = ASPACE_GRACE_UNMAP, .stall_ms = 1});
+	for (long i = 0; i < count; i++) {
+		struct object slow = {.held = true}, early = {.held = false}, late = {.held = true};
+
+		quiesce_once(&slow, &early, &late);
+		check_ok(aspace_clear(space, 0));
+		check_ok(aspace_quiesce(space, 0));
+	}
+	end_space(space);
+	printf("%-40s %9ld times\n", "quiesce beside what leaves later", count);
+}
+
 /* ---- Who waits is told ----------------------------------------------------------------- */
 
 static _Atomic unsigned told;
@@ -386,6 +461,7 @@ int main(int argc, char **argv)
 	test_pin();
 	test_fork();
 	test_quiesce();
+	test_quiesce_passed();
 	test_told();
 	return 0;
 }
