@@ -3,7 +3,7 @@
  * Snapshots: versions pinned beyond a read section.
  *
  * A snapshot is a note on a list, ordered by version (S6); reclamation looks at
- * the list before it frees anything (reclaim.c). Taking and releasing one need a
+ * the list before it frees anything (reclaim/nodes.c). Taking and releasing one need a
  * short lock of their own, which writers take for as long as it takes to publish.
  *
  * There may be very many, and reclamation asks for the newest one before some version. So

@@ -5,7 +5,7 @@
  * The fork does not stand in the line of the writer lock. It says that it is there (`halts`), and waits
  * until it finds the lock free, or its holder at *rest*: waiting, where the space is whole. Writers
  * rest as they come in, before they have done anything, while a fork is there; and a transaction that
- * commits rests while it waits for faults (update/pins.c). So a fork waits for the operation that is
+ * commits rests while it waits for faults (update/claims.c). So a fork waits for the operation that is
  * under way, or the transaction that is open, and never for a fault; and writers who come all the time
  * do not keep it out. Who rests has the lock, and the fork has it lent. In the child that thread is gone: its
  * transaction is dropped.

@@ -16,13 +16,14 @@
  *   update/verbs.c     the public operations: enter, plan, commit, leave
  *   update/plan.c      a plan's life and its actions; map.c, unmap.c, protect.c, move.c: one
  *                      operation each, with pieces.c, references.c, reserve.c and edits.c
- *   update/commit.c    backends, undo; publish.c: the one store
+ *   update/commit.c    backends, undo.c and truth.c: what if they refuse; publish.c: the one store
  *   update/txn.c       transactions of several operations
  *   update/births.c    since when references have been there, for snapshots
  *   update/pending.c   areas that have lost something which readers keep for a while
  *   update/fault.c     faults, and advise.c advice: no version, no writer lock; pins.c: who holds
- *                      whom off
- *   reclaim/reclaim.c  what has left the newest version: nodes, user objects, leaving areas
+ *                      whom off, with found.c, pinning.c, claims.c, postpone.c and pins_fork.c
+ *   reclaim/reclaim.c  what has left the newest version: nodes.c, leaving.c (areas), references.c (to
+ *                      user objects), and calls.c, which gives these back; quiesce.c: who waits for it
  *
  * Dependencies: these -> tree -> memory -> platform (tests/rooms).
  *
@@ -392,14 +393,14 @@ bool asp_stall_tell(struct aspace *space, struct asp_stall *stall);
 /* Wait for a grace period, the hook being told; no lock held. False as asp_stall_tell(). */
 bool asp_wait_for_readers(struct aspace *space, uint64_t stamp);
 
-/* ---- halt.c, for pins.c ---------------------------------------------------- */
+/* ---- halt.c, for claims.c -------------------------------------------------- */
 
 /* Under the lock of the list of pins, with the writer lock held and the space whole: forks may have it
  * from here on, until `resting` is taken back, which may be only while it is not `lent`. Answers what
  * to sleep upon in `turn`. */
 uint32_t asp_rest_begin(struct aspace *space);
 
-/* ---- reclaim.c ------------------------------------------------------------ */
+/* ---- src/reclaim: nodes.c, reclaim.c, references.c, leaving.c, quiesce.c ---- */
 
 /* Under the lock: recycle the nodes whose grace period is over. */
 void asp_reclaim_nodes(struct aspace *space);

@@ -15,6 +15,7 @@
  *     that read while it is given.
  */
 #include "update/pieces.h"
+#include "update/found.h"
 #include "update/pins.h"
 
 static bool is_known(enum aspace_advice advice)

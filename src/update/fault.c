@@ -3,6 +3,7 @@
  * Faults. They change no area, publish no version and take no writer lock: pins.c.
  */
 #include "update/pending.h"
+#include "update/found.h"
 #include "update/pins.h"
 
 /* Of a backend whose `fault` must not be called beside anything: as an update would, but that

@@ -94,17 +94,13 @@ static inline void asp_pins_left(struct aspace *space)
 		asp_pins_tell(space);
 }
 
-/* ---- Beside the writers ------------------------------------------------------ */
+/* Does the calling thread hold a pin? */
+bool asp_pins_mine(struct aspace *space);
+/* S10, under the writer lock; else what is wrong, and where. */
+const char *asp_pins_check(struct aspace *space, uint64_t *where);
 
-/* The area there, without the library's own bits; a leaving one, too: it still has its memory, and a reader that
- * found it in time may touch it. What its backend holds: asp_held_flags(). In a section, or under the
- * writer lock. */
-bool asp_pins_find(const struct asp_node *root, uint64_t address, struct aspace_area *area);
-/* The first area that reaches beyond `from` and begins below `end`, leaving ones passed over, in
- * which an advice in [from, end) can be given: else ASPACE_NOT_MAPPED, ASPACE_INVALID_PARAM
- * (the backend's granule), ASPACE_NOT_SUPPORTED. */
-enum aspace_status asp_pins_find_piece(const struct asp_node *root, uint64_t from, uint64_t end,
-				       struct aspace_area *area);
+/* ---- pinning.c: beside the writers -------------------------------------------- */
+
 /*
  * Finds the area of pin->address and pins what kind, address, access and end (set by the caller,
  * everything else zero) ask for. ASPACE_OK: pin->area may be worked on until asp_pins_unpin(),
@@ -118,8 +114,6 @@ enum aspace_status asp_pins_pin(struct aspace *space, struct asp_pin *pin, unsig
 				bool *under_lock);
 /* `status`: what the backend answered. */
 void asp_pins_unpin(struct aspace *space, struct asp_pin *pin, enum aspace_status status);
-/* Does the calling thread hold a pin? */
-bool asp_pins_mine(struct aspace *space);
 /* Around a callback beneath which a transaction of the calling thread is not to be touched, if it has
  * one open: the answer is for the second. */
 static inline bool asp_pins_shut_txn(struct aspace *space)
@@ -136,7 +130,7 @@ static inline void asp_pins_reopen_txn(struct aspace *space, bool beneath)
 		space->plan.busy = false;
 }
 
-/* ---- Writers, under the writer lock unless otherwise said -------------------- */
+/* ---- claims.c: writers, under the writer lock unless otherwise said ------------- */
 
 /* Before a commit calls backends, where asp_pins_any(): is nobody at work in what has been said?
  * Then nobody will be until the lock is given back. Else false, and plan->pinned. */
@@ -162,12 +156,14 @@ static inline bool asp_pins_may_wait(unsigned how)
 void asp_pins_queue(struct aspace *space, struct asp_pin *place);
 /* Without the lock: until nothing is in the way of the place. False: it may not wait any longer. */
 bool asp_pins_wait(struct aspace *space, struct asp_pin *place);
-/* Claims the range of a deferred unmap, or postpones its record: false. */
-bool asp_pins_claim(struct aspace *space, struct asp_pin *claim, struct aspace_range range,
-		    struct aspace_record *record);
 /* With the lock or without: gives a claim or a place up, or a pin that waits. */
 void asp_pins_drop(struct aspace *space, struct asp_pin *pin);
 
+/* ---- postpone.c: deferred things, under the writer lock unless otherwise said ---- */
+
+/* Claims the range of a deferred unmap, or postpones its record: false. */
+bool asp_pins_claim(struct aspace *space, struct asp_pin *claim, struct aspace_range range,
+		    struct aspace_record *record);
 /* Postpones the release of a reference whose object a pin keeps; false: none does. */
 bool asp_pins_keep(struct aspace *space, struct aspace_record *record);
 /* Puts what was postponed back at the heads of the lists, if a pin has gone since. */
@@ -178,10 +174,8 @@ bool asp_pins_postpone(const struct aspace *space, struct aspace_range range);
  * back, since pins.resumed was `resumed`. False: as asp_wait_for_readers(). */
 bool asp_pins_await(struct aspace *space, uint32_t resumed);
 
-/* ---- Others ------------------------------------------------------------------ */
+/* ---- pins_fork.c --------------------------------------------------------------- */
 
-/* S10, under the writer lock; else what is wrong, and where. */
-const char *asp_pins_check(struct aspace *space, uint64_t *where);
 /* The calling thread is going to wait for readers, in the hook before fork. No lock is held that comes
  * after this one. */
 void asp_pins_begin_fork(struct aspace *space);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pins against intentions (src/update/pins.c, N4 to N6): a fault counts itself on the list, then
+ * Pins against intentions (src/update/pins.c, pinning.c and claims.c, N4 to N6): a fault counts itself on the list, then
  * looks at the writer lock and at what its holder has said; a writer says what it changes, then
  * looks at the count, with nothing in between that orders the two: what it says may reach
  * others later (a store buffer, which the release of the lock empties). A writer that has

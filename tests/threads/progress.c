@@ -10,7 +10,7 @@
 
 #define PAGE      UINT64_C(0x1000)
 #define WRITERS   64
-#define SHARE     32 /* of reclaim.c */
+#define SHARE     32 /* ASP_SHARE of reclaim/deferred.h */
 #define FAR_AHEAD 3600000
 
 static struct aspace_range page(uint64_t number)

@@ -79,7 +79,7 @@ void asp_lock_init(struct asp_lock *lock)
 void asp_lock_acquire(struct asp_lock *lock)
 {
 	/* Sequentially consistent: a writer looks for pins after it, and a fault that has come on their list
-	 * looks here whether the lock is free (update/pins.c). The load that ends the wait acquires what
+	 * looks here whether the lock is free (update/pinning.c). The load that ends the wait acquires what
 	 * the last holder released. */
 	uint32_t ticket = atomic_fetch_add(&lock->next, 1);
 

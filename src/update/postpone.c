@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Deferred things that meet a pin.
+ *
+ * They are *postponed*: off the lists of what has come due, so that nothing else that is deferred waits
+ * for them, until a pin goes; then whoever becomes the writer puts all of them back.
+ *
+ * Invariants (numbers of pins.c):
+ *  N8  While a pin is at work no reference to the user object of its area is released, and the
+ *      area's memory does not go: deferred things that meet it are postponed.
+ */
+#include "update/pin_list.h"
+
+bool asp_pins_claim(struct aspace *space, struct asp_pin *claim, struct aspace_range range,
+		    struct aspace_record *record)
+{
+	bool free;
+
+	*claim = (struct asp_pin){
+		.kind = ASP_CLAIM,
+		.thread = asp_thread_self(),
+		.lo = range.start.value,
+		.hi = range.end.value,
+		.at_work = true,
+	};
+	asp_lock_acquire(&space->pins.lock);
+	free = !asp_pin_is_met(space, claim);
+	/* Under the same lock: the pin looks there when it goes. */
+	if (free)
+		asp_pin_put(space, claim, NULL);
+	else
+		asp_list_push(&space->pins.leaving, record);
+	asp_lock_release(&space->pins.lock);
+	return free;
+}
+
+bool asp_pins_keep(struct aspace *space, struct aspace_record *record)
+{
+	const struct asp_pin *pin;
+
+	/* A pin that showed the object was on the list before its section ended, and the grace
+	 * period has waited for that. */
+	if (__builtin_expect(!asp_pins_any(space), 1))
+		return false;
+	asp_lock_acquire(&space->pins.lock);
+	for (pin = space->pins.first; pin; pin = pin->next) {
+		if (pin->at_work && pin->kind != ASP_CLAIM && pin->area.user == record->user &&
+		    pin->area.backend == record->backend)
+			break;
+	}
+	if (pin)
+		asp_list_push(&space->pins.deferred, record);
+	asp_lock_release(&space->pins.lock);
+	return pin;
+}
+
+static void put_back(struct aspace_record_list *list, struct aspace_record_list *postponed)
+{
+	asp_list_splice(postponed, list);
+	*list = *postponed;
+	*postponed = (struct aspace_record_list){0};
+}
+
+void asp_pins_resume(struct aspace *space)
+{
+	struct asp_pins *pins = &space->pins;
+	bool wake;
+
+	/* Relaxed: who must not miss it looks when it has given the writer lock back. */
+	if (__builtin_expect(!atomic_load_explicit(&pins->resumable, memory_order_relaxed), 1))
+		return;
+	asp_lock_acquire(&pins->lock);
+	/* Under both locks; the next pin that goes stores it anew. */
+	atomic_store(&pins->resumable, false);
+	put_back(&space->leaving, &pins->leaving);
+	put_back(&space->deferred, &pins->deferred);
+	pins->resumed++;
+	wake = pins->sleepers;
+	if (wake)
+		atomic_fetch_add(&pins->turn, 1);
+	asp_lock_release(&pins->lock);
+	if (wake)
+		asp_wake_all(&pins->turn);
+}
+
+bool asp_pins_postpone(const struct aspace *space, struct aspace_range range)
+{
+	const struct aspace_record *record = space->pins.leaving.head;
+
+	while (record && (asp_late_start(record) < range.start.value ||
+			  asp_late_start(record) >= range.end.value))
+		record = record->next;
+	return record;
+}
+
+bool asp_pins_await(struct aspace *space, uint32_t resumed)
+{
+	struct asp_stall stall = asp_stall_begin();
+	struct asp_pins *pins = &space->pins;
+	bool go_on = true;
+
+	asp_lock_acquire(&pins->lock);
+	pins->sleepers++;
+	while (go_on && pins->resumed == resumed && !atomic_load(&pins->resumable)) {
+		uint32_t seen = atomic_load(&pins->turn);
+
+		asp_lock_release(&pins->lock);
+		go_on = asp_pin_sleep(space, seen, &stall);
+		asp_lock_acquire(&pins->lock);
+	}
+	pins->sleepers--;
+	asp_lock_release(&pins->lock);
+	return go_on;
+}
