@@ -212,6 +212,40 @@ ASPACE_API bool aspace_overlaps(struct aspace *space, struct aspace_range range)
  * Context: anywhere. */
 ASPACE_API size_t aspace_count(struct aspace *space);
 
+/** The bytes of all areas of the newest version (leaving ones not counted): what a limit on
+ * address space bounds, RLIMIT_AS say. O(1). Context: anywhere. */
+ASPACE_API uint64_t aspace_bytes(struct aspace *space);
+
+/** Which areas a question is about. Zero everywhere, or NULL in its place: all. */
+struct aspace_match {
+	/** Bits of the flags that count; of ::ASPACE_FLAGS_RESERVED none does. */
+	uint64_t mask;
+	/** What these bits are; others are not looked at. */
+	uint64_t flags;
+	/** Whose they are; NULL: anybody's. */
+	const struct aspace_backend *backend;
+};
+
+/**
+ * Is all of @p range mapped in the newest version, and by areas as @p match says?
+ *
+ * @p reached (may be NULL) gets the first address of the range for which that is not so, or
+ * its end. Leaving areas are not there, and pending ones have the flags that they show.
+ * An empty range is ASPACE_OK.
+ * Errors: ASPACE_NOT_MAPPED where there is no area at @p *reached, ASPACE_ACCESS_DENIED where
+ * there is another one than @p match says; ASPACE_INVALID_PARAM for a range that ends before it
+ * begins, with @p reached untouched.
+ * Context: as aspace_find(), for O(log n + k).
+ */
+ASPACE_API enum aspace_status aspace_check_range(struct aspace *space, struct aspace_range range,
+						 const struct aspace_match *match,
+						 struct aspace_vaddr *reached);
+
+/** How many bytes of @p range do areas of the newest version have that are as @p match says? Leaving
+ * areas are not there. An unusable range has none. Context: as aspace_find(), for O(log n + k). */
+ASPACE_API uint64_t aspace_bytes_in(struct aspace *space, struct aspace_range range,
+				    const struct aspace_match *match);
+
 /** The granule of the space. Context: anywhere. O(1). */
 ASPACE_API uint64_t aspace_granule(const struct aspace *space);
 
@@ -291,6 +325,16 @@ ASPACE_API size_t aspace_view_find_many(const struct aspace_view *view,
 
 /** aspace_overlaps() in a view. Context: as aspace_view_find(). O(log n). */
 ASPACE_API bool aspace_view_overlaps(const struct aspace_view *view, struct aspace_range range);
+
+/** aspace_check_range() in a view. Errors and cost: as there. Context: as aspace_view_find(). */
+ASPACE_API enum aspace_status aspace_view_check_range(const struct aspace_view *view,
+						      struct aspace_range range,
+						      const struct aspace_match *match,
+						      struct aspace_vaddr *reached);
+
+/** aspace_bytes_in() in a view. Context: as aspace_view_find(). O(log n + k). */
+ASPACE_API uint64_t aspace_view_bytes_in(const struct aspace_view *view, struct aspace_range range,
+					 const struct aspace_match *match);
 
 /** aspace_find_free() in a view. Errors and cost: as there. Context: as
  * aspace_view_find(). */
@@ -649,6 +693,20 @@ ASPACE_API enum aspace_status aspace_txn_protect_with(struct aspace_txn *txn,
  * as aspace_txn_map(), but it neither blocks nor allocates. O(log n). */
 ASPACE_API enum aspace_status aspace_txn_find(struct aspace_txn *txn, struct aspace_vaddr address,
 					      struct aspace_area *area);
+/** aspace_check_range() in the private tree. Errors and cost: as there, and ASPACE_DEADLOCK.
+ * Context: as aspace_txn_find(). */
+ASPACE_API enum aspace_status aspace_txn_check_range(struct aspace_txn *txn,
+						     struct aspace_range range,
+						     const struct aspace_match *match,
+						     struct aspace_vaddr *reached);
+/** aspace_bytes() of the private tree. Errors: ASPACE_DEADLOCK, with @p *bytes untouched. Context: as
+ * aspace_txn_find(). O(1). */
+ASPACE_API enum aspace_status aspace_txn_bytes(struct aspace_txn *txn, uint64_t *bytes);
+/** aspace_bytes_in() in the private tree. Errors: ASPACE_DEADLOCK, with @p *bytes untouched.
+ * Context: as aspace_txn_find(). O(log n + k). */
+ASPACE_API enum aspace_status aspace_txn_bytes_in(struct aspace_txn *txn, struct aspace_range range,
+						  const struct aspace_match *match,
+						  uint64_t *bytes);
 /** aspace_find_free() in the private tree. Errors and cost: as there, and ASPACE_DEADLOCK.
  * Context: as aspace_txn_find(). */
 ASPACE_API enum aspace_status aspace_txn_find_free(struct aspace_txn *txn,
@@ -722,6 +780,8 @@ struct aspace_stats {
 	/** Areas that show less than their backends hold, for readers; see aspace_protect(). Counted
 	 * in @ref areas, too. */
 	uint64_t pending;
+	/** Bytes of @ref areas: aspace_bytes(). */
+	uint64_t bytes_areas;
 };
 
 /** Fill @p stats. Takes the writer lock. Errors: ASPACE_INVALID_PARAM for a size it does

@@ -54,6 +54,7 @@ enum aspace_status aspace_stats(struct aspace *space, struct aspace_stats *given
 	stats = (struct aspace_stats){
 		.size = given->size,
 		.areas = aspace_count(space),
+		.bytes_areas = aspace_bytes(space),
 		.leaving = space->leaving.count + space->pins.leaving.count - pending,
 		.pending = pending,
 		.bytes_leaving = space->leaving_bytes,

@@ -31,7 +31,7 @@
  * P2 of memory/pool.h):
  *  S1  root->birth is the number of the newest version, one more than publications;
  *      outside an operation no action is in use
- *  S2  areas, leaving and nodes in use are what a census of the newest version,
+ *  S2  areas, their bytes, leaving ones and nodes in use are what a census of the newest version,
  *      the retired nodes and those that snapshots hold says
  *  S3  every leaving area, and every pending one, has one record on the list of leaving areas, or
  *      among those that wait for a pin, and no other record is there; Q1 and Q4 of
@@ -281,9 +281,9 @@ struct aspace {
 	/* Threads that are in the stall hook. */
 	_Atomic unsigned stalled_hooks;
 
-	/* For aspace_count: stored by the writer before publication, relaxed: it says
-	 * nothing about any version that the caller reads. */
-	_Atomic uint64_t areas;
+	/* For aspace_count and aspace_bytes: stored by the writer before publication, relaxed: they
+	 * say nothing about any version that the caller reads, nor one of the other. */
+	_Atomic uint64_t areas, bytes;
 
 	/* Snapshots, under snap_lock (taken inside `lock`, never the other way round). */
 	struct asp_lock snap_lock __attribute__((aligned(64)));

@@ -152,9 +152,9 @@ static unsigned check_counts(struct aspace *space, struct asp_tree_census *censu
 		held += snapshot->nodes.count;
 		records += records_of(&snapshot->nodes) + snapshot->objects.count;
 	}
-	census->what = "areas, nodes or records are not what was counted";
-	if (census->areas != aspace_count(space) || census->nodes != space->node_count ||
-	    held != space->snapshot_nodes)
+	census->what = "areas, their bytes, nodes or records are not what was counted";
+	if (census->areas != aspace_count(space) || census->bytes != aspace_bytes(space) ||
+	    census->nodes != space->node_count || held != space->snapshot_nodes)
 		return SPACE + 2;
 	held += space->retired.count + space->waiting.count + space->freed_nodes.count;
 	if (asp_pool_in_use(&space->nodes) != census->nodes + held)

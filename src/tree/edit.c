@@ -328,6 +328,7 @@ void asp_edit_begin(struct asp_edit *edit, const struct asp_edit_ops *ops, struc
 	edit->version = version;
 	edit->retired = (struct aspace_record_list){0};
 	edit->areas = edit->leaving = edit->node_count = 0;
+	edit->bytes = 0;
 	edit->even = false;
 	lift_finger(edit);
 }
@@ -380,12 +381,26 @@ bool asp_unpack_records(struct asp_pool *nodes, size_t count)
 	return asp_pool_has(nodes->records, count);
 }
 
-static void count_area(struct asp_edit *edit, uint64_t flags, int by)
+static void count_in(struct asp_edit *edit, uint64_t start, uint64_t end, uint64_t flags)
 {
-	if (flags & ASP_FLAG_LEAVING)
-		edit->leaving += by;
-	else
-		edit->areas += by;
+	if (flags & ASP_FLAG_LEAVING) {
+		edit->leaving++;
+	} else {
+		edit->areas++;
+		edit->bytes += end - start;
+	}
+}
+
+static void count_out(struct asp_edit *edit, const struct asp_node *leaf, unsigned at)
+{
+	const struct asp_slot *slot = &leaf->leaf.slot[at];
+
+	if (slot->flags & ASP_FLAG_LEAVING) {
+		edit->leaving--;
+	} else {
+		edit->areas--;
+		edit->bytes -= slot->end - leaf->leaf.start[at];
+	}
 }
 
 /* ---- Insert --------------------------------------------------------------- */
@@ -445,7 +460,7 @@ void asp_edit_insert(struct asp_edit *edit, const struct aspace_area *area)
 	uint64_t gap, below, above;
 	unsigned at;
 
-	count_area(edit, area->flags, 1);
+	count_in(edit, area->start.value, area->end.value, area->flags);
 	asp_edit_seek(edit, &cursor, area->start.value);
 	leaf = finger->node[0];
 	at = finger->slot;
@@ -499,11 +514,13 @@ void asp_edit_update(struct asp_edit *edit, uint64_t start, uint64_t end, uint64
 	leaf = own_path(edit);
 	at = edit->finger.slot;
 	slot = &leaf->leaf.slot[at];
-	if ((slot->flags ^ flags) & ASP_FLAG_LEAVING) {
-		count_area(edit, slot->flags, -1);
-		count_area(edit, flags, 1);
-	}
 	old_end = slot->end;
+	if (__builtin_expect((slot->flags ^ flags) & ASP_FLAG_LEAVING, 0)) {
+		count_out(edit, leaf, at);
+		count_in(edit, start, end, flags);
+	} else if (!(flags & ASP_FLAG_LEAVING)) {
+		edit->bytes += end - old_end;
+	}
 	slot->end = end;
 	slot->flags = flags;
 	slot->user = user;
@@ -519,7 +536,7 @@ static void drop_subtree(struct asp_edit *edit, struct asp_node *node)
 		if (node->level)
 			drop_subtree(edit, node->inner.child[i]);
 		else
-			count_area(edit, node->leaf.slot[i].flags, -1);
+			count_out(edit, node, i);
 	}
 	drop_node(edit, node);
 }
@@ -602,7 +619,7 @@ static void remove_below(struct asp_edit *edit, struct asp_node **ref, uint64_t 
 		from = lo ? asp_leaf_count_le(node, lo - 1) : 0;
 		to = asp_leaf_count_le(node, hi - 1);
 		for (unsigned i = from; i < to; i++)
-			count_area(edit, node->leaf.slot[i].flags, -1);
+			count_out(edit, node, i);
 		cut_entries(node, from, to);
 		return;
 	}
@@ -696,7 +713,7 @@ static bool remove_in_leaf(struct asp_edit *edit, uint64_t lo, uint64_t hi)
 				  (to == leaf->count && start_behind(edit) < hi)))
 		return false;
 	for (unsigned i = from; i < to; i++)
-		count_area(edit, leaf->leaf.slot[i].flags, -1);
+		count_out(edit, leaf, i);
 	cut_entries(own_path(edit), from, to);
 	has_lost(edit, from);
 	return true;
@@ -725,7 +742,7 @@ void asp_edit_remove_area(struct asp_edit *edit, uint64_t start)
 		asp_edit_remove(edit, start, start + 1);
 		return;
 	}
-	count_area(edit, leaf->leaf.slot[at].flags, -1);
+	count_out(edit, leaf, at);
 	edit->ops->take_out(edit, at);
 	has_lost(edit, at);
 }

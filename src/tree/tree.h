@@ -79,6 +79,7 @@ struct asp_bounds asp_node_bounds(const struct asp_node *node);
 /* Checks T1 to T6; the number of the first that does not hold, or 0. Counts on the way. */
 struct asp_tree_census {
 	uint64_t areas, leaving, nodes;
+	uint64_t bytes;       /* of areas, leaving ones not counted */
 	uint64_t leaving_sum; /* of the starts of leaving areas, modulo 2^64 */
 	uint64_t at;          /* where the violation is */
 	const char *what;     /* which it is */
@@ -154,6 +155,7 @@ struct asp_edit {
 	uint64_t version;
 	struct aspace_record_list retired; /* nodes of the base that this tree lost */
 	int64_t areas;                     /* difference to the base, leaving ones not counted */
+	uint64_t bytes;                    /* the same for their bytes, modulo 2^64 */
 	int64_t leaving;                   /* the same for leaving areas */
 	int64_t node_count;                /* the same for nodes */
 	bool even;                         /* split into halves at the right end, too */

@@ -32,6 +32,7 @@ static unsigned check_leaf(struct check *check, const struct asp_node *leaf)
 			check->census->leaving_sum += start;
 		} else {
 			check->census->areas++;
+			check->census->bytes += slot->end - start;
 		}
 	}
 	for (unsigned i = leaf->count; i < ASP_LEAF_MAX; i++) {

@@ -66,9 +66,11 @@ void asp_publish(struct asp_plan *plan)
 {
 	struct aspace *space = plan->space;
 	uint64_t areas = atomic_load_explicit(&space->areas, memory_order_relaxed);
+	uint64_t bytes = atomic_load_explicit(&space->bytes, memory_order_relaxed);
 
 	atomic_store_explicit(&space->areas, areas + (uint64_t)plan->edit.areas,
 			      memory_order_relaxed);
+	atomic_store_explicit(&space->bytes, bytes + plan->edit.bytes, memory_order_relaxed);
 	if (__builtin_expect(plan->leaving.head != NULL, 0))
 		asp_pending_begin(plan);
 	space->node_count += (uint64_t)plan->edit.node_count;

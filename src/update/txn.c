@@ -18,6 +18,7 @@
  * near it, the difference is what the operation said, and nothing is compared.
  */
 #include "read/lookup.h"
+#include "read/questions.h"
 #include "update/pending.h"
 #include "update/pins.h"
 #include "update/plan.h"
@@ -411,6 +412,42 @@ enum aspace_status aspace_txn_find(struct aspace_txn *txn, struct aspace_vaddr a
 		return status;
 	return end_operation(
 		plan, plan->space->lookup_set->find_in(asp_edit_root(&plan->edit), address, area));
+}
+
+enum aspace_status aspace_txn_check_range(struct aspace_txn *txn, struct aspace_range range,
+					  const struct aspace_match *match,
+					  struct aspace_vaddr *reached)
+{
+	struct asp_plan *plan = plan_of(txn);
+	enum aspace_status status = begin_operation(plan, 0);
+
+	if (status != ASPACE_OK)
+		return status;
+	return end_operation(plan,
+			     asp_check_range(asp_edit_root(&plan->edit), range, match, reached));
+}
+
+enum aspace_status aspace_txn_bytes(struct aspace_txn *txn, uint64_t *bytes)
+{
+	struct asp_plan *plan = plan_of(txn);
+	enum aspace_status status = begin_operation(plan, 0);
+
+	if (status != ASPACE_OK)
+		return status;
+	*bytes = aspace_bytes(plan->space) + plan->edit.bytes;
+	return end_operation(plan, ASPACE_OK);
+}
+
+enum aspace_status aspace_txn_bytes_in(struct aspace_txn *txn, struct aspace_range range,
+				       const struct aspace_match *match, uint64_t *bytes)
+{
+	struct asp_plan *plan = plan_of(txn);
+	enum aspace_status status = begin_operation(plan, 0);
+
+	if (status != ASPACE_OK)
+		return status;
+	*bytes = asp_bytes_in(asp_edit_root(&plan->edit), range, match);
+	return end_operation(plan, ASPACE_OK);
 }
 
 enum aspace_status aspace_txn_find_free(struct aspace_txn *txn, const struct aspace_gap *gap,

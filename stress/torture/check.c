@@ -12,6 +12,8 @@ static const char *const names[] = {
 	"iteration downward",
 	"gap search",
 	"overlap",
+	"mapped range",
+	"bytes of a range",
 	"idle protect",
 	"version of a view",
 	"count",
@@ -153,6 +155,34 @@ static bool overlap_is_right(struct moment *moment, const struct note *note)
 	return !note->found;
 }
 
+static bool all_is_right(struct moment *moment, const struct note *note)
+{
+	uint64_t at = note->at;
+
+	while (at < note->end) {
+		const struct tile *tile = tile_at(moment, at);
+
+		if (is_void(tile))
+			return !note->found && note->start == at;
+		at = tile->end;
+	}
+	return note->found;
+}
+
+static bool bytes_are_right(struct moment *moment, const struct note *note)
+{
+	uint64_t at = note->at, bytes = 0;
+
+	while (at < note->end) {
+		const struct tile *tile = tile_at(moment, at);
+		uint64_t end = tile->end < note->end ? tile->end : note->end;
+
+		bytes += is_void(tile) ? 0 : end - at;
+		at = end;
+	}
+	return bytes == note->value;
+}
+
 static bool same_is_right(struct moment *moment, const struct note *note)
 {
 	uint64_t at = note->at;
@@ -186,6 +216,10 @@ static bool is_right(const struct ledger *ledger, struct moment *moment, const s
 		return fault_is_right(moment, note);
 	case NOTE_OVERLAPS:
 		return overlap_is_right(moment, note);
+	case NOTE_ALL:
+		return all_is_right(moment, note);
+	case NOTE_BYTES:
+		return bytes_are_right(moment, note);
 	case NOTE_SAME:
 		return same_is_right(moment, note);
 	default:
@@ -197,7 +231,7 @@ static bool refute(struct lie *lie, const struct note *note, const char *why)
 {
 	char answer[100] = "nothing";
 
-	if (note->kind == NOTE_VIEW || note->kind == NOTE_COUNT)
+	if (note->kind == NOTE_VIEW || note->kind == NOTE_COUNT || note->kind == NOTE_BYTES)
 		snprintf(answer, sizeof(answer), "%" PRIu64, note->value);
 	else if (note->kind == NOTE_OVERLAPS && note->found)
 		snprintf(answer, sizeof(answer), "something");

@@ -66,6 +66,8 @@ enum note_kind {
 	NOTE_PREV,     /* the last area that starts below `at`, or none */
 	NOTE_GAP,      /* `wish` is fulfilled at `start`, or nowhere */
 	NOTE_OVERLAPS, /* is anything in [at, end)? */
+	NOTE_ALL,      /* all of [at, end) is mapped; if not `found`, up to `start` */
+	NOTE_BYTES,    /* areas have `value` bytes of [at, end) */
 	NOTE_SAME,     /* all areas of [at, end) have the flags `value` already */
 	NOTE_VIEW,     /* a view or snapshot was of the version `value` */
 	NOTE_COUNT,    /* there are `value` areas */

@@ -414,6 +414,35 @@ static void act_overlaps(struct worker *worker)
 	note->found = found;
 }
 
+/* Is all of a range mapped, and how much of it? */
+static void act_questions(struct worker *worker)
+{
+	struct arena *arena = worker->arena;
+	uint64_t start = choose_place(arena, &worker->random), first, bytes;
+	uint64_t end = start + 1 + random_next(&worker->random) % (4 * arena->witness.page);
+	struct aspace_vaddr reached;
+	enum aspace_status status;
+	struct aspace_range range;
+	struct note *note;
+
+	if (end > arena->witness.size)
+		end = arena->witness.size;
+	range = range_of(arena, start, end);
+	first = worker_floor(worker);
+	status = aspace_check_range(arena->witness.space, range, NULL, &reached);
+	note = worker_note(worker, NOTE_ALL, first, worker_now(worker));
+	note->at = start;
+	note->end = end;
+	note->found = status == ASPACE_OK;
+	note->start = start + (reached.value - range.start.value);
+	first = worker_floor(worker);
+	bytes = aspace_bytes_in(arena->witness.space, range, NULL);
+	note = worker_note(worker, NOTE_BYTES, first, worker_now(worker));
+	note->at = start;
+	note->end = end;
+	note->value = bytes;
+}
+
 static void act_gap(struct worker *worker)
 {
 	struct aspace_vaddr answer = {0};
@@ -1063,6 +1092,7 @@ static void take(struct worker *worker, enum action action)
 		break;
 	case ACTION_OVERLAPS:
 		act_overlaps(worker);
+		act_questions(worker);
 		break;
 	case ACTION_GAP:
 		act_gap(worker);

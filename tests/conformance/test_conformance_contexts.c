@@ -81,8 +81,10 @@ static enum aspace_status call_lookups(void)
 
 	aspace_thread_prepare(subject);
 	if (aspace_find_many(subject, &at_page, 1, &area) != 1 || aspace_count(subject) < 1 ||
-	    !aspace_overlaps(subject, pages(1, 2)) || aspace_limits(subject).end.value <= PAGE ||
-	    aspace_granule(subject) != 1 ||
+	    !aspace_overlaps(subject, pages(1, 2)) || aspace_bytes(subject) < PAGE ||
+	    aspace_check_range(subject, pages(1, 2), NULL, NULL) != ASPACE_OK ||
+	    aspace_bytes_in(subject, pages(1, 2), NULL) != PAGE ||
+	    aspace_limits(subject).end.value <= PAGE || aspace_granule(subject) != 1 ||
 	    aspace_find_free(subject, &gap, &found_at) != ASPACE_OK ||
 	    !aspace_status_string(ASPACE_OK))
 		return ASPACE_BAD_STATE;
@@ -97,6 +99,8 @@ static enum aspace_status look_at(const struct aspace_view *view)
 
 	aspace_iter_begin(view, at(0), &iter);
 	if (!aspace_iter_next(&iter, &area) || !aspace_view_overlaps(view, pages(1, 2)) ||
+	    aspace_view_check_range(view, pages(1, 2), NULL, NULL) != ASPACE_OK ||
+	    aspace_view_bytes_in(view, pages(1, 2), NULL) != PAGE ||
 	    aspace_view_find_many(view, &at_page, 1, &area) != 1 ||
 	    aspace_view_find_free(view, &gap, &found_at) != ASPACE_OK)
 		return ASPACE_BAD_STATE;
@@ -293,6 +297,25 @@ static enum aspace_status call_txn_find(void)
 	return aspace_txn_find(txn, at(PAGE), NULL);
 }
 
+static enum aspace_status call_txn_check_range(void)
+{
+	return aspace_txn_check_range(txn, pages(1, 2), NULL, NULL);
+}
+
+static enum aspace_status call_txn_bytes(void)
+{
+	uint64_t bytes;
+
+	return aspace_txn_bytes(txn, &bytes);
+}
+
+static enum aspace_status call_txn_bytes_in(void)
+{
+	uint64_t bytes;
+
+	return aspace_txn_bytes_in(txn, pages(1, 2), NULL, &bytes);
+}
+
 static enum aspace_status call_txn_find_free(void)
 {
 	return aspace_txn_find_free(txn, &gap, &found_at);
@@ -377,6 +400,9 @@ static const struct call {
 	 call_txn_protect_with,
 	 {NONE, DEADLOCK, NONE, NONE, OK, NONE, DEADLOCK}},
 	{"txn_find", call_txn_find, {NONE, DEADLOCK, NONE, NONE, OK, NONE, DEADLOCK}},
+	{"txn_check_range", call_txn_check_range, {NONE, DEADLOCK, NONE, NONE, OK, NONE, DEADLOCK}},
+	{"txn_bytes", call_txn_bytes, {NONE, DEADLOCK, NONE, NONE, OK, NONE, DEADLOCK}},
+	{"txn_bytes_in", call_txn_bytes_in, {NONE, DEADLOCK, NONE, NONE, OK, NONE, DEADLOCK}},
 	{"txn_find_free", call_txn_find_free, {NONE, DEADLOCK, NONE, NONE, OK, NONE, DEADLOCK}},
 	{"txn_commit", call_txn_commit, {NONE, DEADLOCK, NONE, NONE, NONE, NONE, DEADLOCK}},
 	{"txn_abort", call_txn_abort, {NONE, DEADLOCK, NONE, NONE, NONE, NONE, DEADLOCK}},

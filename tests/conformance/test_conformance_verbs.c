@@ -342,6 +342,127 @@ static void map_anywhere_obeys_every_option(void **state)
 	world_close(&w);
 }
 
+/* ---- Questions ---------------------------------------------------------- */
+
+static void is_all_of_a_range_mapped_and_how(void **state)
+{
+	static const struct {
+		uint64_t lo, hi;
+		uint64_t mask, flags, reached;
+		enum aspace_status status;
+	} asked[] = {
+		{10, 30, 0, 0, 30, ASPACE_OK},
+		{10, 31, 0, 0, 30, ASPACE_NOT_MAPPED},
+		{9, 30, 0, 0, 9, ASPACE_NOT_MAPPED},
+		{15, 25, 1, 1, 25, ASPACE_OK},
+		{15, 25, 3, 1, 20, ASPACE_ACCESS_DENIED},
+		{15, 25, 4, 4, 15, ASPACE_ACCESS_DENIED},
+		{15, 50, 1, 1, 30, ASPACE_NOT_MAPPED},
+		/* The library's own bits do not count; bits outside of the mask neither. */
+		{15, 20, ASPACE_FLAGS_RESERVED | 1, ASPACE_FLAGS_RESERVED | 3, 20, ASPACE_OK},
+		{35, 35, 1, 0, 35, ASPACE_OK},
+		{90, 100, 0, 0, 90, ASPACE_NOT_MAPPED},
+	};
+	struct aspace_match match;
+	struct aspace_vaddr reached;
+	struct aspace_view view;
+	struct aspace_txn *txn;
+	struct world w;
+
+	(void)state;
+	world_open(&w, &(struct world_options){0});
+	assert_ok(map(&w, 10, 20, 1, NULL));
+	assert_ok(map(&w, 20, 30, 3, NULL));
+	assert_ok(map(&w, 40, 60, 1, NULL));
+	aspace_read_begin(w.space, &view);
+	assert_ok(aspace_txn_begin(w.space, 0, &txn));
+	for (size_t i = 0; i < sizeof(asked) / sizeof(*asked); i++) {
+		struct aspace_range asks = range(asked[i].lo, asked[i].hi);
+
+		match = (struct aspace_match){.mask = asked[i].mask, .flags = asked[i].flags};
+		reached = at(0);
+		assert_status(asked[i].status, aspace_check_range(w.space, asks, &match, &reached));
+		assert_int_equal(reached.value, asked[i].reached);
+		reached = at(0);
+		assert_status(asked[i].status,
+			      aspace_view_check_range(&view, asks, &match, &reached));
+		assert_int_equal(reached.value, asked[i].reached);
+		reached = at(0);
+		assert_status(asked[i].status, aspace_txn_check_range(txn, asks, &match, &reached));
+		assert_int_equal(reached.value, asked[i].reached);
+		assert_status(asked[i].status, aspace_check_range(w.space, asks, &match, NULL));
+	}
+	aspace_txn_abort(txn);
+	reached = at(7);
+	assert_status(ASPACE_INVALID_PARAM,
+		      aspace_check_range(w.space, range(20, 10), NULL, &reached));
+	assert_int_equal(reached.value, 7);
+	match = (struct aspace_match){.backend = aspace_null_backend()};
+	assert_status(ASPACE_ACCESS_DENIED,
+		      aspace_check_range(w.space, range(10, 20), &match, NULL));
+	assert_ok(unmap(&w, 12, 13));
+	assert_status(ASPACE_NOT_MAPPED, aspace_check_range(w.space, range(10, 20), NULL, NULL));
+	assert_ok(aspace_view_check_range(&view, range(10, 20), NULL, NULL));
+	aspace_read_end(&view);
+	world_close(&w);
+}
+
+static void assert_bytes(struct world *w, uint64_t bytes)
+{
+	struct aspace_stats stats = {.size = sizeof(stats)};
+
+	assert_int_equal(aspace_bytes(w->space), bytes);
+	assert_int_equal(aspace_bytes_in(w->space, aspace_limits(w->space), NULL), bytes);
+	assert_ok(aspace_stats(w->space, &stats, 0));
+	assert_int_equal(stats.bytes_areas, bytes);
+}
+
+static void how_many_bytes_are_mapped(void **state)
+{
+	struct aspace_match writable = {.mask = 2, .flags = 2};
+	struct aspace_view view;
+	struct aspace_txn *txn;
+	struct world w;
+	uint64_t bytes = 7;
+
+	(void)state;
+	world_open(&w, &(struct world_options){0});
+	assert_bytes(&w, 0);
+	assert_ok(map(&w, 10, 20, 1, NULL));
+	assert_ok(map(&w, 20, 30, 3, NULL));
+	assert_bytes(&w, 20);
+	assert_int_equal(aspace_bytes_in(w.space, range(15, 22), NULL), 7);
+	assert_int_equal(aspace_bytes_in(w.space, range(15, 22), &writable), 2);
+	assert_int_equal(aspace_bytes_in(w.space, range(22, 15), NULL), 0);
+	aspace_read_begin(w.space, &view);
+	assert_ok(protect(&w, 12, 14, 3));
+	assert_bytes(&w, 20);
+	assert_ok(unmap(&w, 11, 13));
+	assert_bytes(&w, 18);
+	assert_ok(aspace_resize(w.space, at(10), 2 - 1, 0));
+	assert_ok(aspace_resize(w.space, at(20), 20, 0));
+	assert_bytes(&w, 28);
+	assert_ok(aspace_map(w.space, range(5, 35), 1, w.backend, NULL, ASPACE_REPLACE));
+	assert_bytes(&w, 35);
+	assert_int_equal(aspace_view_bytes_in(&view, range(0, 100), NULL), 20);
+	assert_int_equal(aspace_view_bytes_in(&view, range(0, 100), &writable), 10);
+	aspace_read_end(&view);
+
+	assert_ok(aspace_txn_begin(w.space, 0, &txn));
+	assert_ok(aspace_txn_unmap(txn, range(5, 15), 0));
+	assert_ok(aspace_txn_map(txn, range(50, 51), 2, w.backend, NULL, 0));
+	assert_ok(aspace_txn_bytes(txn, &bytes));
+	assert_int_equal(bytes, 26);
+	assert_ok(aspace_txn_bytes_in(txn, range(0, 100), &writable, &bytes));
+	assert_int_equal(bytes, 6);
+	assert_int_equal(aspace_bytes(w.space), 35);
+	assert_ok(aspace_txn_commit(txn));
+	assert_bytes(&w, 26);
+	assert_ok(aspace_clear(w.space, 0));
+	assert_bytes(&w, 0);
+	world_close(&w);
+}
+
 /* ---- Views and iterators ----------------------------------------------- */
 
 static void a_view_is_one_version(void **state)
@@ -692,6 +813,8 @@ int main(void)
 		cmocka_unit_test(move_refuses_what_it_cannot_carry),
 		cmocka_unit_test(resize_grows_into_free_room_and_unmaps_the_tail),
 		cmocka_unit_test(map_anywhere_obeys_every_option),
+		cmocka_unit_test(is_all_of_a_range_mapped_and_how),
+		cmocka_unit_test(how_many_bytes_are_mapped),
 		cmocka_unit_test(a_view_is_one_version),
 		cmocka_unit_test(iterators_go_both_ways_and_stay_at_the_ends),
 		cmocka_unit_test(the_maps_text_reads_back_as_the_areas),

@@ -1137,6 +1137,51 @@ static void op_advise(struct model *m, const struct aspace_txn *txn)
 		       "a cell was advised too often, or not", i);
 }
 
+/* Is a cell one that the question is about? */
+static bool is_meant(struct model *m, const struct cell *cell, const struct aspace_match *match)
+{
+	return cell->state == MAPPED && !((cell->flags ^ match->flags) & match->mask) &&
+	       (!match->backend || match->backend == backend_of(m, cell));
+}
+
+/* Questions about a range: aspace_check_range(), aspace_bytes() and aspace_bytes_in(). */
+static void ask(struct model *m, struct aspace_txn *txn)
+{
+	uint64_t unit = m->config.unit, bytes, all, meant = 0, mapped = 0;
+	struct aspace_match match = {.mask = draw(m, 8), .flags = draw(m, 8)};
+	enum aspace_status status, wanted = ASPACE_OK;
+	struct aspace_vaddr reached;
+	struct aspace_range range;
+	struct cell *cells = m->cells;
+	uint32_t lo, hi, stop;
+
+	m->operation = "questions";
+	draw_range(m, &lo, &hi);
+	range = range_of(m, lo, hi);
+	if (draw(m, 2))
+		match.backend = backend_of(m, &cells[draw(m, m->config.cells)]);
+	for (stop = lo; stop < hi && is_meant(m, &cells[stop], &match); stop++)
+		;
+	if (stop < hi)
+		wanted = cells[stop].state == MAPPED ? ASPACE_ACCESS_DENIED : ASPACE_NOT_MAPPED;
+	for (uint32_t i = 0; i < m->config.cells; i++) {
+		mapped += cells[i].state == MAPPED ? unit : 0;
+		meant += i >= lo && i < hi && is_meant(m, &cells[i], &match) ? unit : 0;
+	}
+	if (txn) {
+		status = aspace_txn_check_range(txn, range, &match, &reached);
+		expect(m, aspace_txn_bytes(txn, &all) == ASPACE_OK, "bytes", 0);
+		expect(m, aspace_txn_bytes_in(txn, range, &match, &bytes) == ASPACE_OK, "bytes", 0);
+	} else {
+		status = aspace_check_range(m->space, range, &match, &reached);
+		all = aspace_bytes(m->space);
+		bytes = aspace_bytes_in(m->space, range, &match);
+	}
+	expect(m, status == wanted && reached.value == address(m, stop), "all of a range", stop);
+	expect(m, all == mapped, "bytes of all areas", 0);
+	expect(m, bytes == meant, "bytes in a range", lo);
+}
+
 static void op_find(struct model *m, struct aspace_txn *txn)
 {
 	uint32_t n = m->config.cells, lo = draw(m, n), hi;
@@ -1155,6 +1200,7 @@ static void op_find(struct model *m, struct aspace_txn *txn)
 			       area.start.value <= at &&
 			       area.end.value == address(m, end_of(m, lo)),
 		       "another area was found", lo);
+	ask(m, txn);
 	if (txn)
 		return;
 	draw_range(m, &lo, &hi);

@@ -222,6 +222,8 @@ static enum aspace_status transaction(struct dice *dice, unsigned which)
 	aspace_txn_protect_with(txn, pick(dice, which), leave_flags, NULL, 0);
 	aspace_txn_find(txn, pick(dice, which).start, NULL);
 	aspace_txn_find_free(txn, &gap, &start);
+	aspace_txn_check_range(txn, pick(dice, which), NULL, &start);
+	aspace_txn_bytes_in(txn, pick(dice, which), NULL, &(uint64_t){0});
 	if (roll_below(dice, 4)) {
 		status = aspace_txn_commit(txn);
 	} else {
@@ -250,6 +252,8 @@ static void read_around(struct dice *dice, unsigned which)
 	aspace_find(space, at[0], &area);
 	aspace_find_many(space, at, 8, areas);
 	aspace_overlaps(space, pick(dice, which));
+	aspace_check_range(space, pick(dice, which), NULL, &at[0]);
+	aspace_bytes_in(space, pick(dice, which), NULL);
 	aspace_count(space);
 	aspace_find_free(space, &gap, &start);
 	aspace_read_begin(space, &view);

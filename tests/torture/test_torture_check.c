@@ -723,6 +723,10 @@ static void the_rest_is_checked(void **state)
 		.kind = NOTE_OVERLAPS, .first = 10, .last = 10, .at = 18, .end = 21, .found = true};
 	struct note same = {
 		.kind = NOTE_SAME, .first = 10, .last = 10, .at = 10, .end = 19, .value = 3};
+	struct note all = {
+		.kind = NOTE_ALL, .first = 10, .last = 10, .at = 13, .end = 21, .start = 18};
+	struct note bytes = {
+		.kind = NOTE_BYTES, .first = 10, .last = 10, .at = 14, .end = 22, .value = 6};
 	struct note dump = {.kind = NOTE_DUMP, .first = 10, .last = 10}, torn;
 	struct ledger ledger;
 
@@ -735,6 +739,18 @@ static void the_rest_is_checked(void **state)
 	expect(&ledger, overlap, true, "nothing");
 	overlap.at = 17;
 	expect(&ledger, overlap, false, "something is");
+	expect(&ledger, all, true, "a range up to a hole");
+	all.start = 17;
+	expect(&ledger, all, false, "a range up to somewhere else");
+	all.found = true;
+	expect(&ledger, all, false, "a range with a hole");
+	all.end = 18;
+	expect(&ledger, all, true, "a range");
+	all.found = false;
+	expect(&ledger, all, false, "a hole that is none");
+	expect(&ledger, bytes, true, "bytes beside a hole");
+	bytes.value = 7;
+	expect(&ledger, bytes, false, "bytes of a hole");
 	expect(&ledger, same, true, "nothing to protect");
 	same.end = 25;
 	expect(&ledger, same, false, "something to protect");

@@ -515,6 +515,7 @@ static void publish(struct asp_tree_census *census)
 	*census = expect_version(edit.root, &now);
 	areas = (int64_t)(census->areas - before.areas);
 	CHECK(edit.areas == areas);
+	CHECK(edit.bytes == census->bytes - before.bytes);
 	CHECK(edit.leaving == (int64_t)(census->leaving - before.leaving));
 	CHECK(edit.node_count == (int64_t)(census->nodes - before.nodes));
 	forget_before();

@@ -415,6 +415,8 @@ static void s2_counts(void **state)
 	expect_unmended(302, "an area too few");
 	atomic_store(&space->areas, AREAS);
 	assert_valid("as many areas as there are");
+	POKE(space->bytes, space->bytes + 1);
+	expect(302, "a byte too many");
 	POKE(space->node_count, space->node_count + 1);
 	expect(302, "a node too many");
 	POKE(space->nodes.total, space->nodes.total + 1);
@@ -501,6 +503,7 @@ static void s4_areas(void **state)
 	expect_at(304, start_of(AREAS - 1), "an area above the limits");
 	/* Not at the leaf's edge, and no gap grows: the tree is in order. */
 	POKE(leaf->leaf.start[1], leaf->leaf.start[1] - 8);
+	POKE(space->bytes, space->bytes + 8);
 	expect_at(304, leaf->leaf.start[1], "an area off its backend's granule");
 	POKE(space->granule, 2 * PAGE);
 	expect_at(304, start_of(0), "an area off the granule of the space");
