@@ -29,7 +29,8 @@ for image; do
 	case $image in smp | service) whole=1 ;; esac
 done
 
-# compile DIRECTORY FILE...: into a directory of objects, two at a time.
+# compile DIRECTORY FILE...: into a directory of objects, two at a time. One for each room: files of
+# two may have the same name.
 compile() {
 	local objects=$out/objects/$1
 	shift
@@ -39,11 +40,14 @@ compile() {
 rm -rf "$out/objects" "$out/library.a"
 compile tables "$source"/src/backend/aarch64/*.c
 if [[ $whole ]]; then
-	core=("$source/src/platform/bare/bare_metal.c")
-	for file in "$source"/src/{space,read,update,reclaim}/*.c; do
-		[[ $file == */lookup_*.c ]] || core+=("$file")
+	compile platform "$source/src/platform/bare/bare_metal.c"
+	for room in space read update reclaim; do
+		files=()
+		for file in "$source/src/$room"/*.c; do
+			[[ $file == */lookup_*.c ]] || files+=("$file")
+		done
+		compile "$room" "${files[@]}"
 	done
-	compile core "${core[@]}"
 	compile tree "$source"/src/tree/*.c "$source"/src/tree/vector/{portable,vector}.c
 	compile memory "$source"/src/memory/*.c
 	compile helpers "$here/retire.c" "$here/lazy.c"
