@@ -540,7 +540,7 @@ ASPACE_API enum aspace_status aspace_resize(struct aspace *space, struct aspace_
  * change what is being populated waits for that (see ::ASPACE_NOWAIT), at its place among all that
  * want to be there, and holds up nobody who does not; and a fault that
  * comes after it waits for it, but for none that comes later. (Where references to user objects are counted: whoever would change any part of the
- * area.) A deferred unmap waits, too, and a fault keeps the area's user object.
+ * area. Faults and advice meet in spans and pieces alone.) A deferred unmap waits, too, and a fault keeps the area's user object.
  *
  * A backend whose `fault_span` says so, or was built before there was one, is called under the
  * writer lock instead, as an update would be.
@@ -567,8 +567,8 @@ ASPACE_API enum aspace_status aspace_fault(struct aspace *space, struct aspace_v
  *
  * Takes no writer lock, and publishes no version: as aspace_fault(), it runs beside all that happens
  * elsewhere, and a backend may take as long as it likes. Whoever would change what is being advised
- * about, or advise, or populate it, waits (where references to user objects are counted: anywhere in the
- * area), at its place among all that want to be there; and so does an advice that comes after it. A
+ * about (where references to user objects are counted: anything of the area), or advise about it, or
+ * populate it, waits, at its place among all that want to be there; and so does an advice that comes after it. A
  * backend that takes long may let them in between, part by part.
  *
  * Advice that loses contents (::ASPACE_ADVICE_FREE, ::ASPACE_ADVICE_DROP) waits, in an

@@ -243,8 +243,8 @@ struct aspace_backend_ops {
 	 *
 	 * Called as `fault` is: with no lock held, beside everything else, for as long as it likes,
 	 * beside advice and faults elsewhere. In @p range no change, no other advice and no
-	 * fault runs meanwhile (but faults that `fault_span` wants under the writer lock);
-	 * where references are counted, nowhere in the area. @p area is what is there when the call
+	 * fault runs meanwhile (but faults that `fault_span` wants under the writer lock); where
+	 * references are counted, no change anywhere in the area. @p area is what is there when the call
 	 * begins; parts of it that are not in the range may go, or get other flags, meanwhile. Its
 	 * user object is not released. Changes nothing outside of the range.
 	 *

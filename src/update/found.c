@@ -6,8 +6,9 @@
  * Invariants, of what has been found:
  *  1. It has the flags that the backend holds, which are not those of the version where the area is
  *     pending.
- *  2. [lo, hi) lies in the area and has the address in it. It is all of the area where references
- *     are counted, whatever part of it a writer would cut.
+ *  2. [work_lo, work_hi) lies in [lo, hi), that in the area, and the address in both. [lo, hi) is all
+ *     of the area where references are counted, whatever part of it a writer would cut; else they
+ *     are the same.
  */
 #include "update/found.h"
 #include "update/pending.h"
@@ -72,34 +73,43 @@ static bool counts_references(const struct aspace_backend *backend)
 	return asp_op(backend, clone) || asp_op(backend, release);
 }
 
+/* Pins what is worked on, and where references are counted the whole area. */
+static void pin_work(struct asp_found *found, uint64_t lo, uint64_t hi)
+{
+	bool whole = counts_references(found->area.backend);
+
+	found->work_lo = lo;
+	found->work_hi = hi;
+	found->lo = whole ? found->area.start.value : lo;
+	found->hi = whole ? found->area.end.value : hi;
+}
+
 /* What a fault at the address is at work in; false: under the writer lock. */
 static bool span_of(uint64_t address, struct asp_found *found)
 {
 	struct aspace_backend *backend = found->area.backend;
 	const struct aspace_backend_ops *ops = backend->ops;
+	uint64_t lo = found->area.start.value, hi = found->area.end.value;
 
 	/* Of tables that are shorter nothing is known: they were written for an older library,
 	 * which called them under the lock. */
 	if (ops->size < offsetof(struct aspace_backend_ops, fault_span) + sizeof(ops->fault_span))
 		return false;
-	found->lo = found->area.start.value;
-	found->hi = found->area.end.value;
 	found->span = 0;
-	if (!ops->fault_span)
-		return true;
-	found->span = ops->fault_span(backend, &found->area);
-	if (!found->span)
-		return false;
-	if (found->span & (found->span - 1))
-		found->span = 0;
-	/* Where references are counted the whole area, whatever part of it a writer would cut. */
-	if (!found->span || counts_references(backend))
-		return true;
-	address &= ~(found->span - 1);
-	if (found->lo < address)
-		found->lo = address;
-	if (found->hi - address > found->span)
-		found->hi = address + found->span;
+	if (ops->fault_span) {
+		found->span = ops->fault_span(backend, &found->area);
+		if (!found->span)
+			return false;
+		if (found->span & (found->span - 1))
+			found->span = 0;
+	}
+	if (found->span) {
+		address &= ~(found->span - 1);
+		lo = higher(lo, address);
+		if (hi - address > found->span)
+			hi = address + found->span;
+	}
+	pin_work(found, lo, hi);
 	return true;
 }
 
@@ -116,8 +126,7 @@ static void see_held(struct aspace *space, struct asp_found *found)
 	asp_lock_release(&space->pins.lock);
 }
 
-/* What an advice is at work in: its piece; where references are counted the whole area, as of a
- * fault. */
+/* What an advice is at work in: its piece. */
 static enum aspace_status look_for_piece(struct asp_pin *pin, struct asp_found *found)
 {
 	enum aspace_status status =
@@ -126,13 +135,8 @@ static enum aspace_status look_for_piece(struct asp_pin *pin, struct asp_found *
 	if (status != ASPACE_OK)
 		return status;
 	found->span = 0;
-	found->lo = found->area.start.value;
-	found->hi = found->area.end.value;
-	pin->address = higher(pin->address, found->lo);
-	if (counts_references(found->area.backend))
-		return ASPACE_OK;
-	found->lo = pin->address;
-	found->hi = lower(found->hi, pin->end);
+	pin->address = higher(pin->address, found->area.start.value);
+	pin_work(found, pin->address, lower(found->area.end.value, pin->end));
 	return ASPACE_OK;
 }
 

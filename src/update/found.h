@@ -22,7 +22,8 @@ struct asp_found {
 	const struct asp_node *root; /* the caller's: where to look */
 	struct aspace_area area;     /* with the flags that its backend holds */
 	uint64_t shown;              /* those that the version shows */
-	uint64_t lo, hi;             /* to be pinned */
+	uint64_t lo, hi;             /* to be pinned: no writer changes anything there */
+	uint64_t work_lo, work_hi;   /* of that, what is worked on */
 	uint64_t span;               /* 0: not known */
 };
 

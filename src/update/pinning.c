@@ -103,7 +103,8 @@ static bool is_counted(struct aspace *space, struct asp_pin *pin, enum verdict v
 static void list_fault(struct aspace *space, struct asp_pin *pin, const struct asp_found *found)
 {
 	bool is_seen = pin->listed && pin->lo <= found->lo && found->hi <= pin->hi;
-	bool is_same = pin->lo == found->lo && pin->hi == found->hi;
+	bool is_same = pin->lo == found->lo && pin->hi == found->hi &&
+		       pin->work_lo == found->work_lo && pin->work_hi == found->work_hi;
 
 	/* It meets others than before, and so may wait for the writer lock now: a transaction that
 	 * waits for it, with that lock, looks again. */
@@ -111,6 +112,8 @@ static void list_fault(struct aspace *space, struct asp_pin *pin, const struct a
 		asp_pins_tell(space);
 	pin->lo = found->lo;
 	pin->hi = found->hi;
+	pin->work_lo = found->work_lo;
+	pin->work_hi = found->work_hi;
 	pin->span = found->span;
 	if (!pin->listed)
 		asp_pin_put(space, pin, NULL);
@@ -200,7 +203,8 @@ static void serve(struct asp_pin *done)
 		if (pin->kind != ASP_FAULT && asp_pins_meet(pin, done))
 			break; /* who waits behind that is to find what it leaves */
 		if (pin->kind == ASP_FAULT && !pin->at_work && asp_pins_meet(pin, done) &&
-		    pin->address >= done->lo && pin->address < done->hi && /* its own may be old */
+		    pin->address >= done->work_lo &&
+		    pin->address < done->work_hi && /* its own may be old */
 		    !((pin->address ^ done->address) & same) && !(pin->access & ~done->access))
 			pin->served = true;
 	}

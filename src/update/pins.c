@@ -5,8 +5,9 @@
  * What changes no area takes no writer lock. It is *pinned* instead: noted on a short list of the
  * space, with the range that it is at work in, and the backend is called with no lock held. A
  * writer that would change that range waits for it, at its *place* on the same list, without the
- * writer lock. The list is a queue: who comes waits for those before it that it meets (whose
- * ranges overlap with its own), and for nobody else.
+ * writer lock. The list is a queue: who comes waits for those before it that it meets, and for
+ * nobody else. Two faults, or advices, meet where what they work on overlaps: spans, pieces. A writer
+ * meets them in what they hold it off from, which is the whole area where references are counted.
  *
  * Entries lie on the stacks of the threads that they are about. Nothing is allocated.
  *
@@ -57,6 +58,8 @@ static bool changes(const struct asp_plan *plan, uint64_t lo, uint64_t hi)
 
 bool asp_pins_meet(const struct asp_pin *a, const struct asp_pin *b)
 {
+	if (a->kind != ASP_CLAIM && b->kind != ASP_CLAIM)
+		return asp_ranges_meet(a->work_lo, a->work_hi, b->work_lo, b->work_hi);
 	if (!asp_ranges_meet(a->lo, a->hi, b->lo, b->hi))
 		return false;
 	if (a->plan)

@@ -21,9 +21,10 @@ struct asp_pin {
 	struct asp_pin *next, *before;
 	uintptr_t thread;
 	enum asp_pin_kind kind;
-	/* What it is at work in, or waits for. A claim with `plan` is for what that changes, all
-	 * of which is in here. */
+	/* What it is at work in, or waits for; of a fault or an advice, what writers are held off
+	 * from. A claim with `plan` is for what that changes, all of which is in here. */
 	uint64_t lo, hi;
+	uint64_t work_lo, work_hi; /* of a fault or an advice: what it works on, in [lo, hi) */
 	const struct asp_plan *plan;
 	uint64_t span; /* what a fault populates at once; 0: not known */
 	bool listed;

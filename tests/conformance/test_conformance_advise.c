@@ -1054,6 +1054,27 @@ static void where_references_are_counted_it_covers_the_area(void **state)
 	join(&job, ASPACE_OK);
 }
 
+/* It holds writers off from all of the area, and faults and advice from its range alone. */
+static void beside_each_other_where_references_are_counted(void **state)
+{
+	struct job jobs[] = {{.what = ADVISE, .first = 3, .end = 4},
+			     {.what = ADVISE, .first = 4, .end = 6}};
+
+	(void)state;
+	ops.release = own_release;
+	map_pages(2, 6, &own);
+	start(&jobs[0]);
+	wait_until(now.inside == 1);
+	start(&jobs[1]);
+	wait_until(now.inside == 2);
+	assert_ok(aspace_fault(subject, at(2 * PAGE), 1, ASPACE_NOWAIT));
+	assert_status(ASPACE_BUSY, aspace_fault(subject, at(3 * PAGE), 1, ASPACE_NOWAIT));
+	assert_status(ASPACE_BUSY, aspace_unmap(subject, pages(2, 3), ASPACE_NOWAIT));
+	let_go(2);
+	join(&jobs[0], ASPACE_OK);
+	join(&jobs[1], ASPACE_OK);
+}
+
 static bool merge_all(struct aspace_backend *backend, const struct aspace_area *left,
 		      const struct aspace_area *right)
 {
@@ -1353,6 +1374,7 @@ int main(void)
 		blocking(with_another_spaces_lock_it_is_busy),
 		plain(in_the_handler_of_a_fault),
 		blocking(where_references_are_counted_it_covers_the_area),
+		blocking(beside_each_other_where_references_are_counted),
 		blocking(it_keeps_the_user_object),
 		grace(leaving_areas_are_passed_over),
 		grace(a_leaving_area_waits_for_it),

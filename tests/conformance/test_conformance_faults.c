@@ -843,6 +843,27 @@ static void a_pin_covers_the_area_where_references_are_counted(void **state)
 	join(&fault, ASPACE_OK);
 }
 
+/* It holds writers off from all of the area, and faults and advice from its span alone. */
+static void beside_each_other_where_references_are_counted(void **state)
+{
+	struct job faults[] = {{.what = FAULT, .first = 3}, {.what = FAULT, .first = 5}};
+
+	(void)state;
+	ops.release = own_release;
+	map_pages(2, 6, &own);
+	start(&faults[0]);
+	wait_until(now.inside == 1);
+	start(&faults[1]);
+	wait_until(now.inside == 2);
+	assert_status(ASPACE_BUSY, aspace_fault(subject, at(3 * PAGE), 1, ASPACE_NOWAIT));
+	assert_status(ASPACE_BUSY, aspace_unmap(subject, pages(4, 5), ASPACE_NOWAIT));
+	assert_ok(aspace_validate(subject, NULL, 0));
+	let_faults_go(2);
+	join(&faults[0], ASPACE_OK);
+	join(&faults[1], ASPACE_OK);
+	assert_int_equal(now.calls, 2);
+}
+
 static bool merge_all(struct aspace_backend *backend, const struct aspace_area *left,
 		      const struct aspace_area *right)
 {
@@ -957,6 +978,7 @@ int main(void)
 		plain(a_fault_beneath_an_update),
 		plain(with_another_spaces_lock_it_is_busy),
 		plain(a_pin_covers_the_area_where_references_are_counted),
+		plain(beside_each_other_where_references_are_counted),
 		plain(a_pin_keeps_the_user_object),
 		grace(a_leaving_area_waits_for_its_fault),
 	};

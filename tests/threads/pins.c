@@ -511,7 +511,7 @@ static void *commit_when_told(void *unused)
 	return unused;
 }
 
-/* Where references are counted a fault is at work in its whole area. There are two, and a fault and an
+/* Where references are counted a fault holds writers off from its whole area. There are two, and a fault and an
  * update in the right one; what the transaction waits for is in the left one, until it looks. */
 static void fault_comes_to_meet_an_update(void)
 {
@@ -521,7 +521,7 @@ static void fault_comes_to_meet_an_update(void)
 	struct aspace_area area;
 
 	counted_ops.clone = count_clone; /* nobody calls it: there is no user object */
-	begin(1);
+	begin(2);
 	relaxed_store(&may_end_change, 100);
 	relaxed_store(&begun, false);
 	relaxed_store(&may_commit, false);
@@ -537,7 +537,7 @@ static void fault_comes_to_meet_an_update(void)
 	until_listed(2, 1);
 	left = spawn(fault_read, (void *)1);
 	until(relaxed_load(&in_fault) == 2);
-	fault = spawn(fault_write_late, (void *)2);
+	fault = spawn(fault_write_late, (void *)0); /* the same span */
 	until_listed(4, 2);
 	until(relaxed_load(&held));
 	/* Now they are one. */
