@@ -22,7 +22,7 @@
  *
  * And bits 58 to 51 of a pointer to a table, which the processor ignores (D8.3.1, "Table descriptor
  * format"), are ours: how many faults are at work in that table, or below it, and whether there was
- * one since a writer has looked. populate.c says what for.
+ * one since a writer has looked. way.c says what for.
  *
  * Invariants:
  *  1. Outside of a call of the backend no descriptor is broken or pending; outside of a batch,

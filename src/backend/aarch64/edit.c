@@ -39,16 +39,6 @@ static uint64_t slot_start(const struct aspace_aarch64 *t, int level, uint64_t a
 	return aspace_align_down(at, asp_a64_size(&t->geometry, level));
 }
 
-/* What `old` at `level` said for all of its slot. */
-static void gather_slot(struct aspace_aarch64 *t, int level, uint64_t at, uint64_t old)
-{
-	uint64_t start = slot_start(t, level, at);
-
-	if (asp_a64_is_valid(old)) /* else in no TLB */
-		asp_a64_gather(t, level, start,
-			       asp_a64_slot_end(&t->geometry, level, start, UINT64_MAX), old);
-}
-
 /* Does a piece of `size` bytes around `at` lie in the range of the edit? */
 static bool is_inside(const struct asp_a64_edit *edit, uint64_t at, uint64_t size)
 {
@@ -173,7 +163,7 @@ static void break_leaf(struct work *w, int level, uint64_t *entry, uint64_t at)
 	do
 		old = asp_a64_load(w->t, entry);
 	while (!asp_a64_swap(w->t, entry, old, old & ~ASP_A64_VALID));
-	gather_slot(w->t, level, at, old);
+	asp_a64_gather_slot(w->t, level, at, old);
 	w->broken = true;
 }
 
@@ -206,7 +196,7 @@ static void change_leaf(struct work *w, int level, uint64_t *entry, uint64_t at)
 		case ASP_A64_STORE_INVALIDATE:
 			if (!asp_a64_swap(w->t, entry, old, changed))
 				break;
-			gather_slot(w->t, level, at, old);
+			asp_a64_gather_slot(w->t, level, at, old);
 			return;
 		case ASP_A64_BREAK:
 			break_leaf(w, level, entry, at);
@@ -231,7 +221,7 @@ static void ungroup_pass(struct work *w, int level, uint64_t *entries, uint64_t 
 		} while (old != alone && !asp_a64_swap(w->t, &entries[i], old, alone));
 		/* More of its own bits set is what the processor could have done. */
 		if (old & ASP_A64_CONTIGUOUS)
-			gather_slot(w->t, level, first + i * size, old);
+			asp_a64_gather_slot(w->t, level, first + i * size, old);
 	}
 }
 
@@ -270,7 +260,7 @@ static void split_live(struct work *w, int level, uint64_t *entries, uint64_t at
 		asp_a64_order_stores(w->t);
 	} while (!asp_a64_swap(w->t, entry, old, asp_a64_table_descriptor(w->t, table)));
 	w->as_is = false;
-	gather_slot(w->t, level, at, old);
+	asp_a64_gather_slot(w->t, level, at, old);
 }
 
 static void change_table(struct work *w, const struct asp_a64_span *span)
@@ -440,83 +430,4 @@ void asp_a64_edit(struct aspace_aarch64 *t, const struct asp_a64_edit *edit)
 	}
 	if (reshapes)
 		asp_a64_end_reshaping(t);
-}
-
-/* ---- Empty tables --------------------------------------------------------------------------------- */
-
-/* Is nothing in the table? Looked for from `first` on, round about: what was cleared last is likely
- * to have a neighbour. */
-static bool is_empty(const struct aspace_aarch64 *t, int level, uint64_t table, size_t first)
-{
-	const uint64_t *entries = asp_a64_pointer(t, table);
-	size_t count = asp_a64_entries(&t->geometry, level);
-
-	for (size_t i = 0; i < count; i++) {
-		if (!asp_a64_is_free(asp_a64_load(t, &entries[(first + i) & (count - 1)])))
-			return false;
-	}
-	return true;
-}
-
-/*
- * Take the pointer to a table away if that is empty, and no fault is at work in it: one that is
- * will most often leave something there. If it does not, being refused memory, the table stays until
- * the area is unmapped in which it was at work: that comes by here again.
- *
- * A fault that comes and goes while we look leaves VISITED behind, and the exchange fails.
- */
-static bool vacate(struct aspace_aarch64 *t, uint64_t *entry, const struct asp_a64_span *below,
-		   size_t first)
-{
-	uint64_t old = asp_a64_load(t, entry), unvisited = old & ~ASP_A64_VISITED;
-
-	if ((old & ASP_A64_PINS_MASK) ||
-	    (old != unvisited && !asp_a64_exchange(t, entry, old, unvisited)))
-		return false;
-	return is_empty(t, below->level, below->table, first) &&
-	       asp_a64_swap(t, entry, unvisited, ASP_A64_VACATED);
-}
-
-/* Answers whether it has gathered a table of this span: that invalidation takes the pointers
- * above it too, which all are on the way to one of its addresses (D8.17). */
-static bool prune_table(struct aspace_aarch64 *t, const struct asp_a64_span *span)
-{
-	uint64_t *entries = asp_a64_pointer(t, span->table);
-	bool gathered = false;
-	uint64_t next;
-
-	for (uint64_t at = span->start; at < span->end; at = next) {
-		size_t index = asp_a64_index(&t->geometry, span->level, at);
-		uint64_t old = asp_a64_load(t, &entries[index]);
-		struct asp_a64_span below = {span->level + 1, 0, at, 0};
-		bool way_gathered = false;
-
-		next = asp_a64_slot_end(&t->geometry, span->level, at, span->end);
-		if (!asp_a64_is_table(span->level, old))
-			continue;
-		below.table = asp_a64_next_table(t, old);
-		below.end = next;
-		if (below.level < ASP_A64_LAST_LEVEL)
-			way_gathered = prune_table(t, &below);
-		gathered = gathered || way_gathered;
-		if (!vacate(t, &entries[index], &below,
-			    asp_a64_index(&t->geometry, below.level, next - 1)))
-			continue;
-		if (!way_gathered)
-			gather_slot(t, span->level, at, old);
-		gathered = true;
-		asp_a64_unlink(t, below.table, span->table, index);
-	}
-	return gathered;
-}
-
-void asp_a64_prune(struct aspace_aarch64 *t)
-{
-	for (unsigned i = 0; i < t->touched_count; i++) {
-		struct asp_a64_span root =
-			asp_a64_whole(t, t->touched[i].start.value, t->touched[i].end.value);
-
-		prune_table(t, &root);
-	}
-	t->touched_count = 0;
 }

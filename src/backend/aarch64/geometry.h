@@ -32,6 +32,25 @@ struct asp_a64_geometry {
 const char *asp_a64_geometry_of(const struct aspace_aarch64_config *config,
 				struct asp_a64_geometry *geometry);
 
+static inline bool asp_a64_is_upper(enum aspace_aarch64_regime regime)
+{
+	return regime == ASPACE_AARCH64_EL1_UPPER || regime == ASPACE_AARCH64_EL2_UPPER;
+}
+
+static inline bool asp_a64_has_two_halves(enum aspace_aarch64_regime regime)
+{
+	return regime != ASPACE_AARCH64_EL2 && regime != ASPACE_AARCH64_STAGE2;
+}
+
+/* Says why something is refused, if it is: `why` is not NULL then. `reason` may be. */
+static inline enum aspace_status asp_a64_answer(enum aspace_status status, const char *why,
+						const char **reason)
+{
+	if (reason)
+		*reason = why;
+	return why ? status : ASPACE_OK;
+}
+
 /* log2 of what one descriptor at `level` translates. */
 static inline unsigned asp_a64_shift(const struct asp_a64_geometry *geometry, int level)
 {

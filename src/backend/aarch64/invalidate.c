@@ -54,6 +54,15 @@ void asp_a64_gather(struct aspace_aarch64 *t, int level, uint64_t start, uint64_
 	t->gathered[t->gathered_count++] = (struct asp_a64_gathered){start, end, level, leaf};
 }
 
+void asp_a64_gather_slot(struct aspace_aarch64 *t, int level, uint64_t at, uint64_t old)
+{
+	uint64_t start = aspace_align_down(at, asp_a64_size(&t->geometry, level));
+
+	if (asp_a64_is_valid(old)) /* else in no TLB */
+		asp_a64_gather(t, level, start,
+			       asp_a64_slot_end(&t->geometry, level, start, UINT64_MAX), old);
+}
+
 bool asp_a64_is_gathered(const struct aspace_aarch64 *t, uint64_t start, uint64_t end)
 {
 	if (t->gathered_all)

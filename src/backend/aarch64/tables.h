@@ -2,14 +2,17 @@
 /*
  * A tree from the inside: what the files of this directory share.
  *
- *   config.c      configurations, register values
+ *   config.c      configurations; registers.c: what they are in registers
  *   descriptor.c  flags to descriptors and back
  *   classify.c    what a change of one descriptor takes
  *   invalidate.c  invalidations, gathered and carried out
  *   memory.c      table pages: reserve, live, unlinked
  *   map.c         filling a range
- *   populate.c    what a fault maps, and what an advice drops, beside all of this
- *   edit.c        changing and clearing a range; empty tables
+ *   way.c         the way down of who is at work beside all of this:
+ *   populate.c    what a fault maps
+ *   drop.c        what an advice drops
+ *   edit.c        changing and clearing a range
+ *   prune.c       empty tables
  *   move.c        carrying a range to another place
  *   compact.c     small leaves made large again
  *   harvest.c     access flags and dirty state
@@ -32,7 +35,7 @@
  * Invariants:
  *  1. Only the space's writer, or who creates and destroys, changes anything here; but faults
  *     (populate.c), where nothing is mapped or pending, and the pins in pointers to tables; and
- *     advices, leaves, groups and frames that lie in their range, while the writer makes none larger
+ *     advices (drop.c), leaves, groups and frames that lie in their range, while the writer makes none larger
  *     or smaller that reaches into it (`reshaping`).
  *  2. A table that a valid descriptor points to is live: its contents were ordered before
  *     the link (D8.16.1), and it is neither in the reserve nor unlinked.
@@ -240,6 +243,8 @@ void asp_a64_release(struct aspace_aarch64 *tables, uint64_t start, uint64_t end
 /* The descriptor `old` at `level`, for [start, end), is no more. */
 void asp_a64_gather(struct aspace_aarch64 *tables, int level, uint64_t start, uint64_t end,
 		    uint64_t old);
+/* The same of the slot that `at` is in, if `old` was valid. */
+void asp_a64_gather_slot(struct aspace_aarch64 *tables, int level, uint64_t at, uint64_t old);
 /* Is anything gathered in [start, end)? */
 bool asp_a64_is_gathered(const struct aspace_aarch64 *tables, uint64_t start, uint64_t end);
 /* A barrier: what this processor has stored, walks see before what it stores next. Any thread. */
@@ -295,7 +300,7 @@ void asp_a64_link(struct aspace_aarch64 *tables, uint64_t start, uint64_t end);
 enum aspace_status asp_a64_populate(struct aspace_aarch64 *tables, const struct asp_a64_map *range,
 				    uint64_t at, uint64_t most);
 
-/* Take the frames of the range's beginning out of it, as many as one invalidation is for: those that do not
+/* drop.c: take the frames of the range's beginning out of it, as many as one invalidation is for: those that do not
  * reach out of the range. *reached: how far that is. ASPACE_BUSY: the writer is reshaping leaves. Any
  * thread, beside anything that changes no part of the range. */
 enum aspace_status asp_a64_drop(struct aspace_aarch64 *tables, struct aspace_range range,
@@ -318,7 +323,8 @@ struct asp_a64_edit {
 void asp_a64_survey_edit(const struct aspace_aarch64 *tables, const struct asp_a64_edit *edit,
 			 struct asp_a64_survey *result);
 void asp_a64_edit(struct aspace_aarch64 *tables, const struct asp_a64_edit *edit);
-/* Unlink the tables of the touched ranges that are empty. */
+
+/* prune.c: unlink the tables of the touched ranges that are empty. */
 void asp_a64_prune(struct aspace_aarch64 *tables);
 
 /* move.c: carry what is mapped in [start, end) so far. */
