@@ -576,6 +576,10 @@ ASPACE_API enum aspace_status aspace_fault(struct aspace *space, struct aspace_v
  * nobody is held up meanwhile. What lies in the range *then* is advised about. Elsewhere a
  * reader may find the contents of an area gone while it is in its section.
  *
+ * (So who may not wait is told ASPACE_BUSY there. ::ASPACE_ADVICE_PAGE_OUT, which loses nothing, does not
+ * wait: it is what evicts pages that are in use here and there. And whoever drops what belongs to an object of its own sees to it that
+ * no other is mapped there meanwhile: a backend can look at the user object that it is given.)
+ *
  * The areas are advised about one by one, upward. What others change meanwhile is seen when its turn
  * comes. Where one is refused, advice that was given stays given, and all that lies above has not
  * been: aspace_advise_part() says how far it came.
@@ -607,10 +611,10 @@ ASPACE_API enum aspace_status aspace_advise_part(struct aspace *space, struct as
 						 struct aspace_vaddr *reached);
 
 /**
- * Return when every deferred unmap and release so far has run, and the nodes retired by
+ * Return when every deferred unmap, protect and release so far has run, and the nodes retired by
  * then are back in the pool. At once where there is nothing of the kind.
  *
- * Errors: ASPACE_BAD_STATE if a deferred unmap was refused since the last call,
+ * Errors: ASPACE_BAD_STATE if a deferred unmap or protect was refused since the last call,
  * ASPACE_BUSY, ASPACE_DEADLOCK (from a callback or beside this thread's own
  * transaction). With ::ASPACE_NOWAIT it runs what is due and answers ASPACE_BUSY if
  * something remains. In a forked child the call that starts the helper thread of the flavour
@@ -883,7 +887,8 @@ ASPACE_API enum aspace_status aspace_dump(struct aspace *space, enum aspace_dump
  * parent and child; nobody may then be waiting for that space inside a read section, or with
  * another space's transaction open: this call waits for all others.
  * Context: may block, for all writers and for a grace period in progress; not from a
- * signal handler; from a callback as beside a transaction, but from `fault` and `release` freely. O(spaces).
+ * signal handler; from a callback as beside a transaction, but from `fault`, `advise` and `release` freely, unless the thread was
+ * in a read section when it called the library: liburcu's locks wait for it, and it for them. O(spaces).
  */
 ASPACE_API void aspace_before_fork(void);
 /** Call in the parent after fork(), or where it has failed. Of nested calls the last gives

@@ -178,7 +178,8 @@ struct aspace_backend_ops {
 	enum aspace_status (*prepare)(struct aspace_backend *, const struct aspace_change *change);
 	/** Optional: unmap what is there and map afresh, in one step. Without it the
 	 * library unmaps the pieces and then maps, and a refusal in between can end
-	 * in ASPACE_BAD_STATE. */
+	 * in ASPACE_BAD_STATE. It is not taken back: where a later change of the same transaction is
+	 * refused, that ends in ASPACE_BAD_STATE. */
 	enum aspace_status (*replace)(struct aspace_backend *, const struct aspace_change *);
 	/** Optional: without it, aspace_move answers ASPACE_NOT_SUPPORTED. */
 	enum aspace_status (*move)(struct aspace_backend *, const struct aspace_change *);
@@ -229,7 +230,8 @@ struct aspace_backend_ops {
 	 * called. Writers wait for faults in the spans that they change; where references are
 	 * counted (`clone`, `release`), for all in the area.
 	 *
-	 * Without it, the span is the whole area. 0, and a table that is too short to have it: `fault`
+	 * Without it, the span is the whole area: one `fault` at a time in it, and whoever waits is spared
+	 * its own only for the same address. 0, and a table that is too short to have it: `fault`
 	 * is called under the writer lock, one call at a time in a space, as libaspace did before
 	 * there were spans. Say so where `fault` changes what a batch changes, too.
 	 *

@@ -65,7 +65,8 @@ enum aspace_host_flag {
 	 * when the operation is over (at `flush`, so that an undo still finds them);
 	 * changing from it gives zeroes. Not together with READ, WRITE, EXECUTE, GUARD. A
 	 * transaction is one change of each area, from what it was to what it is in the end: there
-	 * and back again keeps the contents. */
+	 * and back again keeps the contents. The dropping is done under the writer lock: much is
+	 * better dropped by ::ASPACE_ADVICE_DROP first, which holds nobody up. */
 	ASPACE_HOST_DECOMMITTED = 16,
 	/** Advice to use huge pages; never makes a call fail. Taking it away from an area
 	 * advises against huge pages. */
