@@ -225,6 +225,14 @@ static void frame_split(void *ctx, struct aspace_paddr frame, uint64_t size, uin
 	log->below->frame_split(log->ctx, frame, size, part);
 }
 
+static void frame_clear(void *ctx, struct aspace_paddr start, uint64_t size)
+{
+	struct log *log = ctx;
+
+	fprintf(log->out, "frame-clear %#" PRIx64 " %" PRIu64 "\n", start.value, size);
+	log->below->frame_clear(log->ctx, start, size);
+}
+
 /* What the machine has; it has no readers, and not always a cache to be cleaned. */
 static const struct aspace_aarch64_ops ops = {
 	.size = sizeof(ops),
@@ -244,6 +252,7 @@ static const struct aspace_aarch64_ops ops = {
 	.frame_free = frame_free,
 	.frame_retire = frame_retire,
 	.frame_split = frame_split,
+	.frame_clear = frame_clear,
 };
 
 const struct aspace_aarch64_ops *log_begin(struct log *log, FILE *out,

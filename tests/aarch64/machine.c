@@ -379,6 +379,19 @@ static void frame_free(void *ctx, struct aspace_paddr frame, uint64_t size)
 	}
 }
 
+static void frame_clear(void *ctx, struct aspace_paddr start, uint64_t size)
+{
+	struct machine *m = ctx;
+	size_t index = frame_index(m, start.value), count = (size_t)(size / m->granule);
+
+	if (!count || (start.value | size) % m->granule || index + count > FRAMES ||
+	    memchr(&m->frames[index], 0, count)) {
+		violate(m, "a frame is cleared that was not allocated");
+		return;
+	}
+	m->tally.cleared += count;
+}
+
 static void frame_retire(void *ctx, struct aspace_paddr frame, uint64_t size)
 {
 	((struct machine *)ctx)->tally.frames_retired++;
@@ -1436,6 +1449,7 @@ static const struct aspace_aarch64_ops ops = {
 	.frame_free = frame_free,
 	.frame_retire = frame_retire,
 	.frame_split = frame_split,
+	.frame_clear = frame_clear,
 };
 
 static struct aspace_aarch64_ops incoherent_ops;

@@ -61,6 +61,7 @@ struct machine_tally {
 	uint64_t walks, entries, stores, barriers, isbs, tlbis, invalidated;
 	uint64_t ranges, alls, retired, frames_retired, transients, hardware_updates;
 	uint64_t split;      /* frames that were cut */
+	uint64_t cleared;    /* granules that were cleared */
 	uint64_t elsewhere;  /* of these, in another descriptor of a group than the page's */
 	uint64_t by_entries; /* accesses by an entry that a TLB has kept */
 };

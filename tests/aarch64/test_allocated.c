@@ -797,6 +797,8 @@ static void check_groups(size_t start, size_t stop)
 
 static void drop(void)
 {
+	enum aspace_advice advice = draw(4) ? ASPACE_ADVICE_DROP : ASPACE_ADVICE_FREE;
+	uint64_t clearings = machine_tally(machine)->cleared;
 	struct aspace_vaddr reached;
 	enum aspace_status status;
 	struct aspace_area area;
@@ -816,9 +818,9 @@ static void drop(void)
 	for (at = address_of(start), status = ASPACE_OK;
 	     at < address_of(stop) && status == ASPACE_OK; at = reached.value) {
 		reached.value = address_of(stop);
-		status = area.backend->ops->advise(
-			area.backend, &area, aspace_range_of(at, address_of(stop)),
-			draw(4) ? ASPACE_ADVICE_DROP : ASPACE_ADVICE_FREE, &reached);
+		status = area.backend->ops->advise(area.backend, &area,
+						   aspace_range_of(at, address_of(stop)), advice,
+						   &reached);
 		if (reached.value <= at || reached.value > address_of(stop))
 			fail("drop: it reaches %#" PRIx64, reached.value);
 	}
@@ -836,11 +838,17 @@ static void drop(void)
 	for (size_t i = start; i < stop && status == ASPACE_OK; i++) {
 		if (after.pages[i].populated && !may_stay(address_of(i)))
 			fail("%#" PRIx64 " was not dropped", address_of(i));
+		/* Its contents went by themselves. */
+		if (after.pages[i].populated && advice == ASPACE_ADVICE_DROP)
+			clearings++;
 		totals.stayed += after.pages[i].populated;
 		totals.dropped += before.pages[i].populated && !after.pages[i].populated;
 		if (!after.pages[i].populated)
 			after.pages[i].output = 0;
 	}
+	if (machine_tally(machine)->cleared != clearings)
+		fail("%" PRIu64 " granules were cleared, not %" PRIu64,
+		     machine_tally(machine)->cleared, clearings);
 	check_groups(start, stop);
 }
 

@@ -32,7 +32,7 @@ static struct aspace_aarch64_linear linear;
 static struct aspace_aarch64_allocated eager, lazy;
 static uint64_t span;
 static struct traffic traffic;
-static _Atomic uint64_t tables_in_use, refused, populated, dropped, held_off;
+static _Atomic uint64_t tables_in_use, refused, populated, dropped, cleared, held_off;
 
 /* ---- Frames ----------------------------------------------------------------------------- */
 
@@ -111,6 +111,18 @@ static void frame_split(void *ctx, struct aspace_paddr frame, uint64_t size, uin
 		relaxed_store(&pieces[first + i], step);
 }
 
+/* Of pieces that are not free. */
+static void frame_clear(void *ctx, struct aspace_paddr start, uint64_t size)
+{
+	uint32_t first = (uint32_t)((start.value - FRAME_BASE) / PAGE);
+
+	(void)ctx;
+	check(drops && start.value >= FRAME_BASE && first + size / PAGE <= FRAMES);
+	for (uint32_t i = 0; i < size / PAGE; i++)
+		check(relaxed_load(&pieces[first + i]) != 0);
+	relaxed_add(&cleared, (uint32_t)(size / PAGE));
+}
+
 /* ---- Tables -------------------------------------------------------------------------------- */
 
 static bool table_alloc(void *ctx, size_t size, struct aspace_paddr *table)
@@ -175,6 +187,7 @@ static const struct aspace_aarch64_ops ops = {
 	.frame_alloc = frame_alloc,
 	.frame_free = frame_free,
 	.frame_split = frame_split,
+	.frame_clear = frame_clear,
 };
 
 /* ---- Areas ---------------------------------------------------------------------------------- */
@@ -514,9 +527,11 @@ int main(int argc, char **argv)
 	run(&dice, false, 1, scaled(1200));
 	run(&dice, true, 16, scaled(1200));
 	run(&dice, false, 512, scaled(1200));
-	printf("%llu pages populated, %llu dropped, %llu drops held off, %llu requests refused\n",
+	printf("%llu pages populated, %llu dropped, %llu cleared, %llu drops held off, %llu "
+	       "requests refused\n",
 	       (unsigned long long)relaxed_load(&populated),
 	       (unsigned long long)relaxed_load(&dropped),
+	       (unsigned long long)relaxed_load(&cleared),
 	       (unsigned long long)relaxed_load(&held_off),
 	       (unsigned long long)relaxed_load(&refused));
 	check(relaxed_load(&refused) > 0);

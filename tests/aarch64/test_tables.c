@@ -1365,6 +1365,87 @@ static void test_unlike_pieces(void **state)
 	unmake(&w);
 }
 
+static struct aspace_range cleared[4];
+static unsigned clearings;
+
+static void note_cleared(void *ctx, struct aspace_paddr start, uint64_t size)
+{
+	(void)ctx;
+	assert_in_range(clearings, 0, 3);
+	cleared[clearings++] = aspace_range_of(start.value, start.value + size);
+}
+
+/* Of a frame that an advice has in part the contents go, and nothing else: or the advice ends there. */
+static void test_drop_of_parts(void **state)
+{
+	static const struct {
+		uint64_t first, end, reached; /* pages; `reached` without frame_clear */
+		uint64_t clear_first, clear_end;
+		unsigned returned;
+	} cases[] = {
+		{3, 4, 3, 3, 4, 0},         {0, 511, 0, 0, 511, 0},        {0, 512, 512, 0, 0, 1},
+		{0, 514, 512, 512, 514, 1}, {500, 1024, 500, 500, 512, 1},
+	};
+	struct aspace_aarch64_config config = config_4k();
+
+	(void)state;
+	for (size_t i = 0; i < 3 * sizeof(cases) / sizeof(cases[0]); i++) {
+		enum aspace_advice advice = i % 3 == 2 ? ASPACE_ADVICE_FREE : ASPACE_ADVICE_DROP;
+		bool clears = i % 3 == 1, whole = advice == ASPACE_ADVICE_FREE || clears;
+		struct aspace_aarch64_ops ops = *machine_ops();
+		struct aspace_aarch64_allocated source;
+		struct aspace_area area = {.end = {2 * BLOCK}, .flags = RW};
+		struct aspace_vaddr reached;
+		enum aspace_status status;
+		size_t n = i / 3;
+		struct world w;
+
+		make(&w, &config);
+		memset(&store, 0, sizeof(store));
+		store.largest = BLOCK;
+		clearings = 0;
+		ops.frame_alloc = store_alloc;
+		ops.frame_free = ops.frame_retire = store_free;
+		ops.frame_split = store_split;
+		ops.frame_clear = clears ? note_cleared : NULL;
+		w.tables->ops = &ops;
+		assert_int_equal(aspace_aarch64_allocated_init(&source, w.tables, true, BLOCK),
+				 ASPACE_OK);
+		change_frames(&source, ASPACE_CHANGE_MAP, 0, 2 * BLOCK, RW);
+		area.backend = &source.backend;
+		for (uint64_t at = 0; at < 2 * BLOCK; at += BLOCK)
+			assert_int_equal(source.backend.ops->fault(&source.backend, &area,
+								   aspace_va(at),
+								   ASPACE_ACCESS_WRITE),
+					 ASPACE_OK);
+		assert_int_equal(store.taken, 2);
+		reached = aspace_va(cases[n].end * PAGE);
+		status = source.backend.ops->advise(
+			&source.backend, &area,
+			aspace_range_of(cases[n].first * PAGE, cases[n].end * PAGE), advice,
+			&reached);
+		assert_int_equal(reached.value, (whole ? cases[n].end : cases[n].reached) * PAGE);
+		assert_int_equal(status, whole || cases[n].reached == cases[n].end
+						 ? ASPACE_OK
+						 : ASPACE_NOT_SUPPORTED);
+		if (whole)
+			assert_int_equal(store.returned, cases[n].returned);
+		if (clears && cases[n].clear_end) {
+			assert_int_equal(clearings, 1);
+			assert_int_equal(cleared[0].start.value,
+					 STORE + cases[n].clear_first * PAGE);
+			assert_int_equal(cleared[0].end.value - cleared[0].start.value,
+					 (cases[n].clear_end - cases[n].clear_first) * PAGE);
+		} else {
+			assert_int_equal(clearings, 0);
+		}
+		change_frames(&source, ASPACE_CHANGE_UNMAP, 0, 2 * BLOCK, 0);
+		assert_int_equal(store.in_use, 0);
+		w.tables->ops = machine_ops();
+		unmake(&w);
+	}
+}
+
 /*
  * A protect with a cap makes what is larger smaller: with nothing unmapped, for a moment or for good,
  * where that can be had, nothing of the history lost, and nothing changed where tables are short.
@@ -1690,6 +1771,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_harvest_invalidates_the_group),
 		cmocka_unit_test(test_pieces),
 		cmocka_unit_test(test_unlike_pieces),
+		cmocka_unit_test(test_drop_of_parts),
 		cmocka_unit_test(test_cap_by_protect),
 		cmocka_unit_test(test_frames_out_of_memory),
 		cmocka_unit_test(test_frames_in_the_middle),

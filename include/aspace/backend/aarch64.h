@@ -308,7 +308,7 @@ struct aspace_aarch64_tlbi {
  * handler, where the program calls aspace_fault() there. They call table_alloc and table_free,
  * frame_alloc and frame_free, which may sleep or do I/O: no table is held meanwhile; and load, swap,
  * clean, table_pointer, dsb, isb, tlbi, vmid_enter and vmid_leave, which may not. *Advice* comes in
- * the same way, and calls the latter, then frame_retire or frame_free. So an allocator that
+ * the same way, and calls the latter, and frame_clear; then frame_retire or frame_free. So an allocator that
  * serves a lazy source has a lock of its own, or is lock-free, and the writer's calls of it are
  * among those that it is to expect at the same time.
  */
@@ -383,6 +383,10 @@ struct aspace_aarch64_ops {
 	 * replaces only a part of a frame, and stays true if that operation is undone. Who counts
 	 * granules by itself need not listen: without it, the parts come back all the same. */
 	void (*frame_split)(void *ctx, struct aspace_paddr frame, uint64_t size, uint64_t part);
+	/** Optional: give @p size bytes at @p start, granules of a frame that stays mapped, the contents that
+	 * new memory is to have. For ::ASPACE_ADVICE_DROP of less than a frame; see
+	 * aspace_aarch64_allocated_init(). Processors may access them meanwhile. Any thread. */
+	void (*frame_clear)(void *ctx, struct aspace_paddr start, uint64_t size);
 };
 
 /* ---- Tables -------------------------------------------------------------------- */
@@ -502,7 +506,8 @@ struct aspace_aarch64_allocated {
  * `advise` knows ::ASPACE_ADVICE_DROP, and takes ::ASPACE_ADVICE_FREE for the same, where areas are
  * populated on access; all else is ASPACE_NOT_SUPPORTED. Frames in the range go back when no TLB has
  * them any more, some dozens at a time; the next access faults. What shares its frame (as that was handed
- * out), its leaf or its contiguous group with something outside of the range stays. Beside faults, and
+ * out), its leaf or its contiguous group with something outside of the range stays: FREE leaves it as it is, DROP
+ * has its contents cleared by frame_clear, and without that ends there with ASPACE_NOT_SUPPORTED. Beside faults, and
  * beside changes of other areas; but while one of these cuts a leaf or a group that is an area's in part, and
  * during a compaction, nothing is dropped, and the answer is ASPACE_BUSY. It allocates nothing, waits for
  * nobody, and leaves the tables, which are freed when the area is unmapped.

@@ -339,7 +339,7 @@ static enum aspace_status allocated_advise(struct aspace_backend *backend,
 	if (!asp_a64_range_usable(source->tables, range) || range.start.value < area->start.value ||
 	    range.end.value > area->end.value)
 		return ASPACE_INVALID_PARAM;
-	return asp_a64_drop(source->tables, range, &reached->value);
+	return asp_a64_drop(source->tables, range, advice == ASPACE_ADVICE_DROP, &reached->value);
 }
 
 const struct aspace_backend_ops asp_a64_allocated_ops = {

@@ -37,7 +37,7 @@ static bool ops_usable(const struct aspace_aarch64_ops *ops)
 	return ops->table_alloc && ops->table_free && ops->table_pointer && ops->dsb && ops->isb &&
 	       ops->tlbi && (access || no_access) && !ops->read_enter == !ops->read_leave &&
 	       !ops->vmid_enter == !ops->vmid_leave && !ops->frame_alloc == !ops->frame_free &&
-	       (ops->frame_alloc || (!ops->frame_retire && !ops->frame_split));
+	       (ops->frame_alloc || (!ops->frame_retire && !ops->frame_split && !ops->frame_clear));
 }
 
 static size_t self_size(const struct asp_a64_geometry *geometry)

@@ -13,7 +13,8 @@
  * Invariants:
  *  1. A descriptor that is exchanged here was a leaf whose piece and group are in the range of the advice.
  *  2. A frame goes back after the invalidation of all of its leaves has completed.
- *  3. While the writer is `reshaping` nothing is taken out.
+ *  3. While the writer is `reshaping` nothing is taken out, or cleared.
+ *  4. Below `at` nothing has its contents any more, where that is wanted (`exactly`).
  */
 #include "way.h"
 
@@ -55,6 +56,9 @@ struct drop {
 	} units[UNITS_AT_ONCE];
 	unsigned count;
 	bool global;
+	bool exactly;     /* contents go, also where their frame stays */
+	unsigned cleared; /* leaves that stay, of which a part was */
+	enum aspace_status status;
 };
 
 /* The slot of an address. */
@@ -119,6 +123,21 @@ static void take_out(struct drop *d, uint64_t start, uint64_t end)
 	d->count++;
 }
 
+/* Of the leaf around `at`, whose output is `frame`, what lies in [at, end). Answers how far it came. */
+static uint64_t clear_part(struct drop *d, uint64_t frame, uint64_t at, uint64_t end)
+{
+	const struct aspace_aarch64 *t = d->w.t;
+	uint64_t within = at & (asp_a64_size(&t->geometry, d->place.level) - 1);
+
+	if (!t->ops->frame_clear) {
+		d->status = ASPACE_NOT_SUPPORTED;
+		return at;
+	}
+	t->ops->frame_clear(t->ctx, aspace_pa(frame + within), end - at);
+	d->cleared++;
+	return end;
+}
+
 /* What is around `at`, if it is all in the range. Answers where to go on. */
 static uint64_t drop_unit(struct drop *d, struct aspace_range range, uint64_t at)
 {
@@ -133,7 +152,7 @@ static uint64_t drop_unit(struct drop *d, struct aspace_range range, uint64_t at
 	frame = asp_a64_decode_output(&t->config, place->descriptor);
 	before = (frame & (size - 1)) + (at & (asp_a64_size(&t->geometry, place->level) - 1));
 	if (!piece || at - range.start.value < before || range.end.value - (at - before) < size)
-		return next;
+		return d->exactly && piece ? clear_part(d, frame, at, next) : next;
 	d->units[d->count].frame = frame & ~(size - 1);
 	d->units[d->count].size = size;
 	d->units[d->count].piece = piece;
@@ -141,15 +160,15 @@ static uint64_t drop_unit(struct drop *d, struct aspace_range range, uint64_t at
 	return at - before + size;
 }
 
-enum aspace_status asp_a64_drop(struct aspace_aarch64 *t, struct aspace_range range,
+enum aspace_status asp_a64_drop(struct aspace_aarch64 *t, struct aspace_range range, bool exactly,
 				uint64_t *reached)
 {
-	struct drop d = {.w = {.t = t}, .first = 1};
+	struct drop d = {.w = {.t = t}, .first = 1, .exactly = exactly};
 	uint64_t at = range.start.value;
 
 	if (!begin_dropping(t))
 		return ASPACE_BUSY;
-	while (at < range.end.value && d.count < UNITS_AT_ONCE)
+	while (at < range.end.value && d.count + d.cleared < UNITS_AT_ONCE && d.status == ASPACE_OK)
 		at = drop_unit(&d, range, at);
 	asp_a64_unpin_all(&d.w);
 	if (d.count)
@@ -162,5 +181,5 @@ enum aspace_status asp_a64_drop(struct aspace_aarch64 *t, struct aspace_range ra
 			asp_a64_give_back(t, d.units[i].frame + part, d.units[i].piece);
 	}
 	*reached = at;
-	return ASPACE_OK;
+	return d.status;
 }

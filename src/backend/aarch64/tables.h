@@ -304,7 +304,7 @@ enum aspace_status asp_a64_populate(struct aspace_aarch64 *tables, const struct 
  * reach out of the range. *reached: how far that is. ASPACE_BUSY: the writer is reshaping leaves. Any
  * thread, beside anything that changes no part of the range. */
 enum aspace_status asp_a64_drop(struct aspace_aarch64 *tables, struct aspace_range range,
-				uint64_t *reached);
+				bool exactly, uint64_t *reached);
 /* The writer, around what changes the size of leaves that may lie in ranges that it does not change. */
 void asp_a64_begin_reshaping(struct aspace_aarch64 *tables);
 void asp_a64_end_reshaping(struct aspace_aarch64 *tables);
