@@ -131,7 +131,7 @@ enum aspace_status aspace_create(const struct aspace_options *given, struct aspa
 	asp_pool_init(&space->records, sizeof(struct aspace_record), options.pages,
 		      options.pages_ctx);
 	space->nodes.records = &space->records;
-	asp_pool_init(&space->actions, sizeof(struct asp_action), options.pages, options.pages_ctx);
+	asp_pool_init(&space->actions, sizeof(struct asp_touched), options.pages, options.pages_ctx);
 	if (!make_first_version(space)) {
 		free_all(space);
 		return ASPACE_NO_MEMORY;

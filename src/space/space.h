@@ -81,10 +81,6 @@ struct asp_action {
 	struct aspace_backend *backend;
 	struct aspace_change change;
 	bool done; /* the backend holds the outcome */
-	/* On the list of touched ranges only. The range was one area, or is, and the change is
-	 * all that there is to be asked, as long as no other range overlaps or meets this one.
-	 * There is a neighbour, which may have become one area with it. */
-	bool alone, touches;
 };
 
 struct asp_actions {
@@ -100,6 +96,18 @@ static inline void asp_actions_push(struct asp_actions *list, struct asp_action 
 		list->head = action;
 	list->tail = action;
 }
+
+/* What an operation of an open transaction has touched. */
+struct asp_touched {
+	/* Its range, how it was changed (of a protect, no more than that it was one), and what
+	 * there is to be asked for if nothing else comes near it. First: it becomes that action where it lies. */
+	struct asp_action action;
+	struct asp_touched *next;
+	/* The range was one area, or is, and the change is all that there is to be asked, as long as
+	 * no other range overlaps or meets this one. */
+	bool alone;
+	bool touches; /* there is a neighbour, which may have become one area with it */
+};
 
 /* The writer's working state: one operation, or several that are one. There is one
  * in each space, in use while the writer lock is held. Between two uses all lists are
@@ -131,7 +139,7 @@ struct asp_plan {
 	uint64_t swept;
 	/* What an open transaction has done, by its ranges: its actions are worked out at
 	 * commit, from the difference. */
-	struct asp_actions touched;
+	struct asp_touched *touched, *touched_last;
 	/* References that planning has cloned: still to be given to an area, or given.
 	 * `address` is the pointer that was cloned. */
 	struct aspace_record_list clones_spare, clones_used;

@@ -104,12 +104,13 @@ enum aspace_status asp_plan_map(struct asp_plan *plan, struct aspace_range range
 	if (obstacles.touches || obstacles.count)
 		asp_plan_merge(plan, lo, hi);
 	if (plan->open) {
-		struct asp_action *action = asp_plan_touch(plan, backend, ASPACE_CHANGE_MAP, range);
+		struct asp_touched *touched =
+			asp_plan_touch(plan, backend, ASPACE_CHANGE_MAP, range);
 
-		action->change.new_flags = flags;
-		action->change.user = user;
-		action->touches = obstacles.touches;
-		action->alone = !obstacles.count;
+		touched->action.change.new_flags = flags;
+		touched->action.change.user = user;
+		touched->touches = obstacles.touches;
+		touched->alone = !obstacles.count;
 	}
 	return ASPACE_OK;
 }

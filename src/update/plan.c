@@ -33,16 +33,50 @@ void asp_put_records(struct aspace *space, struct aspace_record_list *list)
 		asp_pool_put(&space->records, record, sizeof(*record));
 }
 
+/* Actions and touched ranges are of one pool, for the one becomes the other. */
+_Static_assert(offsetof(struct asp_touched, action) == 0, "where it lies");
+
+static inline void *get_block(struct asp_plan *plan)
+{
+	return asp_pool_get(&plan->space->actions, sizeof(struct asp_touched));
+}
+
+static inline void put_block(struct asp_plan *plan, void *block)
+{
+	asp_pool_put(&plan->space->actions, block, sizeof(struct asp_touched));
+}
+
+static inline void put_action(struct asp_plan *plan, struct asp_action *action)
+{
+	if (action != &plan->first)
+		put_block(plan, action);
+}
+
+void asp_plan_put_action(struct asp_plan *plan, struct asp_action *action)
+{
+	put_action(plan, action);
+}
+
 static __attribute__((noinline)) void put_list(struct asp_plan *plan, struct asp_actions *list)
 {
 	struct asp_action *action;
 
 	while ((action = list->head) != NULL) {
 		list->head = action->next;
-		if (action != &plan->first)
-			asp_pool_put(&plan->space->actions, action, sizeof(*action));
+		put_action(plan, action);
 	}
 	list->tail = NULL;
+}
+
+static __attribute__((noinline)) void put_touched(struct asp_plan *plan)
+{
+	struct asp_touched *touched;
+
+	while ((touched = plan->touched) != NULL) {
+		plan->touched = touched->next;
+		put_block(plan, touched);
+	}
+	plan->touched_last = NULL;
 }
 
 static inline void put_actions(struct asp_plan *plan)
@@ -83,7 +117,7 @@ void asp_plan_clean_up(struct asp_plan *plan)
 	}
 	if (!plan->open)
 		return;
-	put_list(plan, &plan->touched);
+	put_touched(plan);
 	plan->open = false;
 	atomic_store_explicit(&space->txn_open, false, memory_order_relaxed);
 }
@@ -102,7 +136,7 @@ static inline void fill_action(struct asp_action *action, struct aspace_backend 
 {
 	/* One by one: compilers clear a structure of this size by slow means. */
 	action->backend = backend;
-	action->done = action->touches = action->alone = false;
+	action->done = false;
 	action->change.kind = kind;
 	action->change.undo = false;
 	action->change.range = aspace_range_of(lo, hi);
@@ -129,18 +163,24 @@ struct asp_action *asp_plan_action(struct asp_plan *plan, enum asp_phase phase,
 	struct asp_action *action = &plan->first;
 
 	if (plan->action_count)
-		action = asp_pool_get(&plan->space->actions, sizeof(*action));
+		action = get_block(plan);
 	fill_action(action, backend, kind, lo, hi);
 	asp_plan_add(plan, phase, action);
 	return action;
 }
 
-struct asp_action *asp_plan_touch(struct asp_plan *plan, struct aspace_backend *backend,
-				  enum aspace_change_kind kind, struct aspace_range range)
+struct asp_touched *asp_plan_touch(struct asp_plan *plan, struct aspace_backend *backend,
+				   enum aspace_change_kind kind, struct aspace_range range)
 {
-	struct asp_action *action = asp_pool_get(&plan->space->actions, sizeof(*action));
+	struct asp_touched *touched = get_block(plan);
 
-	fill_action(action, backend, kind, range.start.value, range.end.value);
-	asp_actions_push(&plan->touched, action);
-	return action;
+	fill_action(&touched->action, backend, kind, range.start.value, range.end.value);
+	touched->alone = touched->touches = false;
+	touched->next = NULL;
+	if (plan->touched_last)
+		plan->touched_last->next = touched;
+	else
+		plan->touched = touched;
+	plan->touched_last = touched;
+	return touched;
 }

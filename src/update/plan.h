@@ -24,9 +24,9 @@ struct asp_action *asp_plan_action(struct asp_plan *plan, enum asp_phase phase,
 				   uint64_t lo, uint64_t hi);
 /* Put it on the list of its phase. */
 void asp_plan_add(struct asp_plan *plan, enum asp_phase phase, struct asp_action *action);
-/* In an open transaction: an action that only says what the operation did. */
-struct asp_action *asp_plan_touch(struct asp_plan *plan, struct aspace_backend *backend,
-				  enum aspace_change_kind kind, struct aspace_range range);
+/* In an open transaction: says what the operation did. */
+struct asp_touched *asp_plan_touch(struct asp_plan *plan, struct aspace_backend *backend,
+				   enum aspace_change_kind kind, struct aspace_range range);
 /* Everything in the range is unmapped. */
 static inline void asp_plan_sweep(struct asp_plan *plan, uint64_t lo, uint64_t hi)
 {
@@ -34,6 +34,8 @@ static inline void asp_plan_sweep(struct asp_plan *plan, uint64_t lo, uint64_t h
 	plan->swept = lo;
 }
 void asp_plan_put_actions(struct asp_plan *plan);
+/* One that is on no list. */
+void asp_plan_put_action(struct asp_plan *plan, struct asp_action *action);
 
 /* ---- map.c, unmap.c, protect.c, move.c -------------------------------------- */
 

@@ -180,8 +180,8 @@ static __attribute__((noinline)) void set_all_with_grace(struct asp_plan *plan)
 		set_for_later(plan, action);
 		if (action->change.new_flags != action->change.old_flags)
 			asp_plan_add(plan, ASP_PHASE_PROTECT, action);
-		else if (action != &plan->first)
-			asp_pool_put(&plan->space->actions, action, sizeof(*action));
+		else
+			asp_plan_put_action(plan, action);
 	}
 }
 

@@ -24,45 +24,55 @@
 #include "update/plan.h"
 #include "update/reserve.h"
 
-static bool is_sorted(const struct asp_action *a, const struct asp_action *b)
+static struct aspace_range range_of(const struct asp_touched *touched)
 {
-	return a->change.range.start.value <= b->change.range.start.value;
+	return touched->action.change.range;
 }
 
-#define SORT_TYPE struct asp_action
+static bool is_map(const struct asp_touched *touched)
+{
+	return touched->action.change.kind == ASPACE_CHANGE_MAP;
+}
+
+static bool is_sorted(const struct asp_touched *a, const struct asp_touched *b)
+{
+	return range_of(a).start.value <= range_of(b).start.value;
+}
+
+#define SORT_TYPE struct asp_touched
 #include "memory/sort_body.h"
 
 /* Touched ranges in ascending order of their starts. */
 static void sort_touched(struct asp_plan *plan)
 {
-	struct asp_action *action = plan->touched.head;
+	struct asp_touched *touched = plan->touched;
 
-	while (action && action->next && is_sorted(action, action->next))
-		action = action->next;
-	if (action != plan->touched.tail)
-		plan->touched.head = sort(plan->touched.head);
+	while (touched && touched->next && is_sorted(touched, touched->next))
+		touched = touched->next;
+	if (touched != plan->touched_last)
+		plan->touched = sort(plan->touched);
 }
 
 /* Goes on from `stop`, the first of the ranges behind, while they overlap those before, which
  * end at `*end`. Ranges that only meet stay apart. Those that do not matter are passed over. */
-static struct asp_action *join(struct asp_action *action, const struct asp_action *stop,
-			       bool only_maps, uint64_t *end)
+static struct asp_touched *join(struct asp_touched *touched, const struct asp_touched *stop,
+				bool only_maps, uint64_t *end)
 {
-	for (; action != stop; action = action->next) {
-		if (only_maps && action->change.kind != ASPACE_CHANGE_MAP)
+	for (; touched != stop; touched = touched->next) {
+		if (only_maps && !is_map(touched))
 			continue;
-		if (action->change.range.start.value >= *end)
+		if (range_of(touched).start.value >= *end)
 			break;
-		if (action->change.range.end.value > *end)
-			*end = action->change.range.end.value;
+		if (range_of(touched).end.value > *end)
+			*end = range_of(touched).end.value;
 	}
-	return action;
+	return touched;
 }
 
 /* What the maps among some touched ranges cover: a stretch of it. Asked for ascending
  * addresses. */
 struct fresh {
-	struct asp_action *next, *stop; /* the ranges that have not been looked at */
+	struct asp_touched *next, *stop; /* the ranges that have not been looked at */
 	uint64_t from, to;
 };
 
@@ -70,13 +80,13 @@ struct fresh {
 static void fresh_at(struct fresh *fresh, uint64_t at)
 {
 	while (fresh->to <= at) {
-		while (fresh->next != fresh->stop && fresh->next->change.kind != ASPACE_CHANGE_MAP)
+		while (fresh->next != fresh->stop && !is_map(fresh->next))
 			fresh->next = fresh->next->next;
 		fresh->from = fresh->to = ASP_NO_KEY;
 		if (fresh->next == fresh->stop)
 			return;
-		fresh->from = fresh->next->change.range.start.value;
-		fresh->to = fresh->next->change.range.end.value;
+		fresh->from = range_of(fresh->next).start.value;
+		fresh->to = range_of(fresh->next).end.value;
 		fresh->next = join(fresh->next->next, fresh->stop, true, &fresh->to);
 	}
 }
@@ -243,11 +253,12 @@ static uint64_t add_stretch(struct asp_plan *plan, struct look *old, struct look
 }
 
 /* Takes one out that stands alone: it becomes an action as it is. */
-static void add_alone(struct asp_plan *plan, struct look *new, struct asp_action *action)
+static void add_alone(struct asp_plan *plan, struct look *new, struct asp_touched *touched)
 {
-	bool maps = action->change.kind == ASPACE_CHANGE_MAP;
+	struct asp_action *action = &touched->action;
+	bool maps = is_map(touched);
 
-	if (maps && action->touches) {
+	if (maps && touched->touches) {
 		look_at(new, action->change.range.start.value);
 		action->change.user = new->area.user;
 	}
@@ -267,17 +278,17 @@ enum aspace_status asp_plan_settle(struct asp_plan *plan)
 {
 	struct look old = {.root = plan->base}, new = {.root = asp_edit_root(&plan->edit)};
 	struct look starts = {.root = plan->base}, ends = {.root = plan->base};
-	struct asp_action **link = &plan->touched.head, *first, *next;
+	struct asp_touched **link = &plan->touched, *first, *next;
 	uint64_t end_before = ASP_NO_KEY;
 
 	sort_touched(plan);
 	while ((first = *link) != NULL) {
-		uint64_t lo = first->change.range.start.value, hi = first->change.range.end.value;
+		uint64_t lo = range_of(first).start.value, hi = range_of(first).end.value;
 		struct fresh fresh = {.next = first};
 
 		next = join(first->next, NULL, false, &hi);
 		if (first->alone && first->next == next && end_before != lo &&
-		    (!next || next->change.range.start.value != hi)) {
+		    (!next || range_of(next).start.value != hi)) {
 			*link = next;
 			add_alone(plan, &new, first);
 		} else {
@@ -288,8 +299,8 @@ enum aspace_status asp_plan_settle(struct asp_plan *plan)
 					return ASPACE_NO_MEMORY;
 			}
 			for (; *link != next; link = &(*link)->next) {
-				plan->borders += cuts(&starts, (*link)->change.range.start.value);
-				plan->borders += cuts(&ends, (*link)->change.range.end.value);
+				plan->borders += cuts(&starts, range_of(*link).start.value);
+				plan->borders += cuts(&ends, range_of(*link).end.value);
 			}
 		}
 		end_before = hi;

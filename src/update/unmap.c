@@ -157,12 +157,12 @@ enum aspace_status asp_plan_unmap(struct asp_plan *plan, struct aspace_range ran
 	}
 	/* Nothing to merge: what is left has the neighbours that it had, or none. */
 	if (plan->open) {
-		struct asp_action *action =
+		struct asp_touched *touched =
 			asp_plan_touch(plan, pieces.area.backend, ASPACE_CHANGE_UNMAP, range);
 
-		action->change.old_flags = pieces.area.flags;
-		action->change.user = pieces.area.user;
-		action->alone = whole;
+		touched->action.change.old_flags = pieces.area.flags;
+		touched->action.change.user = pieces.area.user;
+		touched->alone = whole;
 	}
 	return ASPACE_OK;
 }
