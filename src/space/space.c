@@ -131,7 +131,8 @@ enum aspace_status aspace_create(const struct aspace_options *given, struct aspa
 	asp_pool_init(&space->records, sizeof(struct aspace_record), options.pages,
 		      options.pages_ctx);
 	space->nodes.records = &space->records;
-	asp_pool_init(&space->actions, sizeof(struct asp_touched), options.pages, options.pages_ctx);
+	asp_pool_init(&space->actions, sizeof(struct asp_touched), options.pages,
+		      options.pages_ctx);
 	if (!make_first_version(space)) {
 		free_all(space);
 		return ASPACE_NO_MEMORY;
@@ -171,19 +172,15 @@ static bool next_areas(struct aspace *space, unsigned most, struct aspace_range 
  * from the one before. */
 static enum aspace_status unmap_all(struct aspace *space)
 {
-	bool grace = space->mode & ASPACE_GRACE_UNMAP;
 	unsigned most = 256;
 
 	for (;;) {
 		enum aspace_status status = asp_writer_enter(space, 0);
-		struct asp_pin place;
 		struct aspace_range range;
-		bool may_go_on;
 		uint64_t stamp;
 
 		if (status != ASPACE_OK)
 			return status;
-		asp_pins_say(space, grace ? ASP_CHANGES_NOTHING : aspace_limits(space));
 		/* A refused area is back: it would be found, and leave, for ever. Others may still
 		 * be leaving. (One that has kept its flags only will leave.) */
 		if (space->unmap_refused) {
@@ -195,27 +192,14 @@ static enum aspace_status unmap_all(struct aspace *space)
 			asp_writer_leave(space);
 			return ASPACE_OK;
 		}
-		asp_plan_begin(space);
-		status = asp_plan_unmap(&space->plan, range, ASP_HOW_LENIENT);
-		if (status == ASPACE_OK)
-			status = asp_commit(&space->plan);
-		else
-			asp_plan_drop(&space->plan);
-		stamp = status == ASPACE_NO_MEMORY ? asp_reclaim_hurry(space) : 0;
-		if (space->plan.pinned) {
-			asp_pins_queue(space, &place);
-			asp_writer_leave(space);
-			may_go_on = asp_pins_wait(space, &place);
-			asp_pins_drop(space, &place);
-			if (!may_go_on)
-				return ASPACE_BUSY;
-			continue;
-		}
+		if (!asp_unmap_entered(space, range, &status))
+			return ASPACE_BUSY;
 		if (status == ASPACE_BUSY && space->plan.leaving_in_way) {
 			if (!asp_wait_for_leaving(space, 0))
 				return ASPACE_BUSY;
 			continue;
 		}
+		stamp = status == ASPACE_NO_MEMORY ? asp_reclaim_hurry(space) : 0;
 		asp_writer_leave(space);
 		if (status == ASPACE_OK)
 			continue;

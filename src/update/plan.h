@@ -76,6 +76,10 @@ unsigned asp_count_borders(struct asp_edit *edit, struct aspace_range range, uin
 
 /* ---- verbs.c --------------------------------------------------------------- */
 
+/* Unmaps what is in the range, for who has just entered, and waits for faults there as any operation
+ * does. False: that was not to be waited for; the lock has been given back. */
+bool asp_unmap_entered(struct aspace *space, struct aspace_range range, enum aspace_status *status);
+
 /* Leaving or pending areas were in the way, the last plan has said. Waits for them; called with the lock
  * held, which it gives back. False: it may not wait. */
 bool asp_wait_for_leaving(struct aspace *space, unsigned how);

@@ -144,6 +144,14 @@ __attribute__((noinline)) static bool attempt_again(struct aspace *space,
 	return may_go_on;
 }
 
+bool asp_unmap_entered(struct aspace *space, struct aspace_range range, enum aspace_status *status)
+{
+	const struct request request = {.verb = VERB_UNMAP, .how = ASP_HOW_LENIENT, .unmap = range};
+
+	*status = attempt(space, &request);
+	return !space->plan.pinned || attempt_again(space, &request, status);
+}
+
 static bool may_wait(struct aspace *space, unsigned how)
 {
 	return !(how & ASPACE_NOWAIT) && !asp_is_waited_for(space);
