@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Notes by start: a treap whose links are in the records.
+ * Notes by start: a treap whose links are in the notes.
  *
  * Invariants:
  *  1. Whatever is in it is found by its start.
@@ -9,34 +9,34 @@
 #include "memory/notes.h"
 #include "memory/treap.h"
 
-static uint64_t rank_of(const struct aspace_record *record)
+static uint64_t rank_of(const struct asp_note *note)
 {
-	return asp_treap_rank(record->start + UINT64_C(0x9e3779b97f4a7c15)); /* 0 is a start, too */
+	return asp_treap_rank(note->start + UINT64_C(0x9e3779b97f4a7c15)); /* 0 is a start, too */
 }
 
-struct aspace_record **asp_notes_place(struct aspace_record **root, uint64_t start)
+struct asp_note **asp_notes_place(struct asp_note **root, uint64_t start)
 {
-	struct aspace_record **place = root;
+	struct asp_note **place = root;
 
 	while (*place && (*place)->start != start)
 		place = &(*place)->below[(*place)->start < start];
 	return place;
 }
 
-void asp_notes_plant(struct aspace_record **root, struct aspace_record *record)
+void asp_notes_plant(struct asp_note **root, struct asp_note *note)
 {
-	struct aspace_record **place = root, **left, **right, *rest;
-	uint64_t rank = rank_of(record);
+	struct asp_note **place = root, **left, **right, *rest;
+	uint64_t rank = rank_of(note);
 
 	while (*place && rank_of(*place) > rank)
-		place = &(*place)->below[(*place)->start < record->start];
+		place = &(*place)->below[(*place)->start < note->start];
 	/* What is there is divided, and goes below. */
 	rest = *place;
-	*place = record;
-	left = &record->below[0];
-	right = &record->below[1];
+	*place = note;
+	left = &note->below[0];
+	right = &note->below[1];
 	while (rest) {
-		if (rest->start < record->start) {
+		if (rest->start < note->start) {
 			*left = rest;
 			left = &rest->below[1];
 			rest = *left;
@@ -50,9 +50,9 @@ void asp_notes_plant(struct aspace_record **root, struct aspace_record *record)
 }
 
 /* What is below it on both sides is joined, and takes its place. */
-void asp_notes_uproot(struct aspace_record **place)
+void asp_notes_uproot(struct asp_note **place)
 {
-	struct aspace_record *left = (*place)->below[0], *right = (*place)->below[1];
+	struct asp_note *left = (*place)->below[0], *right = (*place)->below[1];
 
 	while (left && right) {
 		if (rank_of(left) > rank_of(right)) {
@@ -68,14 +68,14 @@ void asp_notes_uproot(struct aspace_record **place)
 	*place = left ? left : right;
 }
 
-bool asp_notes_in_place(struct aspace_record *root, const struct aspace_record *record)
+bool asp_notes_in_place(struct asp_note *root, const struct asp_note *note)
 {
-	const struct aspace_record *at = root;
+	const struct asp_note *at = root;
 	uint64_t rank = UINT64_MAX;
 
-	while (at && rank_of(at) <= rank && at->start != record->start) {
+	while (at && rank_of(at) <= rank && at->start != note->start) {
 		rank = rank_of(at);
-		at = at->below[at->start < record->start];
+		at = at->below[at->start < note->start];
 	}
-	return at && at == record && rank_of(at) <= rank;
+	return at && at == note && rank_of(at) <= rank;
 }

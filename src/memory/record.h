@@ -13,6 +13,8 @@
 
 #include <aspace/aspace.h>
 
+#include "memory/notes.h"
+
 struct asp_node;
 
 /* Nodes that one record is about: as many as most updates retire. */
@@ -50,16 +52,11 @@ struct aspace_record {
 					 * than a version with a snapshot. */
 					uint64_t birth;
 				};
-				/* A note, found by the start of an area (notes.h). */
+				/* On the list of deferred changes: a pending area (pending.c), found
+				 * by its start, and the flags that its backend holds. */
 				struct {
-					uint64_t start;
-					union {
-						/* When its reference was born (births.c). */
-						uint64_t since;
-						/* The flags that its backend holds (pending.c). */
-						uint64_t held_flags;
-					};
-					struct aspace_record *below[2];
+					struct asp_note note;
+					uint64_t held_flags;
 				};
 			};
 			union {
@@ -67,8 +64,6 @@ struct aspace_record {
 				 * 0: none yet. Deferred lists only. */
 				uint64_t stamp;
 				uint64_t to; /* ASP_REFERENCE_MOVED: where its area starts now */
-				struct aspace_record
-					*older; /* births; `next` is the next younger */
 			};
 			/* The list of leaving areas only: */
 			bool pending; /* to protect a pending area, not to unmap a leaving one; */
@@ -78,10 +73,17 @@ struct aspace_record {
 	};
 };
 
+/* The record of a pending area. */
+static inline const struct aspace_record *asp_record_of(const struct asp_note *note)
+{
+	return (const struct aspace_record *)(const void *)((const char *)note -
+							    offsetof(struct aspace_record, note));
+}
+
 /* Where the area starts that a record of the list of leaving areas is about. */
 static inline uint64_t asp_late_start(const struct aspace_record *record)
 {
-	return record->pending ? record->start : record->address;
+	return record->pending ? record->note.start : record->address;
 }
 
 static inline void asp_list_push(struct aspace_record_list *list, struct aspace_record *record)

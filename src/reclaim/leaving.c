@@ -72,7 +72,7 @@ static enum aspace_status protect_pending(struct aspace *space, struct aspace_re
 	struct asp_cursor cursor;
 	struct aspace_area area;
 
-	asp_edit_seek(&plan->edit, &cursor, record->start);
+	asp_edit_seek(&plan->edit, &cursor, record->note.start);
 	area = asp_cursor_area(&cursor);
 	ops = area.backend->ops;
 	change = (struct aspace_change){

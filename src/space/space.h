@@ -153,7 +153,8 @@ struct asp_plan {
 
 /* Notes of births.c: by start of the area, and by age. */
 struct asp_births {
-	struct aspace_record *root, *oldest, *youngest;
+	struct asp_note *root;
+	struct asp_birth *oldest, *youngest;
 	size_t count;
 };
 
@@ -224,7 +225,7 @@ struct asp_late {
 /* Notes of pending.c. Changed under the writer lock and that of the list of pins, read under
  * either; the count without. */
 struct asp_pending {
-	struct aspace_record *root;
+	struct asp_note *root;
 	_Atomic uint64_t count;
 };
 

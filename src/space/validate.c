@@ -86,7 +86,7 @@ static bool check_late(struct aspace *space, const struct asp_node *root,
 	}
 	late->pending++;
 	return !(slot->flags & ASPACE_FLAGS_RESERVED) &&
-	       asp_notes_in_place(space->pending.root, record);
+	       asp_notes_in_place(space->pending.root, &record->note);
 }
 
 static unsigned check_deferred(struct aspace *space, const struct asp_node *root,

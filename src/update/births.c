@@ -19,91 +19,96 @@
 #include "memory/notes.h"
 #include "update/births.h"
 
-static void remove_at(struct aspace *space, struct aspace_record **place)
+static struct asp_birth *birth_of(struct asp_note *note)
+{
+	return (struct asp_birth *)(void *)((char *)note - offsetof(struct asp_birth, note));
+}
+
+static void remove_at(struct aspace *space, struct asp_note **place)
 {
 	struct asp_births *births = &space->births;
-	struct aspace_record *record = *place;
+	struct asp_birth *birth = birth_of(*place);
 
 	asp_notes_uproot(place);
-	if (record->older)
-		record->older->next = record->next;
+	if (birth->older)
+		birth->older->younger = birth->younger;
 	else
-		births->oldest = record->next;
-	if (record->next)
-		record->next->older = record->older;
+		births->oldest = birth->younger;
+	if (birth->younger)
+		birth->younger->older = birth->older;
 	else
-		births->youngest = record->older;
+		births->youngest = birth->older;
 	births->count--;
-	asp_pool_put(&space->records, record, sizeof(*record));
+	asp_pool_put(&space->records, birth, sizeof(struct aspace_record));
 }
 
 void asp_births_add(struct aspace *space, struct aspace_record *record, uint64_t start,
 		    uint64_t version)
 {
 	struct asp_births *births = &space->births;
+	struct asp_birth *birth = (struct asp_birth *)(void *)record;
 
-	record->start = start;
-	record->since = version;
-	record->next = NULL;
-	record->older = births->youngest;
+	birth->note.start = start;
+	birth->since = version;
+	birth->younger = NULL;
+	birth->older = births->youngest;
 	if (births->youngest)
-		births->youngest->next = record;
+		births->youngest->younger = birth;
 	else
-		births->oldest = record;
-	births->youngest = record;
+		births->oldest = birth;
+	births->youngest = birth;
 	births->count++;
-	asp_notes_plant(&births->root, record);
+	asp_notes_plant(&births->root, &birth->note);
 }
 
 uint64_t asp_births_take(struct aspace *space, uint64_t start)
 {
-	struct aspace_record **place = asp_notes_place(&space->births.root, start),
-			     *record = *place;
+	struct asp_note **place = asp_notes_place(&space->births.root, start);
 	uint64_t since;
 
-	if (!record)
+	if (!*place)
 		return 0;
-	since = record->since;
+	since = birth_of(*place)->since;
 	remove_at(space, place);
 	return since;
 }
 
 void asp_births_move(struct aspace *space, uint64_t from, uint64_t to)
 {
-	struct aspace_record **place = asp_notes_place(&space->births.root, from), *record = *place;
+	struct asp_note **place = asp_notes_place(&space->births.root, from), *note = *place;
 
-	if (!record)
+	if (!note)
 		return;
 	asp_notes_uproot(place);
-	record->start = to;
-	asp_notes_plant(&space->births.root, record);
+	note->start = to;
+	asp_notes_plant(&space->births.root, note);
 }
 
 void asp_births_forget(struct aspace *space, uint64_t version, size_t most)
 {
-	struct aspace_record *oldest;
+	struct asp_birth *oldest;
 
 	while (most-- && (oldest = space->births.oldest) && oldest->since <= version)
-		remove_at(space, asp_notes_place(&space->births.root, oldest->start));
+		remove_at(space, asp_notes_place(&space->births.root, oldest->note.start));
 }
 
 bool asp_births_valid(struct aspace *space, uint64_t *where)
 {
-	const struct aspace_record *older = NULL, *record = space->births.oldest;
+	const struct asp_birth *older = NULL, *birth = space->births.oldest;
 	size_t count = 0;
 
-	for (; record; older = record, record = record->next, count++) {
+	for (; birth; older = birth, birth = birth->younger, count++) {
 		const struct asp_node *leaf;
 		const struct asp_slot *slot;
 		int at;
 
-		*where = record->start;
-		if (record->older != older || (older && older->since > record->since) ||
-		    record->since > asp_root(space)->birth ||
-		    !asp_notes_in_place(space->births.root, record))
+		*where = birth->note.start;
+		if (birth->older != older || (older && older->since > birth->since) ||
+		    birth->since > asp_root(space)->birth ||
+		    !asp_notes_in_place(space->births.root, &birth->note))
 			return false;
-		leaf = asp_tree_find(asp_root(space), record->start, &at);
-		if (!leaf || leaf->leaf.start[at] != record->start)
+		leaf = asp_tree_find(asp_root(space), birth->note.start, &at);
+		if (!leaf || leaf->leaf.start[at] != birth->note.start)
 			return false;
 		slot = &leaf->leaf.slot[at];
 		if (!slot->user || !asp_op(slot->backend, release))

@@ -7,8 +7,17 @@
 
 #include "space/space.h"
 
-/* Note in the record that the reference of the area that starts there is there since a version,
- * the newest or the one in the making. */
+/* Since when the reference of the area that starts there has been there. As large as a record at
+ * most, and from the same pool: of what a plan has reserved one becomes the other. */
+struct asp_birth {
+	struct asp_note note;
+	uint64_t since;
+	struct asp_birth *older, *younger;
+};
+_Static_assert(sizeof(struct asp_birth) <= sizeof(struct aspace_record), "a record becomes one");
+
+/* Notes that the reference of the area that starts there is there since a version, the newest or the
+ * one in the making. The record is a birth from now on. */
 void asp_births_add(struct aspace *space, struct aspace_record *record, uint64_t start,
 		    uint64_t version);
 /* The reference ends: the version since when it has been there, or 0: since before any snapshot

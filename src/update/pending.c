@@ -56,7 +56,7 @@ void asp_pending_note(struct asp_plan *plan, struct aspace_range range, uint64_t
 {
 	struct aspace_record *record = asp_pool_get(&plan->space->records, sizeof(*record));
 
-	record->start = range.start.value;
+	record->note.start = range.start.value;
 	record->held_flags = held_flags;
 	record->pending = true;
 	record->drops = loses & ASPACE_LOSES_CONTENTS;
@@ -90,8 +90,8 @@ void asp_pending_begin(struct asp_plan *plan)
 	for (record = plan->leaving.head; record; record = record->next) {
 		if (!record->pending)
 			continue;
-		unmark(&plan->edit, record->start);
-		asp_notes_plant(&space->pending.root, record);
+		unmark(&plan->edit, record->note.start);
+		asp_notes_plant(&space->pending.root, &record->note);
 		atomic_fetch_add_explicit(&space->pending.count, 1, memory_order_relaxed);
 	}
 	asp_lock_release(&space->pins.lock);
@@ -100,7 +100,7 @@ void asp_pending_begin(struct asp_plan *plan)
 void asp_pending_end(struct aspace *space, struct aspace_record *record)
 {
 	asp_lock_acquire(&space->pins.lock);
-	asp_notes_uproot(asp_notes_place(&space->pending.root, record->start));
+	asp_notes_uproot(asp_notes_place(&space->pending.root, record->note.start));
 	atomic_fetch_sub_explicit(&space->pending.count, 1, memory_order_relaxed);
 	asp_lock_release(&space->pins.lock);
 }

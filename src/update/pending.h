@@ -33,9 +33,9 @@ static inline bool asp_meets_pending(struct asp_plan *plan, const struct aspace_
  * list of pins. */
 static inline uint64_t asp_held_flags(const struct aspace *space, uint64_t start, uint64_t flags)
 {
-	const struct aspace_record *record = asp_notes_find(space->pending.root, start);
+	const struct asp_note *note = asp_notes_find(space->pending.root, start);
 
-	return __builtin_expect(record != NULL, 0) ? record->held_flags : flags;
+	return __builtin_expect(note != NULL, 0) ? asp_record_of(note)->held_flags : flags;
 }
 
 /* Might there be one in a version whose root the caller has read? Without a lock. */

@@ -175,7 +175,7 @@ static void wrong_notes_are_seen(void **state)
 {
 	struct aspace_violation violation;
 	struct aspace_snapshot snapshot;
-	struct aspace_record *record;
+	struct asp_birth *birth;
 	struct aspace *space;
 
 	(void)state;
@@ -184,24 +184,24 @@ static void wrong_notes_are_seen(void **state)
 	for (uint64_t i = 0; i < 20; i++)
 		put(space, i, 0);
 	assert_ok(aspace_validate(space, &violation, 0));
-	record = space->births.oldest->next;
+	birth = space->births.oldest->younger;
 	for (unsigned wrong = 0; wrong < 4; wrong++) {
-		struct aspace_record saved = *record;
+		struct asp_birth saved = *birth;
 
 		if (wrong == 0) /* where no area begins */
-			asp_births_move(space, record->start, record->start + 1);
+			asp_births_move(space, birth->note.start, birth->note.start + 1);
 		else if (wrong == 1) /* older than the one before it */
-			record->since = 1;
+			birth->since = 1;
 		else if (wrong == 2)
-			record->older = NULL;
+			birth->older = NULL;
 		else /* not where a search finds it */
-			record->start += 20 * 20;
+			birth->note.start += 20 * 20;
 		assert_int_equal(aspace_validate(space, &violation, 0), ASPACE_BAD_STATE);
 		assert_int_equal(violation.invariant, 308);
 		if (wrong == 0)
-			asp_births_move(space, record->start, saved.start);
+			asp_births_move(space, birth->note.start, saved.note.start);
 		else
-			*record = saved;
+			*birth = saved;
 		assert_ok(aspace_validate(space, &violation, 0));
 	}
 	aspace_snapshot_release(&snapshot);

@@ -482,7 +482,7 @@ static void s3_leaving(void **state)
 	POKE(space->pending.count, 1);
 	expect(303, "a pending area that is not there");
 	/* Where a note has its start, a leaving area's record has nothing. */
-	record->start = 0;
+	record->note.start = 0;
 	POKE(record->pending, true);
 	expect(303, "a record of an area that leaves, for a pending one");
 
