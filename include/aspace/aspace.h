@@ -113,13 +113,18 @@ struct aspace_options {
 	const struct aspace_page_ops *pages;
 	/** Handed to the page operations. */
 	void *pages_ctx;
-	/** Told when a wait for readers, for faults (aspace_fault()), or for `release` callbacks to
-	 * return, has lasted a multiple of @ref stall_ms. Called
-	 * in the waiting thread with no lock held but an open transaction's; may read, and take and
-	 * release snapshots. Must not wait for threads that update the space, or fault in it: who
-	 * waits for faults has a place in a queue. In a signal handler where aspace_fault() is.
+	/** Told when a wait has lasted a multiple of @ref stall_ms: for readers, for the writer lock, for
+	 * faults and advice (aspace_fault()), for `release` callbacks to return; for a fork that has the
+	 * space, and of the hook before fork for the space. Called in the waiting thread; may read, and
+	 * take and release snapshots. Must not wait for threads that update the space, or fault in
+	 * it: who waits for the writer lock or for faults keeps its place in the line meanwhile, and
+	 * a transaction that commits its lock. (So there, as in a callback, updates of the space answer
+	 * ASPACE_DEADLOCK, and nothing waits for readers.) In a signal handler where aspace_fault()
+	 * is. No cancellation point.
 	 * aspace_destroy() of this space is ASPACE_DEADLOCK in it; where it leaves a section
-	 * open, the call that waits answers ASPACE_BUSY. May be NULL. */
+	 * open, the call that waits answers ASPACE_BUSY (one that waits for the writer lock waits on). It may
+	 * fork; who does so in the line of the writer lock waits for its turn first, and then stands at the
+	 * end of the line. May be NULL. */
 	void (*stalled)(void *ctx, struct aspace *space, uint64_t waited_ms);
 	/** 0 means 1000. */
 	unsigned stall_ms;

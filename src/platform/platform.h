@@ -33,7 +33,9 @@
  *
  *   1  writer     of a space. Of several: the newer space's first. Backends and the callbacks
  *                 that docs/calls.md names run under it, and a transaction's owner does as it
- *                 likes. Never: readers, a thread that is made or ends, a fork.
+ *                 likes. Never: readers, a thread that is made or ends, a fork. Who is at work in a fault
+ *                 or an advice counts as one that has it, since transactions wait for these; and
+ *                 who has a place in a line and is in the stall hook.
  *   2  flavours   of the process: clients and helpers (linux/grace.h). Nothing.
  *   3  snapshots  of a space. Nothing. One at a time.
  *   4  pins       of a space: who is at work beside its writers. Nothing. One at a time.
@@ -59,14 +61,23 @@ enum asp_lock_rank {
 #define ASP_LOCK_ORDER 1
 #endif
 
+/* On the list of what a thread has. */
+struct asp_held {
+	enum asp_lock_rank rank;
+	const char *place;      /* NULL: the lock itself; else what is like holding it */
+	uint64_t number;        /* of those of one rank: of the space; the newer the greater */
+	struct asp_held *below; /* the rest of the list */
+};
+
 struct asp_lock {
 	_Atomic uint32_t next;     /* the ticket that the next comer draws */
 	_Atomic uint32_t serving;  /* the ticket that holds the lock */
 	_Atomic uint32_t sleepers; /* who sleep upon `serving`, or are about to */
+	/* Waits in asp_lock_acquire() where that takes long, until asp_lock_await() has answered true;
+	 * NULL after asp_lock_init(): it just waits. */
+	void (*line)(struct asp_lock *lock, uint32_t ticket);
 #ifdef ASP_LOCK_ORDER
-	enum asp_lock_rank rank;
-	uint64_t number;             /* of those of one rank: of the space; the newer the greater */
-	struct asp_lock *held_below; /* the holder's list of what it holds */
+	struct asp_held held;
 #endif
 };
 
@@ -75,6 +86,11 @@ struct asp_lock {
 void asp_lock_set_rank(struct asp_lock *lock, enum asp_lock_rank rank, uint64_t number);
 /* Dies if the calling thread holds a lock of the library; `what` it is about to do. */
 void asp_lock_check_none(const char *what);
+/* The calling thread counts as one that has such a lock: it is at a place where who has that may wait
+ * for it. */
+void asp_held_add(struct asp_held *held, const char *place, enum asp_lock_rank rank,
+		  uint64_t number);
+void asp_held_remove(struct asp_held *held);
 #else
 static inline void asp_lock_set_rank(struct asp_lock *lock, enum asp_lock_rank rank,
 				     uint64_t number)
@@ -87,12 +103,25 @@ static inline void asp_lock_check_none(const char *what)
 {
 	(void)what;
 }
+static inline void asp_held_add(struct asp_held *held, const char *place, enum asp_lock_rank rank,
+				uint64_t number)
+{
+	(void)held, (void)place, (void)rank, (void)number;
+}
+static inline void asp_held_remove(struct asp_held *held)
+{
+	(void)held;
+}
 #endif
 
 void asp_lock_init(struct asp_lock *lock);
 void asp_lock_acquire(struct asp_lock *lock);
 bool asp_lock_try(struct asp_lock *lock);
 void asp_lock_release(struct asp_lock *lock);
+/* Draw a ticket; who has one waits until it is served, and then has the lock. For lock->line. */
+uint32_t asp_lock_draw(struct asp_lock *lock);
+/* Has the ticket been served? Sleeps meanwhile, at most timeout_ms (0: no limit); may wake early. */
+bool asp_lock_await(struct asp_lock *lock, uint32_t ticket, unsigned timeout_ms);
 /* static inline unsigned *asp_writer_locks(void);
  *
  * A number of the calling thread's own (bare metal: CPU's), 0 at first: how many writer
@@ -100,6 +129,10 @@ void asp_lock_release(struct asp_lock *lock);
 /* static inline unsigned *asp_in_release(void);
  *
  * The same for `release` callbacks that it is in. */
+/* static inline struct asp_hook **asp_hooks(void);
+ *
+ * A list of the thread's own, empty at first: space/stall.c. */
+struct asp_hook;
 /* In a forked child: the calling thread holds the lock and all waiters are gone. */
 void asp_lock_forget_waiters(struct asp_lock *lock);
 
@@ -136,6 +169,11 @@ static inline void asp_count_wait(struct asp_count *count, uint32_t seen, unsign
 		asp_wait(&count->value, seen, timeout_ms);
 	atomic_fetch_sub_explicit(&count->waiters, 1, memory_order_relaxed);
 }
+
+/* static inline int asp_cancel_off(void);
+ * static inline void asp_cancel_restore(int);
+ *
+ * Between the two the thread is not cancelled; the answer of the first is for the second. Inlined. */
 
 /* A number that no other live thread (bare metal: CPU) has; never 0. */
 uintptr_t asp_thread_self(void);
@@ -276,7 +314,8 @@ void asp_grace_thread_prepare(struct asp_grace *grace);
 void asp_grace_before_fork(void);
 void asp_grace_after_fork_parent(void);
 void asp_grace_after_fork_child(void);
-enum aspace_status asp_grace_install_fork_hooks(void);
+/* `before` calls the first of them. */
+enum aspace_status asp_grace_install_fork_hooks(void (*before)(void));
 
 /* static inline void asp_read_lock(struct asp_grace *);
  * static inline void asp_read_unlock(struct asp_grace *);

@@ -35,7 +35,6 @@ static void mend_in_child(struct aspace *space)
 {
 	asp_lock_forget_waiters(&space->snap_lock);
 	asp_lock_forget_waiters(&space->lock);
-	atomic_store_explicit(&space->stalled_hooks, 0, memory_order_relaxed);
 	/* Callbacks that another thread was running have gone with it; we could not
 	 * wait for it, because it may have been waiting for a grace period. */
 	asp_calls_after_fork(&space->calls);
@@ -60,6 +59,7 @@ void asp_space_after_fork(struct asp_grace_client *client, bool child)
 
 void aspace_before_fork(void)
 {
+	asp_leave_lines();
 	asp_grace_before_fork();
 }
 
@@ -75,5 +75,5 @@ void aspace_after_fork_child(void)
 
 enum aspace_status aspace_install_fork_hooks(void)
 {
-	return asp_grace_install_fork_hooks();
+	return asp_grace_install_fork_hooks(aspace_before_fork);
 }

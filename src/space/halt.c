@@ -34,6 +34,9 @@ static bool try_to_halt(struct aspace *space)
 {
 	struct asp_pins *pins = &space->pins;
 
+	/* A callback forks, or who has a transaction open. Another fork may have the lock just now. */
+	if (asp_is_owner(space) && !pins->lent)
+		return pins->kept = true;
 	/* Not while it forks itself, in a hook that it has called. */
 	if (pins->resting && !pins->lent && !pins->kept)
 		return pins->lent = true;
@@ -44,34 +47,53 @@ static bool try_to_halt(struct aspace *space)
 	return true;
 }
 
-/* Until somebody tells, at most until the deadline. */
-static void sleep_until(struct asp_pins *pins, uint32_t seen, uint64_t deadline)
+/* Until somebody tells, at most until the deadline. Where there is none, nothing else is held, and the stall
+ * hook is to be told: true, if now. */
+static bool sleep_until(struct aspace *space, uint32_t seen, uint64_t deadline,
+			const struct asp_stall *stall)
 {
-	uint64_t now = deadline ? asp_now_ms() : 0;
+	uint64_t now = asp_now_ms();
 
-	if (!deadline || now < deadline)
-		asp_wait_holding(&pins->turn, seen, (unsigned)(deadline ? deadline - now : 0));
+	if (deadline && now >= deadline)
+		return false;
+	asp_wait_holding(&space->pins.turn, seen,
+			 deadline ? (unsigned)(deadline - now) : asp_stall_left(space, stall));
+	return !deadline && asp_stall_is_due(space, stall);
+}
+
+/* Counted, so that writers rest, and who leaves the lock tells. */
+static void count(struct aspace *space, uint32_t one)
+{
+	atomic_fetch_add(&space->halts, one);
+	atomic_fetch_add(&space->pins.behind, one);
+}
+
+/* Not counted meanwhile: nobody rests for a hook; and it may fork, so that this goes on in a child. */
+static void tell_hook(struct aspace *space, struct asp_stall *stall)
+{
+	count(space, -1u);
+	tell(&space->pins);
+	asp_stall_tell_holding(space, stall);
+	count(space, 1);
 }
 
 bool asp_halt(struct aspace *space, uint64_t deadline)
 {
 	struct asp_pins *pins = &space->pins;
+	struct asp_stall stall = asp_stall_begin();
 	bool halted;
 
-	if (asp_is_owner(space))
-		return pins->kept = true;
 	asp_lock_acquire(&pins->lock);
-	atomic_fetch_add(&space->halts, 1);
-	atomic_fetch_add(&pins->behind, 1);
+	count(space, 1);
 	while (!(halted = try_to_halt(space)) && (!deadline || asp_now_ms() < deadline)) {
 		uint32_t seen = atomic_load(&pins->turn);
 
 		asp_lock_release(&pins->lock);
-		sleep_until(pins, seen, deadline);
+		if (sleep_until(space, seen, deadline, &stall))
+			tell_hook(space, &stall);
 		asp_lock_acquire(&pins->lock);
 	}
-	atomic_fetch_sub(&space->halts, 1);
-	atomic_fetch_sub(&pins->behind, 1);
+	count(space, -1u);
 	/* Who rests for a fork that has given up goes on. */
 	if (!halted)
 		tell(pins);
@@ -168,11 +190,13 @@ uint32_t asp_rest_begin(struct aspace *space)
 enum aspace_status asp_rest_at_entry(struct aspace *space, unsigned how)
 {
 	struct asp_pins *pins = &space->pins;
+	struct asp_stall stall;
 
 	if (how & ASPACE_NOWAIT) {
 		asp_writer_leave(space);
 		return ASPACE_BUSY;
 	}
+	stall = asp_stall_begin();
 	/* Faults go on beside it. */
 	asp_pins_say(space, ASP_CHANGES_NOTHING);
 	asp_lock_acquire(&pins->lock);
@@ -180,7 +204,9 @@ enum aspace_status asp_rest_at_entry(struct aspace *space, unsigned how)
 		uint32_t seen = asp_rest_begin(space);
 
 		asp_lock_release(&pins->lock);
-		asp_wait_holding(&pins->turn, seen, 0);
+		asp_wait_holding(&pins->turn, seen, asp_stall_left(space, &stall));
+		if (asp_stall_is_due(space, &stall))
+			asp_stall_tell_holding(space, &stall);
 		asp_lock_acquire(&pins->lock);
 	}
 	pins->resting = false;

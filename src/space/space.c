@@ -123,6 +123,7 @@ enum aspace_status aspace_create(const struct aspace_options *given, struct aspa
 	};
 	asp_lock_init(&space->lock);
 	asp_lock_set_rank(&space->lock, ASP_LOCK_WRITER, number);
+	space->lock.line = asp_stand_in_line;
 	asp_lock_init(&space->snap_lock);
 	asp_lock_set_rank(&space->snap_lock, ASP_LOCK_SNAPSHOTS, number);
 	asp_lock_init(&space->pins.lock);
@@ -270,12 +271,11 @@ static enum aspace_status check_unused(struct aspace *space)
 {
 	if ((asp_is_owner(space) &&
 	     (!space->plan.open || space->plan.busy || space->pins.forking)) ||
-	    asp_pins_mine(space))
+	    asp_pins_mine(space) || asp_stall_is_beneath(space, false))
 		return ASPACE_DEADLOCK;
 	if (atomic_load_explicit(&space->txn_open, memory_order_relaxed))
 		return ASPACE_BUSY;
-	if (asp_calls_is_runner(&space->calls) ||
-	    atomic_load_explicit(&space->stalled_hooks, memory_order_relaxed))
+	if (asp_calls_is_runner(&space->calls))
 		return ASPACE_DEADLOCK;
 	return asp_is_waited_for(space) || has_snapshots(space) ? ASPACE_BUSY : ASPACE_OK;
 }

@@ -7,6 +7,7 @@
  *   read/reader.c      views, iterators, gap searches: no lock
  *   read/snapshot.c    versions pinned beyond a section
  *   space/writer.c     the writer lock, the bound on garbage
+ *   space/stall.c      waits that last, and the hook that is told
  *   space/halt.c       writers that rest for a fork
  *   space/space.c      create, destroy
  *   space/figures.c    statistics, trim
@@ -287,9 +288,6 @@ struct aspace {
 	 * a transaction that is to be seen has told the destroyer by other means. */
 	_Atomic bool txn_open;
 
-	/* Threads that are in the stall hook. */
-	_Atomic unsigned stalled_hooks;
-
 	/* For aspace_count and aspace_bytes: stored by the writer before publication, relaxed: they
 	 * say nothing about any version that the caller reads, nor one of the other. */
 	_Atomic uint64_t areas, bytes;
@@ -383,10 +381,15 @@ enum aspace_status asp_writer_become(struct aspace *space, unsigned how);
  * has been said that nothing is. */
 enum aspace_status asp_writer_enter_now(struct aspace *space, unsigned how);
 void asp_writer_leave(struct aspace *space);
+/* With the lock just got, as one that has nothing to do. */
+void asp_writer_pass(struct aspace *space);
 /* May somebody be waiting for the calling thread, so that it must not wait for readers?
  * It is in a section, or holds the writer lock of a space (not counting one that it
  * gives back first, as it must have done here). */
 bool asp_is_waited_for(struct aspace *space);
+
+/* ---- stall.c -------------------------------------------------------------- */
+
 /* A wait of which the stall hook is told, again and again. */
 struct asp_stall {
 	uint64_t begin;
@@ -396,9 +399,17 @@ struct asp_stall asp_stall_begin(void);
 /* Milliseconds until the hook is to be told. */
 unsigned asp_stall_left(const struct aspace *space, const struct asp_stall *stall);
 bool asp_stall_is_due(const struct aspace *space, const struct asp_stall *stall);
-/* No lock held. False if the hook has made the thread one that others may wait for: it has left a
- * section or a transaction open. */
+/* No lock held, but perhaps a place on the list of pins. False if the hook has made the thread one that
+ * others may wait for: it has left a section or a transaction open. */
 bool asp_stall_tell(struct aspace *space, struct asp_stall *stall);
+/* The same where others may be waiting for the thread: it has the writer lock, or what it does holds writers up. */
+void asp_stall_tell_holding(struct aspace *space, struct asp_stall *stall);
+/* Is the calling thread in the hook of this space? `placed`: with others perhaps waiting for it. */
+bool asp_stall_is_beneath(const struct aspace *space, bool placed);
+/* What waits for the writer lock (struct asp_lock), its ticket drawn. */
+void asp_stand_in_line(struct asp_lock *lock, uint32_t ticket);
+/* Before a fork: the thread gives up the places in lines in which it is in hooks. May block. */
+void asp_leave_lines(void);
 /* Wait for a grace period, the hook being told; no lock held. False as asp_stall_tell(). */
 bool asp_wait_for_readers(struct aspace *space, uint64_t stamp);
 

@@ -19,55 +19,15 @@ bool asp_is_waited_for(struct aspace *space)
 	return *asp_writer_locks() || asp_grace_in_section(space->grace);
 }
 
-struct asp_stall asp_stall_begin(void)
-{
-	return (struct asp_stall){.begin = asp_now_ms()};
-}
-
-unsigned asp_stall_left(const struct aspace *space, const struct asp_stall *stall)
-{
-	uint64_t next = stall->told + space->options.stall_ms;
-	uint64_t waited = asp_now_ms() - stall->begin;
-
-	return waited < next ? (unsigned)(next - waited) : 1;
-}
-
-bool asp_stall_is_due(const struct aspace *space, const struct asp_stall *stall)
-{
-	return asp_now_ms() - stall->begin >= stall->told + space->options.stall_ms;
-}
-
-bool asp_stall_tell(struct aspace *space, struct asp_stall *stall)
-{
-	stall->told = asp_now_ms() - stall->begin;
-	if (!space->options.stalled)
-		return true;
-	/* Relaxed: only who comes from the hook must see it, in the same thread. */
-	atomic_fetch_add_explicit(&space->stalled_hooks, 1, memory_order_relaxed);
-	space->options.stalled(space->options.ctx, space, stall->told);
-	atomic_fetch_sub_explicit(&space->stalled_hooks, 1, memory_order_relaxed);
-	return !asp_is_waited_for(space);
-}
-
-bool asp_wait_for_readers(struct aspace *space, uint64_t stamp)
-{
-	struct asp_stall stall = asp_stall_begin();
-
-	while (!asp_grace_wait(space->grace, stamp, asp_stall_left(space, &stall))) {
-		/* A wait may end early. */
-		if (asp_stall_is_due(space, &stall) && !asp_stall_tell(space, &stall))
-			return false;
-	}
-	return true;
-}
-
 static inline __attribute__((always_inline)) enum aspace_status become(struct aspace *space,
 								       unsigned how)
 {
 	if (asp_is_owner(space))
 		return ASPACE_DEADLOCK;
-	/* Whoever holds a pin of the space counts there, too. */
-	if (__builtin_expect(*asp_writer_locks() != 0, 0) && asp_pins_mine(space))
+	/* Whoever holds a pin of the space counts there, too, and who is in its stall hook with a place
+	 * in a line. */
+	if (__builtin_expect(*asp_writer_locks() != 0, 0) &&
+	    (asp_pins_mine(space) || asp_stall_is_beneath(space, true)))
 		return ASPACE_DEADLOCK;
 	if (!(how & ASPACE_NOWAIT))
 		asp_lock_acquire(&space->lock);
@@ -93,6 +53,13 @@ enum aspace_status asp_writer_enter_now(struct aspace *space, unsigned how)
 	if (status == ASPACE_OK)
 		asp_pins_say(space, ASP_CHANGES_NOTHING);
 	return status;
+}
+
+void asp_writer_pass(struct aspace *space)
+{
+	atomic_store_explicit(&space->owner, asp_thread_self(), memory_order_relaxed);
+	++*asp_writer_locks();
+	asp_writer_leave(space);
 }
 
 /* Is there anything that may be due? */

@@ -144,6 +144,43 @@ static enum aspace_status try_to_pin(struct aspace *space, struct asp_pin *pin,
 	return status;
 }
 
+/* Who holds a pin counts as one with the writer lock, which transactions have that wait for it. */
+static void begin_work(struct aspace *space, struct asp_pin *pin)
+{
+	++*asp_writer_locks();
+#ifdef ASP_LOCK_ORDER
+	asp_held_add(&pin->held, "a fault or an advice", ASP_LOCK_WRITER, space->id);
+#else
+	(void)space, (void)pin;
+#endif
+}
+
+static void end_work(struct asp_pin *pin)
+{
+#ifdef ASP_LOCK_ORDER
+	asp_held_remove(&pin->held);
+#else
+	(void)pin;
+#endif
+	--*asp_writer_locks();
+}
+
+/* Until what the verdict says may be over; the stall hook is told. False as asp_pin_sleep(). */
+static bool sleep_over(struct aspace *space, enum verdict verdict, uint32_t seen,
+		       struct asp_stall *stall)
+{
+	if (verdict == AGAIN)
+		return true;
+	if (!stall->begin)
+		*stall = asp_stall_begin();
+	if (verdict != UNKNOWN)
+		return asp_pin_sleep(space, seen, stall);
+	/* What a writer has to say it says at once, and tells nobody; but for one that is still in the stall
+	 * hook when its turn has come. */
+	asp_wait(&space->pins.turn, seen, 1);
+	return !asp_stall_is_due(space, stall) || asp_stall_tell(space, stall);
+}
+
 enum aspace_status asp_pins_pin(struct aspace *space, struct asp_pin *pin, unsigned how,
 				bool *under_lock)
 {
@@ -179,15 +216,10 @@ enum aspace_status asp_pins_pin(struct aspace *space, struct asp_pin *pin, unsig
 			return status;
 		}
 		if (verdict == GO) {
-			++*asp_writer_locks();
+			begin_work(space, pin);
 			return ASPACE_OK;
 		}
-		if (!stall.begin)
-			stall = asp_stall_begin();
-		/* What a writer has to say it says at once, and tells nobody. */
-		if (verdict == UNKNOWN) {
-			asp_wait(&space->pins.turn, seen, 1);
-		} else if (verdict != AGAIN && !asp_pin_sleep(space, seen, &stall)) {
+		if (!sleep_over(space, verdict, seen, &stall)) {
 			asp_pins_drop(space, pin);
 			return ASPACE_BUSY;
 		}
@@ -224,7 +256,7 @@ void asp_pins_unpin(struct aspace *space, struct asp_pin *pin, enum aspace_statu
 	if (postponed)
 		atomic_store(&space->pins.resumable, true);
 	asp_lock_release(&space->pins.lock);
-	--*asp_writer_locks();
+	end_work(pin);
 	if (wake)
 		asp_wake_all(&space->pins.turn);
 	if (postponed)

@@ -33,7 +33,7 @@
  *      commits is the exception: it keeps the writer lock while it waits, since that is what a
  *      transaction is. No fault that is at work waits for that lock, and forks do without (halt.c).
  *      (Of several spaces: who is at work in one becomes the writer of earlier ones only, as who has
- *      its lock; that is the program's to keep.) A thread that holds a pin and forks is the other: liburcu's locks wait for readers. While it is
+ *      its lock; that is the program's to keep, and the builds for tests assert it.) A thread that holds a pin and forks is the other: liburcu's locks wait for readers. While it is
  *      about to (`forkers`), nobody waits for it whom a reader may wait for: it gets ASPACE_BUSY.
  */
 #include "update/pin_list.h"

@@ -44,6 +44,9 @@ struct asp_pin {
 	uint64_t end; /* of an advice: what begins here or above is not asked for */
 	/* The area, as callbacks see it. Written once the pin is at work, under the lock. */
 	struct aspace_area area;
+#ifdef ASP_LOCK_ORDER
+	struct asp_held held; /* at work, it is in the order of locks: N7 */
+#endif
 };
 
 /* Nothing: no address is in it. */

@@ -168,7 +168,7 @@ static void test_the_rest(void **state)
 	asp_wait(&word, 1, 1000);
 	asp_wake_all(&word);
 	assert_int_equal(asp_grace_attach(&word, &client, &other), ASPACE_NOT_SUPPORTED);
-	assert_int_equal(asp_grace_install_fork_hooks(), ASPACE_NOT_SUPPORTED);
+	assert_int_equal(asp_grace_install_fork_hooks(asp_grace_before_fork), ASPACE_NOT_SUPPORTED);
 }
 
 static void test_stamps(void **state)

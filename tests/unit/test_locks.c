@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -154,6 +155,101 @@ static void transaction_then_newer(void)
 	aspace_map(second, aspace_range_of(0x1000, 0x2000), 0, aspace_null_backend(), NULL, 0);
 }
 
+/* And with what transactions wait for. */
+static struct aspace *of_fault, *younger;
+
+static enum aspace_status accept(struct aspace_backend *of, const struct aspace_change *change)
+{
+	(void)of;
+	(void)change;
+	return ASPACE_OK;
+}
+
+static void map_in_younger(void)
+{
+	aspace_map(younger, aspace_range_of(0x1000, 0x2000), 0, aspace_null_backend(), NULL, 0);
+}
+
+static enum aspace_status fault(struct aspace_backend *of, const struct aspace_area *area,
+				struct aspace_vaddr address, unsigned access)
+{
+	(void)of;
+	(void)area;
+	(void)address;
+	(void)access;
+	map_in_younger();
+	return ASPACE_OK;
+}
+
+static enum aspace_status advise(struct aspace_backend *of, const struct aspace_area *area,
+				 struct aspace_range range, enum aspace_advice advice,
+				 struct aspace_vaddr *reached)
+{
+	(void)of;
+	(void)area;
+	(void)range;
+	(void)advice;
+	(void)reached;
+	map_in_younger();
+	return ASPACE_OK;
+}
+
+static void map_for_faults(void)
+{
+	static const struct aspace_backend_ops ops = {.size = sizeof(ops),
+						      .map = accept,
+						      .unmap = accept,
+						      .protect = accept,
+						      .fault = fault,
+						      .advise = advise};
+	static struct aspace_backend backend = {.ops = &ops};
+
+	make_space(&of_fault);
+	make_space(&younger);
+	if (aspace_map(of_fault, aspace_range_of(0x1000, 0x2000), 0, &backend, NULL, 0))
+		_exit(2);
+}
+
+static void fault_then_newer(void)
+{
+	map_for_faults();
+	aspace_fault(of_fault, aspace_va(0x1000), ASPACE_ACCESS_READ, 0);
+}
+
+static void advice_then_newer(void)
+{
+	map_for_faults();
+	aspace_advise(of_fault, aspace_range_of(0x1000, 0x2000), ASPACE_ADVICE_COLD, 0);
+}
+
+static void map_when_stalled(void *ctx, struct aspace *space, uint64_t waited_ms)
+{
+	(void)ctx, (void)space, (void)waited_ms;
+	map_in_younger();
+}
+
+static void *map_in_the_older(void *unused)
+{
+	aspace_map(of_fault, aspace_range_of(0x1000, 0x2000), 0, aspace_null_backend(), NULL, 0);
+	return unused;
+}
+
+static void stalled_then_newer(void)
+{
+	struct aspace_options options = {
+		.size = sizeof(options), .stalled = map_when_stalled, .stall_ms = 1};
+	struct aspace_txn *txn;
+	pthread_t thread;
+
+	if (aspace_create(&options, &of_fault))
+		_exit(2);
+	make_space(&younger);
+	if (aspace_txn_begin(of_fault, 0, &txn) ||
+	    pthread_create(&thread, NULL, map_in_the_older, NULL))
+		_exit(2);
+	pthread_join(thread, NULL);
+}
+
 static void grace_period_with_a_lock(void)
 {
 	struct aspace *space;
@@ -202,6 +298,15 @@ static const struct violation {
 	 false},
 	{transaction_then_newer,
 	 "waiting for the writer lock (1) of space 2 with the writer lock (1) of space 1 held",
+	 false},
+	{fault_then_newer,
+	 "waiting for the writer lock (1) of space 2 with a fault or an advice (1) of space 1 held",
+	 false},
+	{advice_then_newer,
+	 "waiting for the writer lock (1) of space 2 with a fault or an advice (1) of space 1 held",
+	 false},
+	{stalled_then_newer,
+	 "waiting for the writer lock (1) of space 2 with a place in a line (1) of space 1 held",
 	 false},
 	{grace_period_with_a_lock, " with the writer lock (1) of space 1 held", false},
 	{thread_with_a_lock, "making a thread with the writer lock (1) of space 1 held", true},

@@ -1076,8 +1076,8 @@ static void test_fork(void **state)
 		print_message("skipped: qemu-user does not survive fork beside busy threads\n");
 		skip();
 	}
-	assert_int_equal(asp_grace_install_fork_hooks(), ASPACE_OK);
-	assert_int_equal(asp_grace_install_fork_hooks(), ASPACE_OK);
+	assert_int_equal(asp_grace_install_fork_hooks(asp_grace_before_fork), ASPACE_OK);
+	assert_int_equal(asp_grace_install_fork_hooks(asp_grace_before_fork), ASPACE_OK);
 	atomic_store(&stop, 0);
 	atomic_store(&reads, 0);
 	for (int i = 0; i < 2; i++) {
@@ -1144,7 +1144,7 @@ static void test_fork_on_helper(void **state)
 	struct counter counter;
 
 	(void)state;
-	assert_int_equal(asp_grace_install_fork_hooks(), ASPACE_OK);
+	assert_int_equal(asp_grace_install_fork_hooks(asp_grace_before_fork), ASPACE_OK);
 	atomic_store(&gate, 0);
 	attach(&counter, NULL);
 	counter.then = fork_here;

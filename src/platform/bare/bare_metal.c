@@ -74,17 +74,42 @@ void asp_lock_init(struct asp_lock *lock)
 {
 	atomic_init(&lock->next, 0);
 	atomic_init(&lock->serving, 0);
+	lock->line = NULL;
+}
+
+uint32_t asp_lock_draw(struct asp_lock *lock)
+{
+	/* Sequentially consistent: a writer looks for pins after it, and a fault that has come on their list
+	 * looks here whether the lock is free (update/pinning.c). */
+	return atomic_fetch_add(&lock->next, 1);
+}
+
+static bool is_served(struct asp_lock *lock, uint32_t ticket)
+{
+	/* The load that ends the wait acquires what the last holder released. */
+	return atomic_load_explicit(&lock->serving, memory_order_acquire) == ticket;
+}
+
+bool asp_lock_await(struct asp_lock *lock, uint32_t ticket, unsigned timeout_ms)
+{
+	(void)timeout_ms;
+	if (is_served(lock, ticket))
+		return true;
+	aspace_bare_relax();
+	return false;
 }
 
 void asp_lock_acquire(struct asp_lock *lock)
 {
-	/* Sequentially consistent: a writer looks for pins after it, and a fault that has come on their list
-	 * looks here whether the lock is free (update/pinning.c). The load that ends the wait acquires what
-	 * the last holder released. */
-	uint32_t ticket = atomic_fetch_add(&lock->next, 1);
+	uint32_t ticket = asp_lock_draw(lock);
 
-	while (atomic_load_explicit(&lock->serving, memory_order_acquire) != ticket)
-		aspace_bare_relax();
+	if (is_served(lock, ticket))
+		return;
+	if (lock->line)
+		lock->line(lock, ticket);
+	else
+		while (!asp_lock_await(lock, ticket, 0))
+			;
 }
 
 bool asp_lock_try(struct asp_lock *lock)
@@ -341,7 +366,8 @@ void asp_grace_after_fork_child(void)
 {
 }
 
-enum aspace_status asp_grace_install_fork_hooks(void)
+enum aspace_status asp_grace_install_fork_hooks(void (*before)(void))
 {
+	(void)before;
 	return ASPACE_NOT_SUPPORTED;
 }

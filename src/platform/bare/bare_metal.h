@@ -34,6 +34,7 @@ struct asp_bare_cpu {
 	_Atomic uint32_t nested;
 	_Atomic bool online;
 	unsigned writer_locks, releases; /* the CPU's own: see asp_writer_locks() */
+	struct asp_hook *hooks;
 	/* The grace period in progress waits until so many sections have ended. The poller's. */
 	uint64_t awaited;
 };
@@ -48,6 +49,21 @@ static inline unsigned *asp_writer_locks(void)
 static inline unsigned *asp_in_release(void)
 {
 	return &asp_bare_cpus[aspace_bare_cpu()].releases;
+}
+
+static inline struct asp_hook **asp_hooks(void)
+{
+	return &asp_bare_cpus[aspace_bare_cpu()].hooks;
+}
+
+static inline int asp_cancel_off(void)
+{
+	return 0;
+}
+
+static inline void asp_cancel_restore(int old)
+{
+	(void)old;
 }
 
 /* On the CPU itself. */

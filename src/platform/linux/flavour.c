@@ -19,7 +19,7 @@ struct asp_grace asp_flavours[ASP_FLAVOURS] = {FRESH, FRESH, FRESH, FRESH,
 
 struct asp_lock asp_flavours_lock = {
 #ifdef ASP_LOCK_ORDER
-	.rank = ASP_LOCK_FLAVOURS,
+	.held.rank = ASP_LOCK_FLAVOURS,
 #endif
 };
 

@@ -49,6 +49,12 @@
 static _Atomic uintptr_t forker; /* only ever compared with the caller's own number: relaxed */
 static unsigned depth;
 
+/* What the thread waits for, to halt; the stall hook, which is told meanwhile, may fork as well. */
+static ASP_THREAD_LOCAL struct halting {
+	struct asp_grace_client *client;
+	struct halting *below;
+} * innermost;
+
 bool asp_fork_is_ours(void)
 {
 	return atomic_load_explicit(&forker, memory_order_relaxed) == asp_thread_self();
@@ -101,15 +107,18 @@ static void give_up(void)
  * nothing is held. */
 static bool halt(struct asp_grace *grace, struct asp_grace_client *client, uint64_t deadline)
 {
+	struct halting halting = {client, innermost};
 	bool halted;
 
 	client->forks++;
+	innermost = &halting;
 	asp_lock_release(&asp_flavours_lock);
 	halted = !client->halt || client->halt(client, deadline);
 	asp_lock_acquire(&asp_flavours_lock);
 	if (halted) {
 		client->taken = true;
 		client->forks--;
+		innermost = halting.below;
 		return true;
 	}
 	give_up();
@@ -117,6 +126,7 @@ static bool halt(struct asp_grace *grace, struct asp_grace_client *client, uint6
 	client->resume(client);
 	asp_lock_acquire(&asp_flavours_lock);
 	client->forks--;
+	innermost = halting.below;
 	wake_detachers(grace);
 	asp_lock_release(&asp_flavours_lock);
 	return false;
@@ -180,6 +190,16 @@ static bool is_last(void)
 	return true;
 }
 
+/* So many of them are the calling thread's: the others are gone. */
+static unsigned own_forks(const struct asp_grace_client *client)
+{
+	unsigned count = 0;
+
+	for (const struct halting *halting = innermost; halting; halting = halting->below)
+		count += halting->client == client;
+	return count;
+}
+
 static void clients_after_fork(bool child)
 {
 	for_each_flavour(grace) {
@@ -188,7 +208,7 @@ static void clients_after_fork(bool child)
 				client->after_fork(client, child);
 			client->taken = false;
 			if (child)
-				client->forks = 0; /* they are gone */
+				client->forks = own_forks(client);
 		}
 		if (grace->clients)
 			wake_detachers(grace);
@@ -254,7 +274,7 @@ void asp_grace_after_fork_child(void)
 	urcu_bp_after_fork_child();
 }
 
-enum aspace_status asp_grace_install_fork_hooks(void)
+enum aspace_status asp_grace_install_fork_hooks(void (*before)(void))
 {
 	static _Atomic bool installed;
 
@@ -263,8 +283,7 @@ enum aspace_status asp_grace_install_fork_hooks(void)
 	 * is told has installed, or has heard of somebody who did. */
 	if (atomic_load_explicit(&installed, memory_order_relaxed))
 		return ASPACE_OK;
-	if (pthread_atfork(asp_grace_before_fork, asp_grace_after_fork_parent,
-			   asp_grace_after_fork_child))
+	if (pthread_atfork(before, asp_grace_after_fork_parent, asp_grace_after_fork_child))
 		return ASPACE_NO_MEMORY;
 	atomic_store_explicit(&installed, true, memory_order_relaxed);
 	return ASPACE_OK;

@@ -86,6 +86,7 @@ void __tsan_release(void *addr);
 #define ASP_THREAD_LOCAL _Thread_local __attribute__((tls_model("initial-exec")))
 
 extern ASP_THREAD_LOCAL unsigned asp_writer_lock_count, asp_release_count;
+extern ASP_THREAD_LOCAL struct asp_hook *asp_innermost_hook;
 
 static inline unsigned *asp_writer_locks(void)
 {
@@ -95,6 +96,11 @@ static inline unsigned *asp_writer_locks(void)
 static inline unsigned *asp_in_release(void)
 {
 	return &asp_release_count;
+}
+
+static inline struct asp_hook **asp_hooks(void)
+{
+	return &asp_innermost_hook;
 }
 
 /* order.c: the calling thread is about to wait for a lock; has it; no longer. */
@@ -116,6 +122,19 @@ static inline void asp_order_remove(struct asp_lock *lock)
 	(void)lock;
 }
 #endif
+
+static inline int asp_cancel_off(void)
+{
+	int old;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+	return old;
+}
+
+static inline void asp_cancel_restore(int old)
+{
+	pthread_setcancelstate(old, &old);
+}
 
 struct asp_grace {
 	/* Whose functions sections call; NULL: bp's, inlined. What readers load stands alone

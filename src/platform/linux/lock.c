@@ -33,6 +33,7 @@
 #define SPINS 400
 
 ASP_THREAD_LOCAL unsigned asp_writer_lock_count, asp_release_count;
+ASP_THREAD_LOCAL struct asp_hook *asp_innermost_hook;
 
 static void relax(void)
 {
@@ -63,6 +64,25 @@ static void futex_wait(_Atomic uint32_t *word, uint32_t value, const struct time
 	errno = saved;
 }
 
+/* At most timeout_ms; 0: no limit. */
+static void wait_for(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms, uint32_t bits)
+{
+	struct timespec until;
+
+	if (!timeout_ms) {
+		futex_wait(word, value, NULL, bits);
+		return;
+	}
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += (time_t)(timeout_ms / 1000);
+	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	futex_wait(word, value, &until, bits);
+}
+
 static void futex_wake(_Atomic uint32_t *word, uint32_t bits)
 {
 	int saved = errno;
@@ -81,6 +101,7 @@ void asp_lock_init(struct asp_lock *lock)
 	atomic_init(&lock->next, 0);
 	atomic_init(&lock->serving, 0);
 	atomic_init(&lock->sleepers, 0);
+	lock->line = NULL;
 	asp_lock_set_rank(lock, ASP_LOCK_UNRANKED, 0);
 }
 
@@ -89,42 +110,61 @@ void asp_lock_init(struct asp_lock *lock)
  * serving, the other writes serving and reads sleepers, and if both read old values, we sleep and
  * nobody wakes us. What changes after that read, the kernel's own look at `serving` finds.
  */
-static void sleep_until_served(struct asp_lock *lock, uint32_t ticket)
+static void sleep_until_served(struct asp_lock *lock, uint32_t ticket, unsigned timeout_ms)
 {
 	uint32_t serving;
 
 	atomic_fetch_add(&lock->sleepers, 1);
 	serving = atomic_load(&lock->serving);
 	if (serving != ticket)
-		futex_wait(&lock->serving, serving, NULL, ticket_bit(ticket));
+		wait_for(&lock->serving, serving, timeout_ms, ticket_bit(ticket));
 	/* Relaxed: who still reads the old number wakes somebody in vain, and no more. */
 	atomic_fetch_sub_explicit(&lock->sleepers, 1, memory_order_relaxed);
+}
+
+bool asp_lock_await(struct asp_lock *lock, uint32_t ticket, unsigned timeout_ms)
+{
+	if (atomic_load(&lock->serving) == ticket)
+		return true;
+	sleep_until_served(lock, ticket, timeout_ms);
+	return atomic_load(&lock->serving) == ticket;
 }
 
 /* Until it is the ticket's turn. Rare, and apart: it would cost who need not wait. */
 static __attribute__((noinline)) void await(struct asp_lock *lock, uint32_t ticket)
 {
 	uint32_t serving;
-	int spins = 0;
 
-	while ((serving = atomic_load(&lock->serving)) != ticket) {
+	for (int spins = 0; spins < SPINS; spins++) {
+		serving = atomic_load(&lock->serving);
+		if (serving == ticket)
+			return;
 		/* Only the next in line has something to gain by spinning. */
-		if (ticket - serving == 1 && spins++ < SPINS)
-			relax();
-		else
-			sleep_until_served(lock, ticket);
+		if (ticket - serving != 1)
+			break;
+		relax();
 	}
+	if (lock->line) {
+		lock->line(lock, ticket);
+		return;
+	}
+	while (!asp_lock_await(lock, ticket, 0))
+		;
+}
+
+inline uint32_t asp_lock_draw(struct asp_lock *lock)
+{
+	asp_order_check(lock);
+	asp_bp_register();
+	/* Sequentially consistent, for asp_lock_try() and the pairing in platform.h. */
+	return atomic_fetch_add(&lock->next, 1);
 }
 
 void asp_lock_acquire(struct asp_lock *lock)
 {
-	uint32_t ticket;
+	/* The load of serving, here or in await(), acquires what the last holder released. */
+	uint32_t ticket = asp_lock_draw(lock);
 
-	asp_order_check(lock);
-	asp_bp_register();
-	/* Sequentially consistent, for asp_lock_try() and the pairing in platform.h. The load of
-	 * serving, here or in await(), acquires what the last holder released. */
-	ticket = atomic_fetch_add(&lock->next, 1);
 	/* Mostly it is free; this is what await() would begin with. */
 	if (__builtin_expect(atomic_load(&lock->serving) != ticket, 0))
 		await(lock, ticket);
@@ -177,20 +217,7 @@ void asp_lock_forget_waiters(struct asp_lock *lock)
 
 void asp_wait_holding(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms)
 {
-	struct timespec until;
-
-	if (!timeout_ms) {
-		futex_wait(word, value, NULL, FUTEX_BITSET_MATCH_ANY);
-		return;
-	}
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += (time_t)(timeout_ms / 1000);
-	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
-	futex_wait(word, value, &until, FUTEX_BITSET_MATCH_ANY);
+	wait_for(word, value, timeout_ms, FUTEX_BITSET_MATCH_ANY);
 }
 
 void asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms)

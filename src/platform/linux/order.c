@@ -11,9 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static ASP_THREAD_LOCAL struct asp_lock *held;
+static ASP_THREAD_LOCAL struct asp_held *list;
 
-static const char *name_of(const struct asp_lock *lock, char *text, size_t size)
+static const char *name_of(const struct asp_held *held, char *text, size_t size)
 {
 	static const char *const names[] = {
 		[ASP_LOCK_UNRANKED] = "a lock of no rank",
@@ -22,17 +22,18 @@ static const char *name_of(const struct asp_lock *lock, char *text, size_t size)
 		[ASP_LOCK_SNAPSHOTS] = "the snapshot lock",
 		[ASP_LOCK_PINS] = "the lock of the list of pins",
 	};
+	const char *name = held->place ? held->place : names[held->rank];
 
-	if (lock->number)
-		snprintf(text, size, "%s (%d) of space %llu", names[lock->rank], (int)lock->rank,
-			 (unsigned long long)lock->number);
+	if (held->number)
+		snprintf(text, size, "%s (%d) of space %llu", name, (int)held->rank,
+			 (unsigned long long)held->number);
 	else
-		snprintf(text, size, "%s (%d)", names[lock->rank], (int)lock->rank);
+		snprintf(text, size, "%s (%d)", name, (int)held->rank);
 	return text;
 }
 
-__attribute__((noreturn)) static void die(const char *what, const struct asp_lock *wanted,
-					  const struct asp_lock *has)
+__attribute__((noreturn)) static void die(const char *what, const struct asp_held *wanted,
+					  const struct asp_held *has)
 {
 	char first[80] = "", second[80];
 
@@ -44,46 +45,64 @@ __attribute__((noreturn)) static void die(const char *what, const struct asp_loc
 
 void asp_lock_set_rank(struct asp_lock *lock, enum asp_lock_rank rank, uint64_t number)
 {
-	lock->rank = rank;
-	lock->number = number;
+	lock->held = (struct asp_held){.rank = rank, .number = number};
 }
 
 void asp_order_check(const struct asp_lock *lock)
 {
-	for (const struct asp_lock *has = held; has; has = has->held_below) {
-		if (has == lock)
-			die("waiting for ", lock, has);
-		if (!lock->rank || !has->rank || has->rank < lock->rank)
+	const struct asp_held *wanted = &lock->held;
+
+	for (const struct asp_held *has = list; has; has = has->below) {
+		if (has == wanted)
+			die("waiting for ", wanted, has);
+		if (!wanted->rank || !has->rank || has->rank < wanted->rank)
 			continue;
-		if (has->rank == lock->rank && lock->number && lock->number < has->number)
+		if (has->rank == wanted->rank && wanted->number && wanted->number < has->number)
 			continue;
 		/* The hook of fork takes those of all spaces, one space after the other. */
-		if (asp_fork_is_ours() && lock->number && has->number &&
-		    (has->rank == lock->rank || lock->number != has->number))
+		if (asp_fork_is_ours() && wanted->number && has->number &&
+		    (has->rank == wanted->rank || wanted->number != has->number))
 			continue;
-		die("waiting for ", lock, has);
+		die("waiting for ", wanted, has);
 	}
+}
+
+static void add(struct asp_held *held)
+{
+	held->below = list;
+	list = held;
+}
+
+void asp_held_add(struct asp_held *held, const char *place, enum asp_lock_rank rank,
+		  uint64_t number)
+{
+	*held = (struct asp_held){.place = place, .rank = rank, .number = number};
+	add(held);
+}
+
+void asp_held_remove(struct asp_held *held)
+{
+	struct asp_held **link = &list;
+
+	while (*link && *link != held)
+		link = &(*link)->below;
+	if (*link)
+		*link = held->below;
 }
 
 void asp_order_add(struct asp_lock *lock)
 {
-	lock->held_below = held;
-	held = lock;
+	add(&lock->held);
 }
 
 void asp_order_remove(struct asp_lock *lock)
 {
-	struct asp_lock **place = &held;
-
-	while (*place && *place != lock)
-		place = &(*place)->held_below;
-	if (*place)
-		*place = lock->held_below;
+	asp_held_remove(&lock->held);
 }
 
 void asp_lock_check_none(const char *what)
 {
-	for (const struct asp_lock *has = held; has; has = has->held_below) {
+	for (const struct asp_held *has = list; has; has = has->below) {
 		if (has->rank)
 			die(what, NULL, has);
 	}
