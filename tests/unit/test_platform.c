@@ -29,7 +29,7 @@
 #include <unistd.h>
 
 #include "../child.h"
-#include "platform/platform.h"
+#include "platform/linux/grace.h"
 
 /* From the flavours' libraries; the tests do not include liburcu either. */
 extern const struct rcu_flavor_struct urcu_memb_flavor, urcu_qsbr_flavor;
@@ -84,8 +84,8 @@ static void *join(pthread_t thread)
 	return result;
 }
 
-/* How many threads of this process are helpers. */
-static int count_helpers(void)
+/* How many threads of this process have that name; *last gets the number of one. */
+static int count_threads(const char *wanted, long *last)
 {
 	DIR *tasks = opendir("/proc/self/task");
 	struct dirent *task;
@@ -100,12 +100,21 @@ static int count_helpers(void)
 		file = fopen(path, "r");
 		if (!file)
 			continue;
-		if (fgets(name, sizeof(name), file) && !strcmp(name, "aspace-grace\n"))
+		if (fgets(name, sizeof(name), file) && !strcmp(name, wanted)) {
+			*last = strtol(task->d_name, NULL, 10);
 			count++;
+		}
 		fclose(file);
 	}
 	closedir(tasks);
 	return count;
+}
+
+static int count_helpers(void)
+{
+	long last;
+
+	return count_threads("aspace-grace\n", &last);
 }
 
 /* ---- Locks ------------------------------------------------------------------ */
@@ -741,6 +750,81 @@ static void test_attach_storm(void **state)
 	until(count_helpers() == 0);
 }
 
+/* The number of the only driver. (Its name comes a moment after it.) */
+static long driver_of_bp(void)
+{
+	long number = 0;
+
+	until(count_threads("aspace-driver\n", &number) == 1);
+	return number;
+}
+
+static struct counter leaver;
+
+static void *leave(void *unused)
+{
+	(void)unused;
+	detach(&leaver);
+	return NULL;
+}
+
+/* Called back while its driver waits for readers, the helper keeps it: no thread is made behind the back of who has
+ * just been told that all is there. And who calls back may be one of these readers. */
+static void test_called_back(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 20; i++) {
+		struct counter next;
+		pthread_t thread;
+		long driver;
+
+		attach(&leaver, NULL);
+		driver = driver_of_bp();
+		asp_read_lock(leaver.grace);
+		asp_grace_request(leaver.grace, NULL, asp_grace_stamp(leaver.grace));
+		until(atomic_load(&leaver.grace->turning));
+		thread = spawn(leave, NULL);
+		until(atomic_load(&leaver.grace->driving) == DRIVER_STOPPING);
+		attach(&next, NULL);
+		check(asp_has_driver(next.grace));
+		asp_read_unlock(next.grace);
+		join(thread);
+		check(asp_grace_wait(next.grace, asp_grace_stamp(next.grace), 0));
+		assert_int_equal(driver_of_bp(), driver);
+		detach(&next);
+		until(count_helpers() == 0);
+	}
+}
+
+static void *come_and_look(void *unused)
+{
+	for (int i = 0; i < 400; i++) {
+		struct counter counter;
+
+		attach(&counter, NULL);
+		/* It is there, and stays. */
+		check(asp_has_driver(counter.grace));
+		if (i % 2)
+			check(asp_grace_wait(counter.grace, asp_grace_stamp(counter.grace), 0));
+		check(asp_has_driver(counter.grace));
+		detach(&counter);
+	}
+	return unused;
+}
+
+/* The same wherever the helper and the driver are on their way out. */
+static void test_called_back_anywhere(void **state)
+{
+	pthread_t threads[2];
+
+	(void)state;
+	for (int i = 0; i < 2; i++)
+		threads[i] = spawn(come_and_look, NULL);
+	for (int i = 0; i < 2; i++)
+		join(threads[i]);
+	until(count_helpers() == 0);
+}
+
 /* ---- The helper's own calls -------------------------------------------------------- */
 
 static struct counter inner[3];
@@ -1173,6 +1257,8 @@ int main(void)
 		cmocka_unit_test(test_requests_from_many_threads),
 		cmocka_unit_test(test_detach_during_work),
 		cmocka_unit_test(test_attach_storm),
+		cmocka_unit_test(test_called_back),
+		cmocka_unit_test(test_called_back_anywhere),
 		cmocka_unit_test(test_work_uses_others),
 		cmocka_unit_test(test_last_detach_on_helper),
 		cmocka_unit_test(test_signals_while_waiting),

@@ -19,6 +19,9 @@
  *  2. There is one while the helper runs, which has made it and sees its end: but in a forked
  *     child whose only thread was the helper, and where none could be made anew. Then
  *     who wants a grace period turns it over.
+ *  3. A thread is made only within asp_grace_attach() or asp_grace_want_helper(): these wait until it has
+ *     been. So they must not have to wait for a driver that waits for readers: one that is told to go can be told
+ *     to stay, until it is outside of grace periods and goes.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -109,13 +112,22 @@ static bool is_stopping(struct asp_grace *grace)
 	return atomic_load_explicit(&grace->driving, memory_order_acquire) == DRIVER_STOPPING;
 }
 
+/* On the driver: it goes, if it is to. From here on it waits for nobody. */
+static bool goes(struct asp_grace *grace)
+{
+	uint32_t told = DRIVER_STOPPING;
+
+	return atomic_compare_exchange_strong_explicit(&grace->driving, &told, DRIVER_GONE,
+						       memory_order_acq_rel, memory_order_relaxed);
+}
+
 static void *driver_main(void *arg)
 {
 	struct asp_grace *grace = arg;
 
 	pthread_setname_np(pthread_self(), "aspace-driver");
 	asp_flavour_enter(grace);
-	while (!is_stopping(grace)) {
+	while (!goes(grace)) {
 		uint32_t seen = asp_bell_look(&grace->driver_bell);
 
 		if (asp_grace_wanted(grace))
@@ -125,6 +137,7 @@ static void *driver_main(void *arg)
 		if (!asp_grace_wanted(grace) && !is_stopping(grace))
 			asp_bell_sleep(&grace->driver_bell, seen);
 	}
+	asp_wake_all(&grace->driving);
 	asp_flavour_leave(grace);
 	return NULL;
 }
@@ -141,14 +154,60 @@ bool asp_driver_start(struct asp_grace *grace)
 	return true;
 }
 
-void asp_driver_stop(struct asp_grace *grace)
+/* Under the lock, as whoever calls the helper back: it sees the driver told, or we see it. */
+static bool tell_to_go(struct asp_grace *grace)
 {
-	if (!asp_has_driver(grace))
-		return;
-	atomic_store_explicit(&grace->driving, DRIVER_STOPPING, memory_order_release);
+	bool go;
+
+	asp_lock_acquire(&asp_flavours_lock);
+	go = atomic_load_explicit(&grace->state, memory_order_relaxed) == HELPER_STOPPING;
+	if (go && asp_has_driver(grace))
+		atomic_store_explicit(&grace->driving, DRIVER_STOPPING, memory_order_release);
+	asp_lock_release(&asp_flavours_lock);
+	return go;
+}
+
+bool asp_driver_stop(struct asp_grace *grace)
+{
+	uint32_t driving;
+
+	if (!tell_to_go(grace))
+		return false;
 	asp_bell_ring(&grace->driver_bell);
-	asp_thread_join(grace->driver_thread);
-	atomic_store_explicit(&grace->driving, DRIVER_NONE, memory_order_release);
+	/* Acquire: what it has done is done. */
+	while ((driving = atomic_load_explicit(&grace->driving, memory_order_acquire)) ==
+	       DRIVER_STOPPING)
+		asp_wait(&grace->driving, driving, 0);
+	if (driving == DRIVER_GONE)
+		asp_thread_join(grace->driver_thread);
+	return driving != DRIVER_RUNNING;
+}
+
+bool asp_driver_keep(struct asp_grace *grace)
+{
+	uint32_t told = DRIVER_STOPPING;
+
+	if (atomic_compare_exchange_strong_explicit(&grace->driving, &told, DRIVER_RUNNING,
+						    memory_order_acq_rel, memory_order_relaxed))
+		asp_wake_all(&grace->driving);
+	else if (told == DRIVER_GONE)
+		return false;
+	return true;
+}
+
+bool asp_driver_await(struct asp_grace *grace)
+{
+	bool waited = false;
+	uint32_t driving;
+
+	/* Acquire, though only the value counts. */
+	while ((driving = atomic_load_explicit(&grace->driving, memory_order_acquire)) ==
+		       DRIVER_GONE ||
+	       driving == DRIVER_STARTING) {
+		waited = true;
+		asp_wait(&grace->driving, driving, 0);
+	}
+	return !waited || driving != DRIVER_NONE;
 }
 
 void asp_driver_ring(struct asp_grace *grace)

@@ -85,6 +85,14 @@ static bool unlink_client(struct asp_grace *grace, struct asp_grace_client *clie
 	return true;
 }
 
+/* Under the lock. Are there those that a new client needs? Not if they are on their way out for good. */
+static bool has_threads(struct asp_grace *grace)
+{
+	uint32_t state = atomic_load_explicit(&grace->state, memory_order_relaxed);
+
+	return state != HELPER_NONE && (state != HELPER_STOPPING || asp_driver_keep(grace));
+}
+
 enum aspace_status asp_grace_attach(const void *flavour, struct asp_grace_client *client,
 				    struct asp_grace **out)
 {
@@ -100,8 +108,7 @@ enum aspace_status asp_grace_attach(const void *flavour, struct asp_grace_client
 		status = ASPACE_NO_MEMORY;
 	else if (grace->dead)
 		status = ASPACE_NOT_SUPPORTED;
-	else if (locked && !grace->clients &&
-		 atomic_load_explicit(&grace->state, memory_order_relaxed) == HELPER_NONE)
+	else if (locked && !grace->clients && !has_threads(grace))
 		status = ASPACE_BUSY; /* see helper.c, invariant 1 */
 	if (status != ASPACE_OK) {
 		asp_lock_release(&asp_flavours_lock);
@@ -112,6 +119,7 @@ enum aspace_status asp_grace_attach(const void *flavour, struct asp_grace_client
 	/* A helper that is about to leave stays; who told it to go stops waiting. */
 	if (atomic_load_explicit(&grace->state, memory_order_relaxed) == HELPER_STOPPING) {
 		grace->orphan = false;
+		asp_driver_keep(grace);
 		atomic_store_explicit(&grace->state, HELPER_RUNNING, memory_order_release);
 		asp_wake_all(&grace->state);
 	}
@@ -120,6 +128,9 @@ enum aspace_status asp_grace_attach(const void *flavour, struct asp_grace_client
 	/* There is none in a forked child: then the others do without, too. */
 	if (!locked)
 		status = asp_helper_ensure(grace);
+	/* Where the helper has to make its driver anew, nobody is to find that going on later. */
+	if (!locked && status == ASPACE_OK && !asp_driver_await(grace))
+		status = ASPACE_NO_MEMORY;
 	if (status != ASPACE_OK)
 		asp_grace_detach(grace, client);
 	else

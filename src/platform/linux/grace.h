@@ -28,7 +28,8 @@ enum driver_state {
 	DRIVER_NONE,     /* who wants a grace period turns it over */
 	DRIVER_STARTING, /* as running, for who asks it; whether it can be made is not known */
 	DRIVER_RUNNING,
-	DRIVER_STOPPING, /* the helper has told it to go, and waits */
+	DRIVER_STOPPING, /* the helper has told it to go, and waits; it may be told to stay */
+	DRIVER_GONE,     /* too late; the helper goes on from there */
 	DRIVER_LACKING,  /* none could be made, at the start of the helper, who goes too */
 };
 
@@ -81,7 +82,13 @@ void asp_flavour_leave(struct asp_grace *grace);
 
 /* On the helper, which makes the driver and waits for its end. */
 bool asp_driver_start(struct asp_grace *grace);
-void asp_driver_stop(struct asp_grace *grace);
+/* Unless somebody has called the helper back, or does so before the driver has gone: false. */
+bool asp_driver_stop(struct asp_grace *grace);
+/* Under the lock of all flavours. Tells a driver that is to go that it is to stay; false: too late. */
+bool asp_driver_keep(struct asp_grace *grace);
+/* Until it is known whether a helper that was called back too late could make its driver anew; false: it
+ * could not. No lock is held. */
+bool asp_driver_await(struct asp_grace *grace);
 /* Is there a driver? Relaxed: who sees an old answer turns a grace period over beside it. */
 static inline bool asp_has_driver(struct asp_grace *grace)
 {

@@ -91,7 +91,8 @@ static bool leave_if_stopping(struct asp_grace *grace)
 		return false;
 	/* Where threads of this flavour's helpers pile up, each joins the one before. */
 	asp_helper_join(grace);
-	asp_driver_stop(grace);
+	if (!asp_driver_stop(grace))
+		return false;
 	asp_flavour_leave(grace);
 
 	asp_lock_acquire(&asp_flavours_lock);
@@ -105,6 +106,7 @@ static bool leave_if_stopping(struct asp_grace *grace)
 			grace->exited = pthread_self();
 			grace->joinable = true;
 		}
+		atomic_store_explicit(&grace->driving, DRIVER_NONE, memory_order_relaxed);
 		atomic_store_explicit(&grace->state, HELPER_NONE, memory_order_release);
 	}
 	asp_lock_release(&asp_flavours_lock);
@@ -112,8 +114,10 @@ static bool leave_if_stopping(struct asp_grace *grace)
 	if (leave) {
 		asp_wake_all(&grace->state);
 	} else {
+		/* Whoever called waits for this one. */
 		asp_flavour_enter(grace);
 		asp_driver_start(grace);
+		asp_wake_all(&grace->driving);
 	}
 	return leave;
 }
@@ -170,16 +174,27 @@ static bool create_helper(struct asp_grace *grace)
 enum aspace_status asp_helper_ensure(struct asp_grace *grace)
 {
 	uint32_t state = HELPER_NONE;
+	bool made;
 
-	if (!atomic_compare_exchange_strong_explicit(&grace->state, &state, HELPER_STARTING,
-						     memory_order_acquire, memory_order_acquire))
-		return ASPACE_OK;
-	if (!create_helper(grace)) {
-		atomic_store_explicit(&grace->state, HELPER_NONE, memory_order_release);
-		return ASPACE_NO_MEMORY;
+	while (!atomic_compare_exchange_strong_explicit(&grace->state, &state, HELPER_STARTING,
+							memory_order_acquire,
+							memory_order_acquire)) {
+		/* Nor does anybody find that going on later; but for an allocator that is called in it. Relaxed: it
+		 * is only compared with the caller's own number. */
+		if (state != HELPER_STARTING ||
+		    atomic_load_explicit(&grace->starter, memory_order_relaxed) ==
+			    asp_thread_self())
+			return ASPACE_OK;
+		asp_wait(&grace->state, HELPER_STARTING, 0);
+		state = HELPER_NONE;
 	}
-	atomic_store_explicit(&grace->state, HELPER_RUNNING, memory_order_release);
-	return ASPACE_OK;
+	atomic_store_explicit(&grace->starter, asp_thread_self(), memory_order_relaxed);
+	made = create_helper(grace);
+	atomic_store_explicit(&grace->starter, 0, memory_order_relaxed);
+	atomic_store_explicit(&grace->state, made ? HELPER_RUNNING : HELPER_NONE,
+			      memory_order_release);
+	asp_wake_all(&grace->state);
+	return made ? ASPACE_OK : ASPACE_NO_MEMORY;
 }
 
 void asp_grace_want_helper(struct asp_grace *grace)

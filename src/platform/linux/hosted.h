@@ -156,7 +156,8 @@ struct asp_grace {
 	/* enum helper_state; waited upon. Whoever changes it releases, whoever acts on it
 	 * acquires: a helper that is seen to be gone has done all that it does. */
 	_Atomic uint32_t state;
-	_Atomic uint32_t idle; /* counts ends of work, and of forks; waited upon */
+	_Atomic uintptr_t starter; /* who makes a helper, else 0 */
+	_Atomic uint32_t idle;     /* counts ends of work, and of forks; waited upon */
 
 	/* Under the lock of all flavours. */
 	_Alignas(64) struct asp_grace_client *clients;
