@@ -5,8 +5,8 @@
  *
  * Invariants:
  *  1. A reference is in one of these places or on `deferred`, and gets to the ring once.
- *  2. It gets there only when its grace period has elapsed, no snapshot shows it, and no pin that is at
- *     work is in an area with its object (N8).
+ *  2. It gets there only when its grace period has elapsed, no snapshot shows it, and no pin is at
+ *     work in an area with its object that was so when it was first its turn (N8).
  */
 #include "reclaim/calls.h"
 #include "reclaim/deferred.h"

@@ -171,6 +171,7 @@ struct asp_pins {
 	/* Counts whatever somebody waits for; waited upon. */
 	_Atomic uint32_t turn;
 	uint32_t sleepers; /* who wait until another entry goes */
+	uint64_t works;    /* so many faults and advices have begun to work */
 	/* For forks: halt.c. */
 	bool resting, lent, kept;
 	uintptr_t lender;

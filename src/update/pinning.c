@@ -73,6 +73,7 @@ static enum verdict judge(struct aspace *space, struct asp_pin *pin, const struc
 	if (!asp_found_is_there(space, pin->address, found))
 		return AGAIN;
 	pin->area = found->area;
+	pin->number = ++space->pins.works;
 	pin->at_work = true;
 	return GO;
 }

@@ -37,6 +37,7 @@ struct asp_pin {
 	bool wants_lock; /* of who asks who is before it */
 	/* Of a fault: who held the writer lock when it came on the list. Later ones see it there. */
 	uint32_t ticket;
+	uint64_t number; /* the how manieth of all that have been at work */
 	/* The caller's: where a fault is, and the kinds of access. An advice is about the first
 	 * area that reaches beyond the address, which then is where its piece begins. */
 	uint64_t address;

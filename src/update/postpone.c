@@ -6,8 +6,9 @@
  * for them, until a pin goes; then whoever becomes the writer puts all of them back.
  *
  * Invariants (numbers of pins.c):
- *  N8  While a pin is at work no reference to the user object of its area is released, and the
- *      area's memory does not go: deferred things that meet it are postponed.
+ *  N8  While a pin is at work the reference of its area to its user object is not released, and the
+ *      area's memory does not go: deferred things that meet it are postponed. (Of equal pointers any
+ *      reference may be that one, if the pin was at work when the grace period of the reference was over.)
  */
 #include "update/pin_list.h"
 
@@ -34,8 +35,14 @@ bool asp_pins_claim(struct aspace *space, struct asp_pin *claim, struct aspace_r
 	return free;
 }
 
+/*
+ * A record that has been here before has no `retired` any more, since no snapshot shows it, and notes in
+ * `birth` which pins were at work by then. Others have found the object later, in an area that has a
+ * reference of its own: for them nothing is kept, or a stream of them would keep it for ever.
+ */
 bool asp_pins_keep(struct aspace *space, struct aspace_record *record)
 {
+	uint64_t works = record->retired ? UINT64_MAX : record->birth;
 	const struct asp_pin *pin;
 
 	/* A pin that showed the object was on the list before its section ended, and the grace
@@ -44,9 +51,13 @@ bool asp_pins_keep(struct aspace *space, struct aspace_record *record)
 		return false;
 	asp_lock_acquire(&space->pins.lock);
 	for (pin = space->pins.first; pin; pin = pin->next) {
-		if (pin->at_work && pin->kind != ASP_CLAIM && pin->area.user == record->user &&
-		    pin->area.backend == record->backend)
+		if (pin->at_work && pin->kind != ASP_CLAIM && pin->number <= works &&
+		    pin->area.user == record->user && pin->area.backend == record->backend)
 			break;
+	}
+	if (pin && record->retired) {
+		record->retired = 0;
+		record->birth = space->pins.works;
 	}
 	if (pin)
 		asp_list_push(&space->pins.deferred, record);
