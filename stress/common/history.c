@@ -70,7 +70,8 @@ void history_set(struct history *history, uint64_t start, uint64_t end, uint64_t
 		return;
 	first = find_open(history, start);
 	last = find_open(history, end - 1) + 1;
-	if (!history->apart || value == HOLE)
+	if (value & LEAVING ? value == HOLE || !history->apart
+			    : !history->apart && !(value & PENDING))
 		take_in_neighbours(history, &middle, &first, &last);
 	if (last - first == 1 && open[first].value == value)
 		return; /* it was so already */

@@ -28,6 +28,9 @@
 /* Values with this bit are of areas that are on their way out: not to be found, but their
  * range is not free. (A hole is not to be found either.) */
 #define LEAVING (UINT64_C(1) << 63)
+/* Other values with this bit are of areas that stay as they are, beside equal neighbours too. (Protections,
+ * and what else may be a value, are below it.) */
+#define PENDING (UINT64_C(1) << 62)
 
 struct tile {
 	uint64_t start, end;

@@ -10,8 +10,9 @@
 #include "gap.h"
 
 static const char *const names[DEED_KINDS] = {
-	"map",    "replace", "map anywhere", "unmap",  "leave",       "deferred unmap",
-	"return", "protect", "move",         "resize", "transaction", "remainder",
+	"map",         "replace",          "map anywhere",    "unmap",   "leave", "deferred unmap",
+	"return",      "deferred protect", "refused protect", "protect", "move",  "resize",
+	"transaction", "remainder",
 };
 
 const char *deed_name(enum deed_kind kind)
@@ -69,6 +70,23 @@ static bool holds_areas(const struct history *history, uint64_t start, uint64_t 
 	return false;
 }
 
+/* Is there anything in its range that it would change? */
+static bool has_work(const struct history *history, const struct deed *deed)
+{
+	uint64_t at = deed->start;
+
+	if (deed->kind != DEED_PROTECT)
+		return holds_areas(history, deed->start, deed->end);
+	while (at < deed->end) {
+		const struct tile *tile = history_now(history, at);
+
+		if (!(tile->value & LEAVING) && (tile->value & FLAGS) != deed->value)
+			return true;
+		at = tile->end;
+	}
+	return false;
+}
+
 static const struct tile *tile_now(void *history, uint64_t at)
 {
 	return history_now(history, at);
@@ -77,14 +95,7 @@ static const struct tile *tile_now(void *history, uint64_t at)
 /* What becomes of an area. */
 static uint64_t changed(uint64_t value, const struct deed *deed)
 {
-	switch (deed->kind) {
-	case DEED_PROTECT:
-		return value_with_flags(value, deed->value);
-	case DEED_LEAVE:
-		return value | LEAVING;
-	default:
-		return HOLE;
-	}
+	return deed->kind == DEED_LEAVE ? value | LEAVING : HOLE;
 }
 
 static void change_areas(struct history *history, const struct deed *deed, uint64_t start,
@@ -97,6 +108,45 @@ static void change_areas(struct history *history, const struct deed *deed, uint6
 		if (!(tile.value & LEAVING))
 			history_set(history, start, to, changed(tile.value, deed));
 		start = to;
+	}
+}
+
+/* All of [start, end), which is in the area `tile`, and in one area of `base` if that is not NULL, gets
+ * the deed's flags: at once, or if that takes something away from what the base has, later. */
+static void protect_part(const struct ledger *ledger, struct history *history,
+			 const struct tile *tile, const struct tile *base, const struct deed *deed,
+			 uint64_t start, uint64_t end)
+{
+	uint64_t value = value_with_flags(shown_of(tile->value), deed->value), meanwhile;
+	uint64_t held = base->value & FLAGS;
+
+	meanwhile = held;
+	if (ledger->loses && !(base->value & LEAVING) && held != deed->value &&
+	    ledger->loses(ledger->loses_ctx, held, deed->value, &meanwhile))
+		value = pending_of(value, meanwhile);
+	history_set(history, start, end, value);
+}
+
+/* `base`: what was there before the transaction; NULL outside of one. */
+static void protect_areas(const struct ledger *ledger, struct history *history,
+			  const struct history *base, const struct deed *deed, uint64_t start,
+			  uint64_t end)
+{
+	while (start < end) {
+		struct tile tile = *history_now(history, start), part = tile;
+		uint64_t to = tile.end < end ? tile.end : end;
+
+		if (tile.value & LEAVING || (tile.value & FLAGS) == deed->value) {
+			start = to;
+			continue;
+		}
+		for (; start < to; start = part.end) {
+			if (base)
+				part = *history_now(base, start);
+			if (part.end > to)
+				part.end = to;
+			protect_part(ledger, history, &tile, &part, deed, start, part.end);
+		}
 	}
 }
 
@@ -147,8 +197,22 @@ static const char *settle_leaving(struct history *history, const struct deed *de
 	return NULL;
 }
 
+/* What was pending is not any more. */
+static const char *settle_pending(struct history *history, const struct deed *deed)
+{
+	struct tile tile = *history_now(history, deed->start);
+
+	if (tile.start != deed->start || tile.end != deed->end ||
+	    tile.value != pending_of(deed->value, deed->to))
+		return "the range was not pending";
+	history_set(history, deed->start, deed->end,
+		    deed->kind == DEED_KEPT ? held_of(tile.value) : deed->value);
+	return NULL;
+}
+
 /* Do it at this time. What is wrong with it, or NULL. */
-static const char *apply_one(struct history *history, const struct deed *deed)
+static const char *apply_one(const struct ledger *ledger, struct history *history,
+			     const struct deed *deed)
 {
 	const char *wrong;
 
@@ -164,9 +228,14 @@ static const char *apply_one(struct history *history, const struct deed *deed)
 		return NULL;
 	case DEED_LEAVE:
 	case DEED_UNMAP:
-	case DEED_PROTECT:
 		change_areas(history, deed, deed->start, deed->end);
 		return NULL;
+	case DEED_PROTECT:
+		protect_areas(ledger, history, NULL, deed, deed->start, deed->end);
+		return NULL;
+	case DEED_SETTLED:
+	case DEED_KEPT:
+		return settle_pending(history, deed);
 	case DEED_FREED:
 	case DEED_BACK:
 		return settle_leaving(history, deed);
@@ -203,7 +272,8 @@ static void drop_fresh(struct history *history, const struct deed *deed, uint32_
 
 /* What the same transaction lets leave later keeps the flags that its backend knows: it is
  * what comes back if that refuses. */
-static void protect_what_stays(struct history *history, const struct deed *deed, uint32_t part)
+static void protect_what_stays(const struct ledger *ledger, struct history *history,
+			       const struct history *base, const struct deed *deed, uint32_t part)
 {
 	uint64_t at = deed[part].start;
 
@@ -221,39 +291,55 @@ static void protect_what_stays(struct history *history, const struct deed *deed,
 				to = deed[i].start;
 		}
 		if (!leaves)
-			change_areas(history, &deed[part], at, to);
+			protect_areas(ledger, history, base, &deed[part], at, to);
 		at = to;
 	}
 }
 
-static const char *apply_part(struct history *history, const struct deed *deed, uint32_t part)
+static const char *apply_part(const struct ledger *ledger, struct history *history,
+			      const struct history *base, const struct deed *deed, uint32_t part)
 {
 	if (deed[part].kind == DEED_PROTECT) {
-		protect_what_stays(history, deed, part);
+		protect_what_stays(ledger, history, base, deed, part);
 		return NULL;
 	}
 	if (deed[part].kind == DEED_LEAVE)
 		drop_fresh(history, deed, part);
-	return apply_one(history, &deed[part]);
+	return apply_one(ledger, history, &deed[part]);
+}
+
+static bool apply_parts(const struct ledger *ledger, struct history *history,
+			const struct history *base, const struct deed *deed, struct lie *lie)
+{
+	for (uint32_t i = 1; i <= deed->parts; i++) {
+		const char *wrong = apply_part(ledger, history, base, deed, i);
+
+		if (wrong)
+			return refute(lie, &deed[i], wrong);
+	}
+	return true;
 }
 
 static bool apply(struct ledger *ledger, struct history *history, const struct deed *deed,
 		  struct lie *lie)
 {
+	struct history base = {.open_count = history->open_count};
 	const char *wrong;
+	bool fine;
 
 	if (deed->kind == DEED_ANYWHERE && gap_answer(&deed->wish, ledger->origin, history->size,
 						      tile_now, history) != deed->start)
 		return refute(lie, deed, "this is not the gap");
-	wrong = apply_one(history, deed);
+	wrong = apply_one(ledger, history, deed);
 	if (wrong)
 		return refute(lie, deed, wrong);
-	for (uint32_t i = 1; i <= deed->parts; i++) {
-		wrong = apply_part(history, deed, i);
-		if (wrong)
-			return refute(lie, &deed[i], wrong);
-	}
-	return true;
+	if (!ledger->loses || deed->kind != DEED_TXN)
+		return apply_parts(ledger, history, NULL, deed, lie);
+	base.open = array_zeroed(base.open_count, sizeof(*base.open));
+	memcpy(base.open, history->open, base.open_count * sizeof(*base.open));
+	fine = apply_parts(ledger, history, &base, deed, lie);
+	free(base.open);
+	return fine;
 }
 
 /* ---- Who made which version --------------------------------------------------- */
@@ -271,6 +357,13 @@ static bool is_timely(const struct ledger *ledger, const struct deed *deed, uint
 	return true;
 }
 
+/* Of what was deferred: done by whoever had the writer lock, as it came. */
+static bool is_late(const struct deed *deed)
+{
+	return deed->kind == DEED_FREED || deed->kind == DEED_BACK || deed->kind == DEED_SETTLED ||
+	       deed->kind == DEED_KEPT;
+}
+
 static bool enter(struct ledger *ledger, struct deed *deed, uint64_t newest, struct lie *lie)
 {
 	const struct deed **maker;
@@ -285,40 +378,10 @@ static bool enter(struct ledger *ledger, struct deed *deed, uint64_t newest, str
 	}
 	if (!is_timely(ledger, deed, newest, lie))
 		return false;
-	maker = &ledger->makers[deed->version - ledger->base];
+	maker = &(is_late(deed) ? ledger->late : ledger->makers)[deed->version - ledger->base];
 	if (*maker)
 		return refute(lie, deed, "another operation published that version");
 	*maker = deed;
-	return true;
-}
-
-/* What nobody else has published in its time was a loose deed's; those that have published
- * nothing stay on the list. */
-static bool place_loose(struct ledger *ledger, uint64_t newest, struct lie *lie)
-{
-	size_t kept = 0;
-
-	for (size_t i = 0; i < ledger->loose_count; i++) {
-		struct deed *deed = ledger->loose[i];
-		uint64_t version = deed->before > ledger->base ? deed->before : ledger->base;
-		const struct deed **maker = NULL;
-
-		while (++version <= deed->after && version <= newest) {
-			const struct deed **free = &ledger->makers[version - ledger->base];
-
-			if (*free)
-				continue;
-			if (maker)
-				return refute(lie, deed, "nobody published all versions meanwhile");
-			maker = free;
-			deed->version = version;
-		}
-		if (maker)
-			*maker = deed;
-		else
-			ledger->loose[kept++] = deed;
-	}
-	ledger->loose_count = kept;
 	return true;
 }
 
@@ -348,8 +411,6 @@ static bool enter_all(struct ledger *ledger, const struct deeds *const *logs, si
 				return false;
 		}
 	}
-	if (!place_loose(ledger, newest, lie))
-		return false;
 	if (ledger->unsure_count)
 		qsort(ledger->unsure, ledger->unsure_count, sizeof(*ledger->unsure),
 		      compare_versions);
@@ -378,6 +439,18 @@ static bool has_effect(struct ledger *ledger, const struct deed *deed)
 	return !same;
 }
 
+/* Those may have come before what was deferred and done in the same version: was there nothing to do yet? */
+static void note_idle(struct ledger *ledger, uint64_t version, size_t next)
+{
+	if (version - ledger->base >= ledger->makers_count || !ledger->late[version - ledger->base])
+		return;
+	for (; next < ledger->unsure_count && ledger->unsure[next]->version <= version; next++) {
+		struct deed *deed = ledger->unsure[next];
+
+		deed->idle = deed->after < version && !has_effect(ledger, deed);
+	}
+}
+
 /*
  * Who is not sure to have published `version` has done so if nobody is sure to have, and
  * then at most one of them; the others had nothing to do. `next` is the first of them.
@@ -391,7 +464,7 @@ static bool settle(struct ledger *ledger, uint64_t version, uint64_t newest, siz
 
 	for (; *next < ledger->unsure_count && ledger->unsure[*next]->version <= version; ++*next) {
 		const struct deed *deed = ledger->unsure[*next];
-		bool effect = has_effect(ledger, deed);
+		bool effect = !deed->idle && has_effect(ledger, deed);
 
 		if (effect && taken)
 			return refute(lie, deed, "it had something to do, and published nothing");
@@ -404,22 +477,91 @@ static bool settle(struct ledger *ledger, uint64_t version, uint64_t newest, siz
 	return !maker || !*maker || is_timely(ledger, *maker, newest, lie);
 }
 
-/* Loose deeds that have published nothing: there was a version in their time in which there
- * was nothing to do. `next` is the first that has not been so lucky. */
+/* What nobody else has published in its time was a loose deed's, if there was something to do for it. They come one
+ * after the other; `next` is the first whose time is not over. */
+static void claim_loose(struct ledger *ledger, uint64_t version, size_t next)
+{
+	for (; next < ledger->loose_count && ledger->loose[next]->before < version; next++) {
+		struct deed *deed = ledger->loose[next];
+
+		if (deed->version || deed->after < version || !has_work(&ledger->history, deed))
+			continue;
+		deed->version = version;
+		ledger->makers[version - ledger->base] = deed;
+		return;
+	}
+}
+
+/* Those that have published nothing: there was a version in their time in which there was nothing to do. */
 static bool settle_loose(struct ledger *ledger, uint64_t version, size_t *next, struct lie *lie)
 {
-	for (; *next < ledger->loose_count; ++*next) {
-		const struct deed *deed = ledger->loose[*next];
+	while (*next < ledger->loose_count && ledger->loose[*next]->after < version)
+		++*next;
+	for (size_t i = *next; i < ledger->loose_count; i++) {
+		struct deed *deed = ledger->loose[i];
 
 		if (deed->before > version)
 			return true;
-		if (!holds_areas(&ledger->history, deed->start, deed->end))
-			ledger->effectless++;
-		else if (deed->after > version)
-			return true;
-		else
+		deed->idle |= !has_work(&ledger->history, deed);
+		if (deed->after != version || deed->version)
+			continue;
+		if (!deed->idle)
 			return refute(lie, deed, "it had something to do, and published nothing");
+		ledger->effectless++;
 	}
+	return true;
+}
+
+/* ---- What was deferred -------------------------------------------------------- */
+
+static void note_past(struct ledger *ledger, const struct deed *deed, uint64_t version)
+{
+	const struct tile *tile = history_now(&ledger->history, deed->start);
+
+	if (deed->kind != DEED_SETTLED && deed->kind != DEED_KEPT)
+		return;
+	ledger->pasts[ledger->pending++ % LEDGER_PASTS] =
+		(struct ledger_past){deed->start, deed->end, ledger->base + tile->from, version};
+	ledger->kept += deed->kind == DEED_KEPT;
+}
+
+/* Has it come while something was pending, in what it has then changed? */
+static void note_wait(struct ledger *ledger, const struct deed *deed)
+{
+	if (deed->kind != DEED_PROTECT && deed->kind != DEED_LEAVE)
+		return;
+	for (int i = 0; i < LEDGER_PASTS; i++) {
+		const struct ledger_past *past = &ledger->pasts[i];
+
+		if (past->start < deed->end && deed->start < past->end &&
+		    past->from <= deed->before && past->until > deed->before) {
+			ledger->waited++;
+			return;
+		}
+	}
+}
+
+/* What was deferred and done just before the version, or by it: then that is `*made`. */
+static bool apply_late(struct ledger *ledger, uint64_t version, bool *made, struct lie *lie)
+{
+	const struct deed **maker = &ledger->makers[version - ledger->base];
+	const struct deed *late = ledger->late[version - ledger->base];
+	size_t areas = ledger->history.open_count;
+
+	*made = false;
+	if (!late)
+		return true;
+	for (uint32_t i = 0; i <= late->parts; i++) {
+		note_past(ledger, &late[i], version);
+		*made |= late[i].kind != DEED_SETTLED;
+	}
+	if (!apply(ledger, &ledger->history, late, lie))
+		return false;
+	*made |= ledger->history.open_count != areas;
+	if (*made && *maker)
+		return refute(lie, late, "another operation published that version");
+	if (*made)
+		*maker = late;
 	return true;
 }
 
@@ -431,6 +573,30 @@ void ledger_begin(struct ledger *ledger, uint64_t size, uint64_t base)
 	history_begin(&ledger->history, size);
 }
 
+/* The next version: what its maker has done. */
+static bool step(struct ledger *ledger, uint64_t version, uint64_t newest, size_t *next,
+		 size_t next_loose, struct lie *lie)
+{
+	const struct deed **maker = &ledger->makers[version - ledger->base];
+	bool made;
+
+	note_idle(ledger, version, *next);
+	history_tick(&ledger->history);
+	if (!apply_late(ledger, version, &made, lie) || !settle(ledger, version, newest, next, lie))
+		return false;
+	if (made)
+		return true;
+	if (!*maker)
+		claim_loose(ledger, version, next_loose);
+	if (!*maker) {
+		snprintf(lie->reason, sizeof(lie->reason), "nobody published version %" PRIu64,
+			 version);
+		return false;
+	}
+	note_wait(ledger, *maker);
+	return apply(ledger, &ledger->history, *maker, lie);
+}
+
 static bool play(struct ledger *ledger, uint64_t newest, struct lie *lie)
 {
 	size_t next = 0, next_loose = 0;
@@ -439,18 +605,7 @@ static bool play(struct ledger *ledger, uint64_t newest, struct lie *lie)
 	if (!settle_loose(ledger, ledger->base, &next_loose, lie))
 		return false;
 	for (uint64_t version = ledger->base + 1; version <= newest; version++) {
-		const struct deed *deed;
-
-		if (!settle(ledger, version, newest, &next, lie))
-			return false;
-		deed = ledger->makers[version - ledger->base];
-		if (!deed) {
-			snprintf(lie->reason, sizeof(lie->reason),
-				 "nobody published version %" PRIu64, version);
-			return false;
-		}
-		history_tick(&ledger->history);
-		if (!apply(ledger, &ledger->history, deed, lie) ||
+		if (!step(ledger, version, newest, &next, next_loose, lie) ||
 		    !settle_loose(ledger, version, &next_loose, lie))
 			return false;
 		ledger->counts[version - ledger->base] = (uint32_t)ledger->history.areas;
@@ -472,9 +627,12 @@ bool ledger_round(struct ledger *ledger, const struct deeds *const *logs, size_t
 	ledger->makers_count = newest - ledger->base + 1;
 	ledger->makers = array_reserve(ledger->makers, &ledger->makers_capacity,
 				       ledger->makers_count, sizeof(*ledger->makers));
+	ledger->late = array_reserve(ledger->late, &ledger->late_capacity, ledger->makers_count,
+				     sizeof(*ledger->late));
 	ledger->counts = array_reserve(ledger->counts, &ledger->counts_capacity,
 				       ledger->makers_count, sizeof(*ledger->counts));
 	memset(ledger->makers, 0, ledger->makers_count * sizeof(*ledger->makers));
+	memset(ledger->late, 0, ledger->makers_count * sizeof(*ledger->late));
 	if (!enter_all(ledger, logs, count, newest, lie) || !play(ledger, newest, lie))
 		return false;
 	history_end(&ledger->history);
@@ -485,6 +643,7 @@ void ledger_free(struct ledger *ledger)
 {
 	history_free(&ledger->history);
 	free(ledger->makers);
+	free(ledger->late);
 	free(ledger->unsure);
 	free(ledger->loose);
 	free(ledger->counts);

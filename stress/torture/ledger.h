@@ -9,20 +9,37 @@
  *
  * Loose deeds get what versions the others have left over: one each, or none if there was
  * nothing to do for them.
+ *
+ * Deferred deeds, of what was leaving or pending, know the version that they would publish. Those that only
+ * make backends hold what is shown already publish it only where areas merge by that; else what they
+ * did is there in that version, whoever makes it.
  */
 #ifndef TORTURE_LEDGER_H
 #define TORTURE_LEDGER_H
 
 #include "log.h"
 
+/* As a backend's `loses`. */
+typedef unsigned ledger_loses(void *ctx, uint64_t from, uint64_t to, uint64_t *meanwhile);
+
+enum {
+	LEDGER_PASTS = 64,
+};
+
+/* [start, end) was pending from version `from` on, up to `until`. */
+struct ledger_past {
+	uint64_t start, end, from, until;
+};
+
 struct ledger {
 	/* Time t is version base + t. */
 	struct history history;
 	uint64_t base;
-	/* For each version of the round, the deed that published it. */
-	const struct deed **makers;
-	size_t makers_count, makers_capacity;
-	const struct deed **unsure;
+	/* For each version of the round, the deed that published it, and those that were deferred and
+	 * done just before it, or by it. */
+	const struct deed **makers, **late;
+	size_t makers_count, makers_capacity, late_capacity;
+	struct deed **unsure;
 	size_t unsure_count, unsure_capacity;
 	struct deed **loose;
 	size_t loose_count, loose_capacity;
@@ -32,8 +49,16 @@ struct ledger {
 	/* The address of offset 0: alignment is of addresses. May be set after
 	 * ledger_begin(), as may history.apart. */
 	uint64_t origin;
-	/* Over all rounds: versions accounted for, and deeds that rightly published none. */
-	uint64_t versions, effectless;
+	/* Protects that take something away are deferred: does this one? May be set after
+	 * ledger_begin(). */
+	ledger_loses *loses;
+	void *loses_ctx;
+	/* The last areas that were pending. */
+	struct ledger_past pasts[LEDGER_PASTS];
+	/* Over all rounds: versions accounted for, and deeds that rightly published none; areas that were
+	 * pending, those of them that have kept their flags, and deeds that came while they were and
+	 * were done when they no longer were. */
+	uint64_t versions, effectless, pending, kept, waited;
 };
 
 /* Why an answer or a deed cannot be. */

@@ -22,11 +22,14 @@
 
 #include "history.h"
 
+/* The flags that an area shows, and, of one that is pending, those that its backend holds. */
 enum {
-	FLAG_BITS = 8,
+	HELD_SHIFT = 6,
+	FLAG_BITS = 2 * HELD_SHIFT,
+	FLAGS = (1 << HELD_SHIFT) - 1,
 };
 
-/* Flags and user object in one word. Objects may lie anywhere in 55 bits (see LEAVING). */
+/* Flags and user object in one word. Objects may lie anywhere in 50 bits (see PENDING). */
 static inline uint64_t value_of(uint64_t flags, const void *user)
 {
 	return (uint64_t)(uintptr_t)user << FLAG_BITS | flags;
@@ -35,6 +38,29 @@ static inline uint64_t value_of(uint64_t flags, const void *user)
 static inline uint64_t value_with_flags(uint64_t value, uint64_t flags)
 {
 	return (value & ~((UINT64_C(1) << FLAG_BITS) - 1)) | flags;
+}
+
+static inline bool is_pending(uint64_t value)
+{
+	return !(value & LEAVING) && value & PENDING;
+}
+
+/* What of a pending area readers are shown; of others, all. */
+static inline uint64_t shown_of(uint64_t value)
+{
+	return is_pending(value) ? value_with_flags(value & ~PENDING, value & FLAGS) : value;
+}
+
+/* And what its backend is, with faults and advice. */
+static inline uint64_t held_of(uint64_t value)
+{
+	return is_pending(value) ? value_with_flags(value & ~PENDING, value >> HELD_SHIFT & FLAGS)
+				 : value;
+}
+
+static inline uint64_t pending_of(uint64_t shown, uint64_t held)
+{
+	return shown | held << HELD_SHIFT | PENDING;
 }
 
 /* All areas of a version, in ascending order, as one word; 0 to begin with. */
@@ -104,6 +130,8 @@ enum deed_kind {
 	DEED_LEAVE, /* the same in a grace-unmap space: marked as leaving */
 	DEED_FREED, /* what was leaving, an area like `value`, has left */
 	DEED_BACK,  /* or is back: the backend has refused */
+	DEED_SETTLED, /* what was pending, an area like `value` that held the flags `to`, is no more */
+	DEED_KEPT,    /* or it has kept these: the backend has refused */
 	DEED_PROTECT,
 	DEED_MOVE,   /* [start, end) went to `to` */
 	DEED_RESIZE, /* the area at `start` ends at `end` now */
@@ -119,6 +147,7 @@ struct deed {
 	 * has published a version of (before, after] or nothing, and nobody else who is not
 	 * sure was at it meanwhile. */
 	bool sure, loose;
+	bool idle; /* the ledger's: not sure, and in a version of its time there was nothing to do */
 	uint32_t parts; /* the deeds behind this one that are parts of it */
 	uint64_t before, after, version;
 	uint64_t start, end, to;

@@ -44,6 +44,12 @@ void report_text(FILE *out, const struct options *options, const struct results 
 			"  refused     %" PRIu64 " backend calls; %" PRIu64
 			" operations could not be undone; %" PRIu64 " areas came back\n",
 			results->refusals, tally->bad_states, results->returned);
+	if (scenario->keeps)
+		fprintf(out,
+			"  pending     %" PRIu64 " areas; a reader had found %" PRIu64
+			" before, %" PRIu64 " operations waited, %" PRIu64
+			" of transactions did not; %" PRIu64 " kept their flags\n",
+			results->pending, tally->met, results->waited, tally->busy, results->kept);
 	fprintf(out,
 		"  space       %" PRIu64 " areas, height %" PRIu64 ", %s of nodes; %s waited for "
 		"readers at most; %" PRIu64 " grace periods, %" PRIu64 " ms of stalls\n",
@@ -100,9 +106,11 @@ void report_json(FILE *out, const struct options *options, const struct results 
 	fprintf(out,
 		"},\n    \"aborted\": %" PRIu64 ", \"published_nothing\": %" PRIu64
 		", \"hazards\": %" PRIu64 ", \"refusals\": %" PRIu64 ", \"bad_states\": %" PRIu64
-		", \"returned\": %" PRIu64 ",\n",
+		", \"returned\": %" PRIu64 ",\n    \"pending\": %" PRIu64 ", \"met\": %" PRIu64
+		", \"waited\": %" PRIu64 ", \"busy\": %" PRIu64 ", \"kept\": %" PRIu64 ",\n",
 		tally->aborted, results->effectless, tally->hazards, results->refusals,
-		tally->bad_states, results->returned);
+		tally->bad_states, results->returned, results->pending, tally->met, results->waited,
+		tally->busy, results->kept);
 	fprintf(out,
 		"    \"bytes_retired_max\": %" PRIu64 ", \"grace_periods\": %" PRIu64
 		", \"stalled_ms\": %" PRIu64 ", \"mismatches\": %" PRIu64 "}",

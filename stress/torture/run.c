@@ -97,7 +97,7 @@ static bool open_arena(struct run *run, const struct scenario *scenario)
 		arena->weights[i] = options->weights[i] < 0 ? scenario->weights[i]
 							    : (unsigned)options->weights[i];
 	if (!witness_open(&arena->witness, options->backend, scenario->pages, scenario->objects,
-			  &space, reason)) {
+			  scenario->keeps, &space, reason)) {
 		fprintf(stderr, "torture: %s\n", reason);
 		return false;
 	}
@@ -108,6 +108,8 @@ static bool open_arena(struct run *run, const struct scenario *scenario)
 	ledger_begin(&arena->ledger, arena->witness.size, worker_now(&run->inspector));
 	arena->ledger.origin = arena->witness.base;
 	arena->ledger.history.apart = scenario->mode & ASPACE_NEVER_MERGE;
+	arena->ledger.loses = scenario->keeps ? witness_loses : NULL;
+	arena->ledger.loses_ctx = &arena->witness;
 	return true;
 }
 
@@ -187,6 +189,8 @@ static void add_tally(struct tally *sum, const struct tally *tally)
 	sum->bad_states += tally->bad_states;
 	sum->aborted += tally->aborted;
 	sum->hazards += tally->hazards;
+	sum->met += tally->met;
+	sum->busy += tally->busy;
 	for (int i = 0; i < NOTE_KINDS; i++)
 		sum->notes[i] += tally->notes[i];
 	for (int i = 0; i < ACTIONS; i++) {
@@ -343,6 +347,7 @@ static bool close_round(struct run *run)
 	struct aspace_view view;
 	char reason[200];
 	struct lie lie;
+	struct deeds deferred;
 	bool fine, compare = run->rounds % COMPARE_EACH == 1;
 
 	if (arena->witness.grace)
@@ -355,6 +360,8 @@ static bool close_round(struct run *run)
 		compare = run->lied = witness_tamper(&arena->witness);
 	if (compare && !witness_compare(&arena->witness, reason))
 		arena_say(arena, "%s", reason);
+	if (!witness_compare_flags(&arena->witness, reason))
+		arena_say(arena, "%s", reason);
 
 	aspace_read_begin(arena->witness.space, &view);
 	worker_walk(&run->inspector, &run->inspector.notes, &view);
@@ -366,13 +373,15 @@ static bool close_round(struct run *run)
 		/* The gate is behind them: whatever is published now they must see. */
 		worker->seen = worker->handler_seen = view.version;
 	}
-	logs[arena->workers_count] = &arena->witness.deferred;
+	deferred = arena->witness.deferred;
+	deferred.at_count = witness_deferred_by(&arena->witness, view.version);
+	logs[arena->workers_count] = &deferred;
 	if (run->options->lie && run->options->lie != LIE_MEMORY && !run->lied)
 		run->lied = tell_lie(run);
 	fine = ledger_round(&arena->ledger, logs, arena->workers_count + 1, view.version, &lie);
 	if (!fine)
 		arena_say(arena, "%s", lie.reason);
-	arena->witness.deferred.at_count = arena->witness.deferred_last = 0;
+	witness_deferred_take(&arena->witness, deferred.at_count);
 	free(logs);
 	return fine;
 }
@@ -405,6 +414,21 @@ static void show_progress(struct run *run)
 	progress_show(&run->progress, text);
 }
 
+static const char *nothing_pending(const struct run *run, const struct tally *sum)
+{
+	const struct ledger *ledger = &run->arena.ledger;
+
+	if (!sum->met)
+		return "areas that became pending under a reader";
+	if (!ledger->waited)
+		return "operations that waited for a pending area";
+	if (!sum->busy)
+		return "transactions that met a pending area";
+	if (run->arena.scenario->refuse_each && !ledger->kept)
+		return "refused deferred protects";
+	return NULL;
+}
+
 /* What was to be provoked must happen at least once: a run that has met nothing shows
  * nothing. Not where somebody has changed the mixture. */
 static const char *not_provoked(const struct run *run, const struct tally *sum)
@@ -427,7 +451,7 @@ static const char *not_provoked(const struct run *run, const struct tally *sum)
 	if (scenario->refuse_each && run->arena.witness.grace &&
 	    !atomic_load(&run->arena.witness.returned))
 		return "refused deferred unmaps";
-	return NULL;
+	return scenario->keeps ? nothing_pending(run, sum) : NULL;
 }
 
 static bool goes_on(struct run *run)
@@ -490,6 +514,9 @@ static void take_results(struct run *run, struct results *results)
 	results->effectless = arena->ledger.effectless;
 	results->refusals = atomic_load(&arena->witness.refusals);
 	results->returned = atomic_load(&arena->witness.returned);
+	results->pending = arena->ledger.pending;
+	results->kept = arena->ledger.kept;
+	results->waited = arena->ledger.waited;
 	results->stalls = atomic_load(&arena->stalls);
 	results->seconds = seconds_since(run->begun);
 	results->interrupted = atomic_load(&run_interrupted);

@@ -19,6 +19,7 @@ struct results {
 	uint64_t rounds, versions, effectless;
 	uint64_t operations; /* that changed the space */
 	uint64_t refusals, returned, stalls;
+	uint64_t pending, kept, waited; /* as the ledger has them */
 	uint64_t mismatches;
 	double seconds;
 	bool interrupted;

@@ -16,10 +16,11 @@ const char *action_name(enum action action)
 	return names[action];
 }
 
-#define READING                                                                                    \
-	[ACTION_FIND] = 80, [ACTION_OVERLAPS] = 4, [ACTION_GAP] = 6, [ACTION_VIEW] = 8,            \
-	[ACTION_SNAPSHOT] = 2, [ACTION_COUNT] = 2, [ACTION_DUMP] = 1, [ACTION_FAULT] = 4,          \
-	[ACTION_ADVISE] = 2
+#define LOOKING                                                                                    \
+	[ACTION_FIND] = 80, [ACTION_OVERLAPS] = 4, [ACTION_GAP] = 6, [ACTION_SNAPSHOT] = 2,        \
+	[ACTION_COUNT] = 2, [ACTION_DUMP] = 1, [ACTION_FAULT] = 4, [ACTION_ADVISE] = 2
+
+#define READING LOOKING, [ACTION_VIEW] = 8
 
 #define WRITING                                                                                    \
 	[ACTION_MAP] = 20, [ACTION_REPLACE] = 20, [ACTION_ANYWHERE] = 8, [ACTION_UNMAP] = 24,      \
@@ -162,23 +163,27 @@ const struct scenario scenarios[] = {
 	},
 	{
 		.name = "grace",
-		.about = "memory that outlives the sections: a grace-unmap space",
-		.weights = {READING, [ACTION_MAP] = 36, [ACTION_ANYWHERE] = 8, [ACTION_UNMAP] = 30,
-			    [ACTION_PROTECT] = 14, [ACTION_CLEAR] = 1, [ACTION_TXN] = 12},
-		.pages = 1024,
+		.about = "memory, access and contents that outlive the sections: a grace-unmap "
+			 "space",
+		.weights = {LOOKING, [ACTION_VIEW] = 24, [ACTION_MAP] = 36, [ACTION_ANYWHERE] = 8,
+			    [ACTION_UNMAP] = 30, [ACTION_PROTECT] = 24, [ACTION_CLEAR] = 1,
+			    [ACTION_TXN] = 12},
+		.pages = 256,
 		.longest = 4,
 		.objects = true,
 		.mode = ASPACE_GRACE_UNMAP,
+		.keeps = true,
 	},
 	{
 		.name = "return",
-		.about = "areas that come back: deferred unmaps that are refused",
+		.about = "areas that come back, flags that stay: deferred calls that are refused",
 		.weights = {READING, [ACTION_MAP] = 36, [ACTION_ANYWHERE] = 8, [ACTION_UNMAP] = 30,
-			    [ACTION_PROTECT] = 14, [ACTION_TXN] = 12},
+			    [ACTION_PROTECT] = 24, [ACTION_TXN] = 12},
 		.pages = 512,
 		.longest = 4,
 		.objects = true,
 		.mode = ASPACE_GRACE_UNMAP,
+		.keeps = true,
 		.refuse_each = 6,
 	},
 	{

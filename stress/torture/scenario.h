@@ -43,6 +43,7 @@ struct scenario {
 	unsigned longest; /* pages of an operation's range */
 	unsigned mode;    /* enum aspace_mode */
 	bool objects;     /* areas have user objects; else one of four words, and they merge */
+	bool keeps;       /* the backend says what a protect takes away: readers keep it */
 	bool band;        /* work goes on in a narrow band that wanders */
 	size_t garbage_max;
 	unsigned refuse_each; /* backend calls */

@@ -88,20 +88,63 @@ static uint64_t coming_version(struct witness *witness)
 	return version;
 }
 
-/* A deferred unmap, on whatever thread runs it. Several may be one version. */
+unsigned witness_loses(void *ctx, uint64_t from, uint64_t to, uint64_t *meanwhile)
+{
+	struct witness *witness = ctx;
+	struct aspace_backend *inner = witness->inner;
+
+	*meanwhile = from;
+	if (inner->ops->loses)
+		return inner->ops->loses(inner, from, to, meanwhile);
+	/* The null backend. */
+	*meanwhile = from | to;
+	if (!(from & ~to))
+		return 0;
+	return to ? ASPACE_LOSES_ACCESS : ASPACE_LOSES_ACCESS | ASPACE_LOSES_CONTENTS;
+}
+
+static unsigned loses_for_shadow(void *witness, uint64_t from, uint64_t to)
+{
+	uint64_t meanwhile;
+
+	return witness_loses(witness, from, to, &meanwhile);
+}
+
+static unsigned loses(struct aspace_backend *backend, uint64_t from, uint64_t to,
+		      uint64_t *meanwhile)
+{
+	return witness_loses(witness_of(backend), from, to, meanwhile);
+}
+
+uint64_t witness_flags(const struct witness *witness, unsigned choice)
+{
+	/* Not read, but for what readers of a grace-unmap space touch: see touch(). */
+	static const uint64_t kept[] = {ASPACE_HOST_READ, ASPACE_HOST_READ | ASPACE_HOST_WRITE,
+					ASPACE_HOST_READ | ASPACE_HOST_WRITE};
+
+	if (!witness->grace)
+		return choice;
+	if (choice < 3)
+		return kept[choice];
+	return !witness->keeps ? ASPACE_HOST_READ : witness->host ? ASPACE_HOST_DECOMMITTED : 0;
+}
+
+/* A deferred unmap or protect, on whatever thread runs it. Several may be one version. */
 static void note_deferred(struct witness *witness, const struct aspace_change *change)
 {
 	struct deeds *log = &witness->deferred;
 	uint64_t version = coming_version(witness);
+	bool protects = change->kind == ASPACE_CHANGE_PROTECT;
 	struct deed deed = {
-		.kind = DEED_FREED,
+		.kind = protects ? DEED_SETTLED : DEED_FREED,
 		.sure = true,
 		.before = version - 1,
 		.after = version,
 		.version = version,
 		.start = change->range.start.value - witness->base,
 		.end = change->range.end.value - witness->base,
-		.value = value_of(change->old_flags, change->user),
+		.to = change->old_flags,
+		.value = value_of(protects ? change->new_flags : change->old_flags, change->user),
 	};
 
 	if (log->at_count && log->at[witness->deferred_last].version == version)
@@ -111,9 +154,16 @@ static void note_deferred(struct witness *witness, const struct aspace_change *c
 	ARRAY_PUSH(log->at, deed);
 }
 
-static bool is_deferred(const struct witness *witness, const struct aspace_change *change)
+static bool is_deferred(struct witness *witness, const struct aspace_change *change)
 {
-	return witness->grace && change->kind == ASPACE_CHANGE_UNMAP && !change->undo;
+	uint64_t meanwhile;
+
+	if (!witness->grace || change->undo)
+		return false;
+	if (change->kind == ASPACE_CHANGE_PROTECT)
+		return witness->keeps &&
+		       witness_loses(witness, change->old_flags, change->new_flags, &meanwhile);
+	return change->kind == ASPACE_CHANGE_UNMAP;
 }
 
 static bool refuses(struct witness *witness, const struct aspace_change *change)
@@ -128,12 +178,13 @@ static bool refuses(struct witness *witness, const struct aspace_change *change)
 	return true;
 }
 
-/* The deferred unmap at hand: its area comes back. */
+/* The deferred change at hand: its area comes back, or keeps its flags. */
 static void note_return(struct witness *witness)
 {
 	struct deeds *log = &witness->deferred;
+	struct deed *deed = &log->at[log->at_count - 1];
 
-	log->at[log->at_count - 1].kind = DEED_BACK;
+	deed->kind = deed->kind == DEED_SETTLED ? DEED_KEPT : DEED_BACK;
 	atomic_fetch_add_explicit(&witness->returned, 1, memory_order_relaxed);
 }
 
@@ -330,6 +381,8 @@ static enum aspace_status advise(struct aspace_backend *backend, const struct as
 	if (range.start.value < asked.start.value || range.end.value > asked.end.value ||
 	    range.start.value < area->start.value || range.end.value > area->end.value)
 		shadow_say(&witness->shadow, range.start, "advice that nobody has given");
+	if (advice == ASPACE_ADVICE_FREE || advice == ASPACE_ADVICE_DROP)
+		shadow_drop(&witness->shadow, range, witness_act->asked);
 	inner_area.backend = inner;
 	pthread_rwlock_rdlock(&inside_backend);
 	if (inner->ops->advise)
@@ -367,11 +420,12 @@ static enum aspace_status check_area(struct aspace_backend *backend, const struc
 	.prepare = prepare, .replace = replace, .move = move, .flush = flush, .fault = fault,      \
 	.fault_span = fault_span, .check_area = check_area, .advise = advise
 
-static const struct aspace_backend_ops plain_ops = {CHANGES};
-static const struct aspace_backend_ops object_ops = {
-	CHANGES,
-	.clone = clone_object,
-	.release = release_object,
+#define OBJECTS .clone = clone_object, .release = release_object
+
+/* By whether areas have objects, and whether protects wait for readers. */
+static const struct aspace_backend_ops tables[2][2] = {
+	{{CHANGES}, {CHANGES, .loses = loses}},
+	{{CHANGES, OBJECTS}, {CHANGES, OBJECTS, .loses = loses}},
 };
 
 /* ---- Opening, comparing, closing ------------------------------------------------- */
@@ -382,7 +436,7 @@ static enum aspace_status open_mock(struct witness *witness)
 		.size = sizeof(options),
 		.granule = WITNESS_PAGE,
 		/* Not REMAP_RESTORES: what cannot be undone is to be met, too. */
-		.mode = ASPACE_MOCK_CHECK_ORDER,
+		.mode = ASPACE_MOCK_CHECK_ORDER | ASPACE_MOCK_LOSES,
 	};
 	enum aspace_status status = aspace_mock_create(&options, &witness->mock);
 
@@ -438,7 +492,7 @@ static void free_parts(struct witness *witness, char reason[200])
 }
 
 bool witness_open(struct witness *witness, enum backend_kind kind, uint64_t pages, bool objects,
-		  struct aspace_options *options, char reason[200])
+		  bool keeps, struct aspace_options *options, char reason[200])
 {
 	enum aspace_status status = ASPACE_OK;
 
@@ -448,6 +502,7 @@ bool witness_open(struct witness *witness, enum backend_kind kind, uint64_t page
 		.base = UINT64_C(1) << 32,
 		.page = WITNESS_PAGE,
 		.grace = options->mode & ASPACE_GRACE_UNMAP,
+		.keeps = keeps,
 		.deferred_random = 1,
 	};
 	if (kind == BACKEND_MOCK)
@@ -461,9 +516,10 @@ bool witness_open(struct witness *witness, enum backend_kind kind, uint64_t page
 		return false;
 	}
 	witness->size = pages * witness->page;
-	shadow_open(&witness->shadow, witness->base, witness->page, pages);
+	shadow_open(&witness->shadow, witness->base, witness->page, pages,
+		    keeps ? loses_for_shadow : NULL, witness);
 	witness->backend = (struct aspace_backend){
-		.ops = objects ? &object_ops : &plain_ops,
+		.ops = &tables[objects][keeps],
 		.flags_mask = witness->inner->flags_mask,
 		.granule = witness->page,
 		.remap_restores = witness->inner->remap_restores,
@@ -547,12 +603,59 @@ static bool compare_host(struct witness *witness, char reason[200])
 	aspace_read_begin(witness->space, &view);
 	aspace_iter_begin(&view, window.start, &iter);
 	while (aspace_iter_next(&iter, &area))
-		areas_map(&wanted, area.start.value, area.end.value, (unsigned)area.flags);
+		areas_map(&wanted, area.start.value, area.end.value,
+			  (unsigned)aspace_host_protection(area.flags));
 	aspace_read_end(&view);
 	fine = maps_compare(text, window.start.value, window.end.value, &wanted, reason);
 	areas_free(&wanted);
 	free(text);
 	return fine;
+}
+
+bool witness_compare_flags(struct witness *witness, char reason[200])
+{
+	uint64_t pages = witness->size / witness->page, flags;
+	struct aspace_view view;
+	struct aspace_iter iter;
+	struct aspace_area area;
+	bool fine = true, more;
+
+	aspace_read_begin(witness->space, &view);
+	aspace_iter_begin(&view, aspace_va(0), &iter);
+	more = aspace_iter_next(&iter, &area);
+	for (uint64_t page = 0; page < pages && fine; page++) {
+		uint64_t at = witness->base + page * witness->page;
+
+		if (more && area.end.value <= at)
+			more = aspace_iter_next(&iter, &area);
+		fine = shadow_held(&witness->shadow, page, &flags)
+			       ? more && area.start.value <= at && flags == area.flags
+			       : !more || area.start.value > at;
+		if (!fine)
+			snprintf(reason, 200, "page %" PRIu64 " is mapped otherwise than is shown",
+				 page);
+	}
+	aspace_read_end(&view);
+	return fine;
+}
+
+size_t witness_deferred_by(const struct witness *witness, uint64_t version)
+{
+	size_t count = witness->deferred.at_count;
+
+	while (count && witness->deferred.at[count - 1].version > version)
+		count--;
+	return count;
+}
+
+void witness_deferred_take(struct witness *witness, size_t count)
+{
+	struct deeds *log = &witness->deferred;
+
+	log->at_count -= count;
+	witness->deferred_last = 0;
+	if (log->at_count)
+		memmove(log->at, log->at + count, log->at_count * sizeof(*log->at));
 }
 
 bool witness_compare(struct witness *witness, char reason[200])

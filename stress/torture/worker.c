@@ -2,23 +2,14 @@
 #include "worker.h"
 
 #include <inttypes.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "ordered.h"
 #include "random.h"
-
-#if defined(__SANITIZE_THREAD__)
-#define ORDERED 0
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define ORDERED 0
-#endif
-#endif
-#ifndef ORDERED
-#define ORDERED 1
-#endif
 
 enum {
 	MESSAGES_MOST = 10,
@@ -603,6 +594,7 @@ static void act_advise(struct worker *worker)
 	choose_range(worker, &start, &end);
 	begin_errands(worker);
 	worker->doing.advised = range_of(arena, start, end);
+	worker->doing.asked = shadow_now(&arena->witness.shadow);
 	status = aspace_advise(arena->witness.space, worker->doing.advised, advice, 0);
 	witness_act = NULL;
 	last = worker_now(worker);
@@ -612,28 +604,121 @@ static void act_advise(struct worker *worker)
 		arena_say(arena, "aspace_advise: %s", aspace_status_string(status));
 }
 
-/* In a grace-unmap space memory is there as long as the section. (And may be read: no
- * area there is without that flag.) */
-static void touch(struct worker *worker, const struct aspace_view *view)
+/* What a section has found in a grace-unmap space stays as long as the section: memory, access, contents. */
+enum {
+	SIGHTS = 12,
+};
+
+struct sights {
+	struct shadow_sight at[SIGHTS];
+	bool written[SIGHTS];
+	uint64_t dropped[SIGHTS];
+	unsigned count;
+};
+
+/* Of the host's memory, whose pages several readers may write to. */
+static _Atomic char *byte_of(const struct arena *arena, const struct shadow_sight *sight)
+{
+	return (_Atomic char *)(uintptr_t)(arena->witness.base + sight->page * arena->witness.page);
+}
+
+static void refute_sight(struct worker *worker, const struct shadow_sight *sight, const char *what)
+{
+	if (what)
+		arena_say(worker->arena, "page %" PRIu64 ", found with flags %#" PRIx64 ": %s",
+			  sight->page, sight->flags, what);
+}
+
+/* Real memory is touched; where it may be, written. */
+static void touch(struct worker *worker, struct sights *sights, unsigned i)
+{
+	struct witness *witness = &worker->arena->witness;
+	const struct shadow_sight *sight = &sights->at[i];
+
+	sights->written[i] = false;
+	if (!witness->host || !(sight->flags & ASPACE_HOST_READ))
+		return;
+	(void)atomic_load_explicit(byte_of(worker->arena, sight), memory_order_relaxed);
+	if (!(sight->flags & ASPACE_HOST_WRITE) ||
+	    !shadow_is_steady(&witness->shadow, sight->page, &sights->dropped[i]))
+		return;
+	atomic_store_explicit(byte_of(worker->arena, sight), 1, memory_order_relaxed);
+	sights->written[i] = true;
+}
+
+static void see(struct worker *worker, const struct aspace_view *view, struct sights *sights)
 {
 	struct arena *arena = worker->arena;
-	uint64_t place = choose_place(arena, &worker->random);
+	struct shadow *shadow = &arena->witness.shadow;
+	uint64_t asked = shadow_now(shadow);
+
+	for (int i = 0; i < SIGHTS; i++) {
+		uint64_t place = choose_place(arena, &worker->random);
+		struct shadow_sight *sight = &sights->at[sights->count];
+		struct aspace_area area;
+
+		if (aspace_view_find(view, address_of(arena, place), &area) != ASPACE_OK)
+			continue;
+		refute_sight(
+			worker, sight,
+			shadow_see(shadow, address_of(arena, place), area.flags, asked, sight));
+		touch(worker, sights, sights->count++);
+	}
+}
+
+/* Something has been taken away from the area, and is still there for us. */
+static bool is_pending_now(struct worker *worker, const struct shadow_sight *sight)
+{
+	struct witness *witness = &worker->arena->witness;
+	uint64_t place = sight->page * witness->page, meanwhile;
 	struct aspace_area area;
 
-	if (!arena->witness.host || !arena->witness.grace)
-		return;
-	if (aspace_view_find(view, address_of(arena, place), &area) == ASPACE_OK)
-		(void)*(volatile char *)(uintptr_t)address_of(arena, place).value;
+	return aspace_find(witness->space, address_of(worker->arena, place), &area) == ASPACE_OK &&
+	       witness_loses(witness, sight->flags, area.flags, &meanwhile);
+}
+
+static void see_again(struct worker *worker, const struct sights *sights)
+{
+	struct arena *arena = worker->arena;
+	struct shadow *shadow = &arena->witness.shadow;
+	uint64_t dropped;
+
+	for (unsigned i = 0; i < sights->count; i++) {
+		const struct shadow_sight *sight = &sights->at[i];
+		const char *what = shadow_see_again(shadow, sight);
+
+		refute_sight(worker, sight, what);
+		worker->tally.met += is_pending_now(worker, sight);
+		if (what || !sights->written[i])
+			continue;
+		if (!atomic_load_explicit(byte_of(arena, sight), memory_order_relaxed) &&
+		    shadow_is_steady(shadow, sight->page, &dropped) &&
+		    dropped == sights->dropped[i])
+			refute_sight(worker, sight, "what was written there has gone");
+	}
+}
+
+/* In the section, so that others change what it has found. (They may be waiting for its end.) */
+static void stay(struct worker *worker, uint64_t until)
+{
+	for (int i = 0; i < 64 && !worker_is_over(worker) && worker_now(worker) < until; i++)
+		sched_yield();
 }
 
 static void act_view(struct worker *worker)
 {
+	struct arena *arena = worker->arena;
 	uint64_t first = worker_floor(worker);
+	struct sights sights = {.count = 0};
 	struct aspace_view view;
 
-	aspace_read_begin(worker->arena->witness.space, &view);
+	aspace_read_begin(arena->witness.space, &view);
+	if (arena->witness.keeps)
+		see(worker, &view, &sights);
 	worker_look(worker, &view);
-	touch(worker, &view);
+	if (sights.count && random_next(&worker->random) % 8 == 0)
+		stay(worker, view.version + 16);
+	see_again(worker, &sights);
 	aspace_read_end(&view);
 	worker_note_view(worker, first, worker_now(worker), view.version);
 }
@@ -774,10 +859,8 @@ static bool is_idle(struct worker *worker, const struct deed *deed, enum aspace_
 
 static uint64_t choose_flags(struct worker *worker)
 {
-	uint64_t flags = random_next(&worker->random) >> 62; /* none, read, write, both */
-
-	/* See touch(). */
-	return worker->arena->witness.grace ? flags | ASPACE_HOST_READ : flags;
+	return witness_flags(&worker->arena->witness,
+			     (unsigned)(random_next(&worker->random) >> 62));
 }
 
 /* A user pointer for one area: an object, or one of a few words, so that neighbours
@@ -887,11 +970,17 @@ static void act_protect(struct worker *worker)
 	struct deed *deed;
 
 	choose_range(worker, &start, &end);
+	be_quiet(arena, true);
 	deed = begin(worker, DEED_PROTECT, start, end);
 	deed->value = flags;
+	/* As in act_unmap(). */
+	if (arena->witness.grace)
+		deed->before = worker_now(worker);
 	status = aspace_protect(arena->witness.space, range_of(arena, start, end), flags, 0);
-	if (!is_idle(worker, deed, status))
+	deed->loose = arena->witness.keeps && !deed->sure;
+	if (deed->loose || !is_idle(worker, deed, status))
 		end_deed(worker, ACTION_PROTECT, deed, status);
+	be_quiet(arena, false);
 }
 
 /* Some area that is there now; false: found none. */
@@ -1007,6 +1096,7 @@ static bool add_operation(struct worker *worker, struct aspace_txn *txn, struct 
 		return true;
 	}
 	*user = NULL;
+	worker->tally.busy += status == ASPACE_BUSY && grace && part.kind != DEED_MAP;
 	if (!(status == ASPACE_ALREADY_EXISTS && part.kind == DEED_MAP) &&
 	    !(status == ASPACE_BUSY && grace))
 		arena_say(arena, "an operation of a transaction: %s", aspace_status_string(status));

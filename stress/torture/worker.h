@@ -54,6 +54,9 @@ struct tally {
 	uint64_t notes[NOTE_KINDS], checked, overlapping;
 	uint64_t actions[ACTIONS], done[ACTIONS];
 	uint64_t bad_states, aborted, hazards;
+	/* Of pending areas: those that had been found before in the same section, and that an operation of
+	 * a transaction was refused for. */
+	uint64_t met, busy;
 };
 
 struct worker {

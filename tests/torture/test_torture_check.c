@@ -413,8 +413,181 @@ static void loose_deeds_get_the_rest(void **state)
 	deeds[2].after = 11;
 	ledger_begin(&ledger, SIZE, BASE);
 	assert_false(ledger_round(&ledger, logs, 1, 11, &lie));
-	assert_non_null(strstr(lie.reason, "nobody published all versions"));
+	assert_non_null(strstr(lie.reason, "nobody published version 10"));
 	ledger_free(&ledger);
+}
+
+/* Each flag is an access. */
+static unsigned loses(void *ctx, uint64_t from, uint64_t to, uint64_t *meanwhile)
+{
+	(void)ctx;
+	*meanwhile = from | to;
+	return from & ~to ? ASPACE_LOSES_ACCESS : 0;
+}
+
+#define U (UINT64_C(0x50) << FLAG_BITS)
+
+/*
+ * version 8   10-20 U|3
+ *         9   10-20 U|3  20-30 U|1
+ *        10   10-20 U|1  20-30 U|1                  10-20 is pending, 3 is held
+ *        11                         50-60 U|3
+ *        12   10-30 U|1                             no longer
+ *        13   10-15 U|1  15-30 U|4  50-60 U|4       15-30 is pending (5 is held), 50-60, too (7)
+ *        14   70-80 U|1                             no longer, since before that
+ *        15   70-80 U|2                             pending, 3 is held
+ *        16   70-80 U|3                             refused
+ */
+static const struct deed late_ones[] = {
+	{.kind = DEED_MAP, .sure = true, .version = 8, .start = 10, .end = 20, .value = U | 3},
+	{.kind = DEED_MAP, .sure = true, .version = 9, .start = 20, .end = 30, .value = U | 1},
+	{.kind = DEED_PROTECT, .loose = true, .before = 9, .after = 11, .end = 30, .value = 1},
+	{.kind = DEED_MAP, .sure = true, .version = 11, .start = 50, .end = 60, .value = U | 3},
+	{.kind = DEED_SETTLED,
+	 .sure = true,
+	 .version = 12,
+	 .start = 10,
+	 .end = 20,
+	 .value = U | 1,
+	 .to = 3},
+	{.kind = DEED_PROTECT,
+	 .loose = true,
+	 .before = 11,
+	 .after = 13,
+	 .start = 15,
+	 .end = 60,
+	 .value = 4},
+	{.kind = DEED_SETTLED,
+	 .parts = 1,
+	 .sure = true,
+	 .version = 14,
+	 .start = 15,
+	 .end = 30,
+	 .value = U | 4,
+	 .to = 5},
+	{.kind = DEED_SETTLED, .start = 50, .end = 60, .value = U | 4, .to = 7},
+	{.kind = DEED_MAP, .sure = true, .version = 14, .start = 70, .end = 80, .value = U | 1},
+	{.kind = DEED_PROTECT,
+	 .loose = true,
+	 .before = 14,
+	 .after = 16,
+	 .start = 70,
+	 .end = 80,
+	 .value = 2},
+	{.kind = DEED_KEPT,
+	 .sure = true,
+	 .version = 16,
+	 .start = 70,
+	 .end = 80,
+	 .value = U | 2,
+	 .to = 3},
+};
+
+enum { LATE_ONES = sizeof(late_ones) / sizeof(late_ones[0]) };
+
+/* With one of them changed by the caller. */
+static bool play_late(struct ledger *ledger, struct deed *deeds, struct lie *lie)
+{
+	struct deeds log = {.at = deeds, .at_count = LATE_ONES};
+	const struct deeds *logs[] = {&log};
+
+	for (int i = 0; i < LATE_ONES; i++) {
+		if (deeds[i].sure && !deeds[i].after) {
+			deeds[i].before = deeds[i].version - 1;
+			deeds[i].after = deeds[i].version;
+		}
+	}
+	ledger_begin(ledger, SIZE, BASE);
+	ledger->loses = loses;
+	return ledger_round(ledger, logs, 1, 16, lie);
+}
+
+static bool is_seen(struct ledger *ledger, enum note_kind kind, uint64_t version, uint64_t at,
+		    uint64_t start, uint64_t end, uint64_t flags)
+{
+	struct note note = {
+		.kind = (uint8_t)kind,
+		.first = version,
+		.last = version,
+		.at = at,
+		.found = true,
+		.start = start,
+		.end = end,
+		.value = U | flags,
+	};
+	struct lie lie;
+
+	return check_note(ledger, &note, &lie);
+}
+
+static void pending_areas_stay_as_they_are(void **state)
+{
+	struct deed deeds[LATE_ONES];
+	struct ledger ledger;
+	struct lie lie = {""};
+
+	(void)state;
+	memcpy(deeds, late_ones, sizeof(deeds));
+	if (!play_late(&ledger, deeds, &lie))
+		fail_msg("%s", lie.reason);
+	assert_int_equal(ledger.pending, 4);
+	assert_int_equal(ledger.kept, 1);
+	assert_int_equal(ledger.waited, 1); /* the second protect: it began in version 11 */
+	/* It shows what it will be, apart from its equal neighbour. */
+	assert_true(is_seen(&ledger, NOTE_FIND, 10, 12, 10, 20, 1));
+	assert_false(is_seen(&ledger, NOTE_FIND, 10, 12, 10, 30, 1));
+	assert_false(is_seen(&ledger, NOTE_FIND, 10, 12, 10, 20, 3));
+	assert_true(is_seen(&ledger, NOTE_FIND, 12, 12, 10, 30, 1));
+	assert_true(is_seen(&ledger, NOTE_FIND, 13, 52, 50, 60, 4));
+	assert_true(is_seen(&ledger, NOTE_FIND, 14, 52, 50, 60, 4));
+	assert_true(is_seen(&ledger, NOTE_FIND, 16, 72, 70, 80, 3));
+	/* Backends go by what they hold, until it has been done, in the version before that in which it is
+	 * known. */
+	assert_true(is_seen(&ledger, NOTE_FAULT, 10, 12, 10, 20, 3));
+	assert_false(is_seen(&ledger, NOTE_FAULT, 10, 12, 10, 20, 1));
+	assert_true(is_seen(&ledger, NOTE_FAULT, 11, 12, 10, 20, 3));
+	assert_true(is_seen(&ledger, NOTE_FAULT, 11, 12, 10, 20, 1));
+	assert_false(is_seen(&ledger, NOTE_FAULT, 12, 12, 10, 30, 3));
+	assert_true(is_seen(&ledger, NOTE_FAULT, 13, 52, 50, 60, 7));
+	assert_false(is_seen(&ledger, NOTE_FAULT, 14, 52, 50, 60, 7));
+	ledger_free(&ledger);
+}
+
+/* Deferred protects are of what is pending, as it was noted, and publish what they must. */
+static void lies_about_pending_areas(void **state)
+{
+	static const struct {
+		int which;
+		uint64_t start, end, value, to;
+		const char *why;
+	} lies[] = {
+		{4, 10, 15, U | 1, 3, "the range was not pending"},
+		{4, 10, 30, U | 1, 3, "the range was not pending"},
+		{4, 10, 20, U | 2, 3, "the range was not pending"},
+		{4, 10, 20, U | 1, 1, "the range was not pending"},
+		{7, 20, 30, U | 1, 3, "the range was not pending"},
+		{4, 10, 20, U | 1, 3,
+		 "nobody published version 13"}, /* 12 is the next one's, then */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+		struct deed deeds[LATE_ONES], *deed = &deeds[lies[i].which];
+		struct ledger ledger;
+		struct lie lie = {""};
+
+		memcpy(deeds, late_ones, sizeof(deeds));
+		deed->start = lies[i].start;
+		deed->end = lies[i].end;
+		deed->value = lies[i].value;
+		deed->to = lies[i].to;
+		if (i == 5)
+			deeds[1].value ^= U; /* no neighbour to merge with: no version */
+		assert_false(play_late(&ledger, deeds, &lie));
+		if (!strstr(lie.reason, lies[i].why))
+			fail_msg("lie %zu: %s", i, lie.reason);
+		ledger_free(&ledger);
+	}
 }
 
 /* In a space whose areas never merge. */
@@ -857,6 +1030,8 @@ int main(void)
 		cmocka_unit_test(rounds_go_on),
 		cmocka_unit_test(refused_areas_return),
 		cmocka_unit_test(loose_deeds_get_the_rest),
+		cmocka_unit_test(pending_areas_stay_as_they_are),
+		cmocka_unit_test(lies_about_pending_areas),
 		cmocka_unit_test(areas_stay_apart),
 		cmocka_unit_test(wishes_are_checked),
 	};
