@@ -35,7 +35,7 @@ static void expect_nothing(void *ctx, uint64_t address, bool after, struct expec
 	memset(e, 0, sizeof(*e));
 }
 
-static struct aspace *make(void)
+static struct aspace *make_like(unsigned mode)
 {
 	const struct aspace_aarch64_config config = {
 		.size = sizeof(config),
@@ -50,6 +50,7 @@ static struct aspace *make(void)
 		.size = sizeof(options),
 		.granule = PAGE,
 		.limits = aspace_aarch64_range(&config),
+		.mode = mode,
 	};
 	struct aspace *space = NULL;
 
@@ -60,9 +61,15 @@ static struct aspace *make(void)
 	return space;
 }
 
+static struct aspace *make(void)
+{
+	return make_like(0);
+}
+
 static void unmake(struct aspace *space)
 {
 	assert_int_equal(aspace_unmap(space, aspace_range_of(0, UINT64_C(1) << 39), 0), ASPACE_OK);
+	assert_int_equal(aspace_quiesce(space, 0), ASPACE_OK);
 	assert_int_equal(aspace_aarch64_table_count(machine_tables(machine)), 1);
 	assert_int_equal(aspace_validate(space, NULL, 0), ASPACE_OK);
 	assert_int_equal(aspace_destroy(space, 0), ASPACE_OK);
@@ -104,6 +111,97 @@ static void test_operations(void **state)
 			 ASPACE_INVALID_PARAM);
 	assert_int_equal(rights_at(0x27000), R);
 	assert_int_equal(aspace_count(space), 3);
+	unmake(space);
+}
+
+enum {
+	SETS = 32, /* of READ to USER_EXECUTE */
+};
+
+/* EL1 and EL0, each: reads, writes, executes; by the tables as they are. */
+static unsigned access_at(uint64_t address)
+{
+	struct rights rights;
+	uint64_t output;
+
+	if (!machine_translate(machine, address, &output, &rights))
+		return 0;
+	assert_int_equal(output, address + OFFSET);
+	return (unsigned)rights.read | (unsigned)rights.write << 1 | (unsigned)rights.execute << 2 |
+	       (unsigned)rights.user_read << 3 | (unsigned)rights.user_write << 4 |
+	       (unsigned)rights.user_execute << 5;
+}
+
+/* A reader has found a group of pages with flags that are taken away now, by a protect of the middle of it: as
+ * long as the section is open all of them allow what they did, and what is given. */
+static void protect_under_reader(struct aspace *space, uint64_t from, uint64_t to,
+				 const unsigned *access, unsigned long tally[2])
+{
+	const struct aspace_range middle = aspace_range_of(5 * PAGE, 11 * PAGE);
+	struct aspace_vaddr at = aspace_va(7 * PAGE);
+	uint64_t meanwhile = from;
+	unsigned loses = source.backend.ops->loses(&source.backend, from, to, &meanwhile);
+	struct aspace_area found, newest;
+	struct aspace_view view;
+
+	assert_int_equal(
+		aspace_map(space, aspace_range_of(0, 16 * PAGE), from, &source.backend, NULL, 0),
+		ASPACE_OK);
+	aspace_read_begin(space, &view);
+	assert_int_equal(aspace_view_find(&view, at, &found), ASPACE_OK);
+	assert_int_equal(aspace_protect(space, middle, to, 0), ASPACE_OK);
+	assert_int_equal(aspace_find(space, at, &newest), ASPACE_OK);
+	assert_int_equal(newest.flags, to);
+	assert_int_equal(aspace_view_find(&view, at, &found), ASPACE_OK);
+	assert_int_equal(found.flags, from);
+	for (uint64_t page = 0; page < 16; page++) {
+		uint64_t address = page * PAGE;
+		bool inside = page >= 5 && page < 11;
+
+		assert_int_equal(access_at(address), access[!inside ? from
+							    : loses ? meanwhile
+								    : to]);
+		if (loses)
+			assert_int_equal(access[from] & ~access_at(address), 0);
+		if (inside && (!loses || meanwhile != from))
+			assert_int_equal(access[to] & ~access_at(address), 0);
+	}
+	/* Whoever would change it is told that somebody reads. */
+	assert_int_equal(aspace_unmap(space, middle, ASPACE_NOWAIT),
+			 loses ? ASPACE_BUSY : ASPACE_OK);
+	tally[loses ? 0 : 1]++;
+	aspace_read_end(&view);
+	assert_int_equal(aspace_quiesce(space, 0), ASPACE_OK);
+	assert_int_equal(aspace_validate(space, NULL, 0), ASPACE_OK);
+	if (loses)
+		assert_int_equal(access_at(at.value), access[to]);
+	assert_int_equal(access_at(4 * PAGE), access[from]);
+	assert_int_equal(aspace_clear(space, 0), ASPACE_OK);
+	assert_int_equal(aspace_quiesce(space, 0), ASPACE_OK);
+}
+
+static void test_protect_under_reader(void **state)
+{
+	struct aspace *space = make_like(ASPACE_GRACE_UNMAP);
+	unsigned long tally[2] = {0};
+	unsigned access[SETS];
+	bool can_be[SETS];
+
+	(void)state;
+	for (uint64_t flags = 0; flags < SETS; flags++) {
+		can_be[flags] = aspace_map(space, aspace_range_of(0, PAGE), flags, &source.backend,
+					   NULL, 0) == ASPACE_OK;
+		access[flags] = access_at(0);
+		assert_int_equal(aspace_clear(space, 0), ASPACE_OK);
+		assert_int_equal(aspace_quiesce(space, 0), ASPACE_OK);
+	}
+	for (uint64_t from = 0; from < SETS; from++) {
+		for (uint64_t to = 0; to < SETS; to++) {
+			if (can_be[from] && can_be[to] && from != to)
+				protect_under_reader(space, from, to, access, tally);
+		}
+	}
+	assert_true(tally[0] > 100 && tally[1] > 20);
 	unmake(space);
 }
 
@@ -333,9 +431,8 @@ static void test_refusals(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_operations),
-		cmocka_unit_test(test_refusals),
-		cmocka_unit_test(test_check),
+		cmocka_unit_test(test_operations), cmocka_unit_test(test_protect_under_reader),
+		cmocka_unit_test(test_refusals),   cmocka_unit_test(test_check),
 		cmocka_unit_test(test_sources),
 	};
 

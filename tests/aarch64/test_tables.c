@@ -13,6 +13,7 @@
 #include "backend/aarch64/tables.h"
 #include "machine.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define PAGE   UINT64_C(0x1000)
@@ -1749,6 +1750,99 @@ static void test_move(void **state)
 	}
 }
 
+/* ---- What a change of flags takes away ---------------------------------------------- */
+
+enum {
+	FLAG_SETS = 128, /* READ to BTI */
+	NO_ACCESS = 1 << 15,
+};
+
+/* By the machine's own reading of the descriptor that the tables make of the flags; NO_ACCESS alone where they
+ * cannot be said. */
+static unsigned access_by(struct world *w, uint64_t at, uint64_t flags)
+{
+	struct rights rights = {.memory = 0};
+	uint64_t output;
+	unsigned access;
+
+	if (map(w, at, at + PAGE, flags) != ASPACE_OK)
+		return NO_ACCESS;
+	if (!machine_translate(w->machine, at, &output, &rights))
+		rights = (struct rights){.guarded = true}; /* mapped, and every access faults */
+	assert_int_equal(call(w, ASPACE_CHANGE_UNMAP, at, at + PAGE, flags, 0, true), ASPACE_OK);
+	access = (unsigned)rights.read | (unsigned)rights.write << 1 |
+		 (unsigned)rights.execute << 2 | (unsigned)rights.user_read << 3 |
+		 (unsigned)rights.user_write << 4 | (unsigned)rights.user_execute << 5;
+	/* And to branch to what is no landing pad. */
+	return access | (rights.guarded ? 0 : (access & 044) << 4);
+}
+
+/* Every pair of flags. What is given at once must be all that the change gives, and lose nothing. */
+static void lose_in(const struct aspace_aarch64_config *config, unsigned long tally[4])
+{
+	uint64_t at = aspace_aarch64_range(config).start.value;
+	unsigned access[FLAG_SETS];
+	struct world w;
+
+	make(&w, config);
+	w.source.offset = OFFSET - at;
+	for (uint64_t flags = 0; flags < FLAG_SETS; flags++)
+		access[flags] = access_by(&w, at, flags);
+	assert_true(access[R] != NO_ACCESS);
+	for (uint64_t from = 0; from < FLAG_SETS; from++) {
+		for (uint64_t to = 0; to < FLAG_SETS && access[from] != NO_ACCESS; to++) {
+			struct aspace_backend *backend = &w.source.backend;
+			uint64_t meanwhile = from;
+			unsigned loses = backend->ops->loses(backend, from, to, &meanwhile);
+			bool taken = access[from] & ~access[to], said = access[to] != NO_ACCESS;
+
+			if (!said || !loses) {
+				/* To be refused, or made, at once. */
+				assert_false(loses || (said && taken));
+				assert_int_equal(meanwhile, from);
+				continue;
+			}
+			assert_int_equal(loses, ASPACE_LOSES_ACCESS);
+			assert_true(meanwhile < FLAG_SETS && access[meanwhile] != NO_ACCESS);
+			assert_int_equal(access[from] & ~access[meanwhile], 0);
+			/* More than it must, only where nobody had it. */
+			tally[taken ? 0 : 1]++;
+			tally[2] += meanwhile != from;
+			tally[3] += meanwhile == from && access[to] & ~access[from];
+			if (meanwhile != from)
+				assert_int_equal(access[to] & ~access[meanwhile], 0);
+		}
+	}
+	unmake(&w);
+}
+
+static void test_what_flags_lose(void **state)
+{
+	unsigned long tally[4] = {0};
+
+	(void)state;
+	for (int regime = 0; regime <= ASPACE_AARCH64_STAGE2; regime++) {
+		for (unsigned kind = 0; kind < 8; kind++) {
+			struct aspace_aarch64_config config = config_4k();
+
+			config.regime = (enum aspace_aarch64_regime)regime;
+			if (regime == ASPACE_AARCH64_STAGE2)
+				config.xnx = kind & 1;
+			else
+				config.bti = kind & 1;
+			config.write_xor_execute = kind & 2;
+			config.hardware_access = config.hardware_dirty = kind & 4;
+			if (aspace_aarch64_config_check(&config, NULL, NULL) == ASPACE_OK)
+				lose_in(&config, tally);
+		}
+	}
+	for (int i = 0; i < 4; i++)
+		assert_true(tally[i] > 0);
+	printf("%lu changes take something away, %lu what nobody had; %lu give something at once, "
+	       "%lu cannot\n",
+	       tally[0], tally[1], tally[2], tally[3]);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -1764,6 +1858,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_readers_in_the_middle),
 		cmocka_unit_test(test_no_dirty_state_is_lost),
 		cmocka_unit_test(test_compact_loses_no_dirty_state),
+		cmocka_unit_test(test_what_flags_lose),
 		cmocka_unit_test(test_harvest),
 		cmocka_unit_test(test_history_of_a_group),
 		cmocka_unit_test(test_walk_over_a_group_that_changes),
