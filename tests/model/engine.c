@@ -3,6 +3,7 @@
  * The model and its operations; see engine.h.
  */
 #include "engine.h"
+#include "guests.h"
 
 #include <aspace/aspace.h>
 #include <stdio.h>
@@ -31,6 +32,17 @@ struct recorder {
 	struct aspace_backend_ops ops;
 	enum merging merging;
 	uint8_t *held; /* 0: nothing, else flags + 1 */
+	uint64_t span; /* of faults, in bytes; 0: the whole area */
+};
+
+/* A fault or advice of a guest (guests.h), as long as it is on the library's list. */
+struct visit {
+	bool listed;
+	bool queued;     /* behind the other */
+	bool met;        /* by the operation at hand */
+	uint32_t at;     /* the cell that it is about */
+	uint32_t lo, hi; /* what it holds off writers from */
+	uint8_t backend, held;
 };
 
 typedef long counts[BACKENDS][USERS];
@@ -69,6 +81,10 @@ struct model {
 	/* By cell: how often the last advice was given; and how many cells a backend does at once. */
 	uint8_t *told;
 	uint32_t told_at_once;
+	struct guests guests;
+	struct visit visits[GUESTS];
+	bool met;       /* the operation changes what a guest is at work in, */
+	bool waits;     /* and waits for it */
 	long refuse_in; /* calls until one refuses; -1: none does */
 	bool refused;   /* one did, in this operation */
 	/* Deferred unmaps and protects run when readers let them. Where they may be refused the
@@ -86,6 +102,18 @@ static void fail(struct model *m, const char *what, uint64_t at)
 	fflush(stdout);
 	fprintf(stderr, "%s: step %llu (%s): %s at cell %llu\n", m->label,
 		(unsigned long long)m->step, m->operation, what, (unsigned long long)at);
+	for (int i = 0; i < GUESTS; i++) {
+		const struct guest *guest = &m->guests.at[i];
+		const struct visit *visit = &m->visits[i];
+
+		if (visit->listed)
+			fprintf(stderr,
+				"    a guest %s cell %u, %u, in [%u, %u)%s: state %d, status %d of "
+				"%d\n",
+				guest->advises ? "advises" : "faults at", visit->at, guest->what,
+				visit->lo, visit->hi, visit->queued ? ", queued" : "",
+				(int)guest->state, (int)guest->status, (int)guest->answer);
+	}
 	abort();
 }
 
@@ -175,7 +203,8 @@ static enum aspace_status advise(struct aspace_backend *backend, const struct as
 {
 	struct recorder *r = (struct recorder *)backend;
 	struct model *m = r->model;
-	bool refused = refuses(m);
+	struct guest *guest = guest_self();
+	bool refused = !guest && refuses(m);
 	uint32_t lo, hi;
 
 	cells_of(m, range, &lo, &hi);
@@ -185,6 +214,8 @@ static enum aspace_status advise(struct aspace_backend *backend, const struct as
 	       "advice outside of the area", lo);
 	for (uint32_t i = lo; i < hi; i++)
 		expect(m, r->held[i] == area->flags + 1, "advice about what is not so", i);
+	if (guest)
+		return guest_enter(guest, area);
 	if (hi - lo > m->told_at_once)
 		hi = lo + m->told_at_once;
 	if (refused)
@@ -194,6 +225,26 @@ static enum aspace_status advise(struct aspace_backend *backend, const struct as
 	reached->value = address(m, hi);
 	m->tally->advised++;
 	return refused ? ASPACE_ACCESS_DENIED : ASPACE_OK;
+}
+
+static enum aspace_status fault(struct aspace_backend *backend, const struct aspace_area *area,
+				struct aspace_vaddr at, unsigned access)
+{
+	struct recorder *r = (struct recorder *)backend;
+	struct model *m = r->model;
+	uint64_t cell = (at.value - m->config.base) / m->config.unit;
+
+	(void)access;
+	expect(m, area->start.value <= at.value && at.value < area->end.value,
+	       "a fault outside of the area", cell);
+	expect(m, r->held[cell] == area->flags + 1, "a fault in what is not so", cell);
+	return guest_enter(guest_self(), area);
+}
+
+static uint64_t fault_span(struct aspace_backend *backend, const struct aspace_area *area)
+{
+	(void)area;
+	return ((struct recorder *)backend)->span;
 }
 
 static enum aspace_status prepare(struct aspace_backend *backend, const struct aspace_change *c)
@@ -267,6 +318,8 @@ static void init_recorder(struct model *m, unsigned i)
 	uint32_t mix = m->config.users ? draw(m, 12) : 0;
 
 	r->model = m;
+	r->span = m->config.unit * (draw(m, 3) + 1);
+	r->span = r->span & (r->span - 1) ? 0 : 2 * r->span; /* 2 cells, 4, or the whole area */
 	r->merging = m->config.users ? (enum merging)draw(m, MERGINGS) : BY_POINTER;
 	r->ops = (struct aspace_backend_ops){
 		.size = sizeof(r->ops),
@@ -277,6 +330,8 @@ static void init_recorder(struct model *m, unsigned i)
 		.replace = i == 0 ? change : NULL,
 		.move = i == 1 ? NULL : change,
 		.advise = i == 1 ? NULL : advise,
+		.fault = i == 1 ? NULL : fault,
+		.fault_span = r->span ? fault_span : NULL,
 		.can_merge = r->merging == BY_POINTER ? NULL : can_merge,
 		.clone = m->config.users && mix % 2 == 0 ? clone : NULL,
 		.release = m->config.users && mix % 6 < 4 ? release : NULL,
@@ -671,6 +726,269 @@ static bool changes_pending(const struct model *m, uint32_t lo, uint32_t hi, uin
 	return false;
 }
 
+/* ---- Guests ----------------------------------------------------------------
+ *
+ * What they hold off: nobody who changes other areas, or other parts of theirs, unless references are
+ * counted; whoever changes that waits, or is told so.
+ */
+
+static void wrong(void *ctx, const char *what)
+{
+	fail(ctx, what, 0);
+}
+
+static bool counts_references(const struct recorder *r)
+{
+	return r->ops.clone || r->ops.release;
+}
+
+/* By a change, or another guest, in [lo, hi)? */
+static bool is_met(struct model *m, uint32_t lo, uint32_t hi)
+{
+	bool met = false;
+
+	for (int i = 0; i < GUESTS; i++) {
+		struct visit *visit = &m->visits[i];
+
+		visit->met = visit->listed && visit->lo < hi && lo < visit->hi;
+		met |= visit->met;
+	}
+	return met;
+}
+
+static uint32_t listed(const struct model *m)
+{
+	uint32_t count = 0;
+
+	for (int i = 0; i < GUESTS; i++)
+		count += m->visits[i].listed;
+	return count;
+}
+
+/* Is what the fault `b` wants done by `a`, for which it waits? */
+static bool is_served(const struct model *m, int a, int b)
+{
+	const struct guest *first = &m->guests.at[a], *second = &m->guests.at[b];
+	const struct visit *visit = &m->visits[a];
+	uint64_t span = m->recorders[visit->backend].span;
+
+	return !first->advises && !second->advises && first->answer == ASPACE_OK &&
+	       m->visits[b].at >= visit->lo && m->visits[b].at < visit->hi &&
+	       !((first->address ^ second->address) & (span ? ~(span - 1) : UINT64_MAX)) &&
+	       !(second->what & ~first->what);
+}
+
+/* What it was called with, and whether it was. */
+static void check_visit(struct model *m, int i)
+{
+	const struct guest *guest = &m->guests.at[i];
+	const struct visit *visit = &m->visits[i];
+	const struct aspace_area *area = &guest->area;
+	bool served = visit->queued && is_served(m, !i, i);
+
+	expect(m, guest->status == (served ? ASPACE_OK : guest->answer),
+	       "another answer of a guest", visit->at);
+	expect(m, guest->entered == !served, "a guest was called too often, or not", visit->at);
+	m->tally->served += served;
+	if (served)
+		return;
+	expect(m,
+	       area->backend == &m->recorders[visit->backend].backend &&
+		       area->flags + 1 == visit->held,
+	       "a guest was called with another area", visit->at);
+	/* While it waited the area may have been cut. */
+	expect(m,
+	       visit->queued ? area->start.value < address(m, visit->hi) &&
+				       area->end.value > address(m, visit->lo)
+			     : area->start.value <= address(m, visit->lo) &&
+				       area->end.value >= address(m, visit->hi),
+	       "a guest was called with an area that is elsewhere", visit->at);
+}
+
+/* All guests go, whatever they are at. */
+static void part(struct model *m)
+{
+	if (!listed(m))
+		return;
+	guests_set_mode(&m->guests, GUESTS_GO);
+	for (int i = 0; i < GUESTS; i++) {
+		if (m->visits[i].listed)
+			guest_await(&m->guests.at[i], GUEST_BACK);
+	}
+	for (int i = 0; i < GUESTS; i++) {
+		if (m->visits[i].listed)
+			check_visit(m, i);
+	}
+	memset(m->visits, 0, sizeof(m->visits));
+	guests_set_mode(&m->guests, GUESTS_STAY);
+}
+
+/* Before an operation that changes [lo, hi) if it is not refused before that: `wanted`, or what it is if it may not
+ * wait. */
+static enum aspace_status meet(struct model *m, bool met, unsigned *how, enum aspace_status wanted)
+{
+	m->met = met && wanted == ASPACE_OK;
+	m->waits = m->met && draw(m, 2);
+	if (m->waits)
+		guests_set_mode(&m->guests, GUESTS_YIELD);
+	if (!m->met || m->waits)
+		return wanted;
+	*how |= ASPACE_NOWAIT;
+	return ASPACE_BUSY;
+}
+
+/* After it: who was waited for has gone, and nobody else has made it wait. `done`: it came as far as those that it
+ * met. */
+static void go_on(struct model *m, bool done)
+{
+	if (!m->waits) {
+		m->tally->told_busy += m->met;
+		m->tally->passed += !m->met && listed(m);
+		m->met = false;
+		return;
+	}
+	for (int i = 0; i < GUESTS; i++) {
+		const struct visit *visit = &m->visits[i];
+
+		if (done && visit->listed && visit->met && !visit->queued)
+			expect(m, guest_has_left(&m->guests.at[i]),
+			       "something was changed where a guest is at work", visit->at);
+	}
+	m->met = m->waits = false;
+	m->tally->waited++;
+	part(m);
+}
+
+/* Where it is at work. */
+static void aim(const struct model *m, const struct cell *cells, const struct guest *guest,
+		struct visit *visit)
+{
+	const struct recorder *r = &m->recorders[visit->backend];
+	uint32_t lo = visit->at, hi = lo + 1, number = cells[lo].number, below, n = m->config.cells;
+
+	while (lo && cells[lo - 1].number == number)
+		lo--;
+	while (hi < n && cells[hi].number == number)
+		hi++;
+	visit->lo = lo;
+	visit->hi = hi;
+	if (counts_references(r))
+		return;
+	if (guest->advises) {
+		visit->lo = visit->at;
+		visit->hi = (uint32_t)((guest->end - m->config.base) / m->config.unit);
+	} else if (r->span) {
+		below = (uint32_t)((guest->address & (r->span - 1)) / m->config.unit);
+		if (visit->at - lo > below)
+			visit->lo = visit->at - below;
+		if (hi - visit->at > r->span / m->config.unit - below)
+			visit->hi = visit->at - below + (uint32_t)(r->span / m->config.unit);
+	}
+}
+
+/* Who waits looks anew whenever it is woken, and then holds off whoever changes what its area has grown by: when that
+ * is, only its thread knows. */
+static void part_if_grown(struct model *m)
+{
+	for (int i = 0; i < GUESTS; i++) {
+		struct visit visit = m->visits[i];
+
+		if (!visit.listed || !visit.queued)
+			continue;
+		aim(m, m->cells, &m->guests.at[i], &visit);
+		if (visit.lo != m->visits[i].lo || visit.hi != m->visits[i].hi) {
+			part(m);
+			return;
+		}
+	}
+}
+
+/* In a grace-unmap space it may be that what one waits for leaves before its turn comes: when that is, is the helper
+ * thread's affair. */
+static void part_from_leaving(struct model *m, uint32_t lo, uint32_t hi)
+{
+	for (int i = 0; i < GUESTS && m->config.mode & ASPACE_GRACE_UNMAP; i++) {
+		if (m->visits[i].queued && m->visits[i].lo < hi && lo < m->visits[i].hi) {
+			part(m);
+			return;
+		}
+	}
+}
+
+/* Is there anything for a guest to be at work in? Else what it is told. */
+static enum aspace_status refusal_of(const struct model *m, const struct cell *cell, bool advises)
+{
+	if (cell->state == FREE || (advises && cell->state == LEAVING))
+		return ASPACE_NOT_MAPPED;
+	return m->recorders[cell->backend].ops.fault ? ASPACE_OK : ASPACE_NOT_SUPPORTED;
+}
+
+/* A guest comes, about one of `cells`, which are what is published. */
+static void invite(struct model *m, const struct cell *cells)
+{
+	static const enum aspace_advice advices[] = {ASPACE_ADVICE_WILL_NEED, ASPACE_ADVICE_COLD,
+						     ASPACE_ADVICE_DROP};
+	bool grace = m->config.mode & ASPACE_GRACE_UNMAP;
+	uint32_t n = m->config.cells, at = draw(m, n), end, i = m->visits[0].listed;
+	struct guest *guest = &m->guests.at[i];
+	struct visit *visit = &m->visits[i];
+	const struct cell *cell;
+	enum aspace_status refusal;
+
+	if (listed(m) == GUESTS) {
+		part(m);
+		return;
+	}
+	/* Often where the other is. */
+	if (listed(m) && draw(m, 2))
+		at = m->visits[!i].at;
+	cell = &cells[at];
+	if (cell->state == LEAVING && !m->holds_leaving)
+		return; /* gone or not: the helper thread decides */
+	guest->advises = !draw(m, 3);
+	guest->address = address(m, at);
+	guest->answer = draw(m, 4) ? ASPACE_OK : ASPACE_ACCESS_DENIED;
+	guest->what = 1 + draw(m, 3);
+	if (guest->advises) {
+		for (end = at + 1; end < n && cells[end].number == cell->number && draw(m, 4);)
+			end++;
+		guest->end = address(m, end);
+		/* What loses contents waits for readers in a grace-unmap space. */
+		guest->what = advices[draw(m, grace ? 2 : 3)];
+	}
+	refusal = refusal_of(m, cell, guest->advises);
+	if (refusal == ASPACE_NOT_MAPPED && guest->advises &&
+	    !(m->config.mode & ASPACE_ALWAYS_STRICT))
+		refusal = ASPACE_OK; /* there is nothing to be done */
+	if (refusal != ASPACE_OK || cell->state == FREE ||
+	    (guest->advises && cell->state == LEAVING)) {
+		guest_call(guest);
+		guest_await(guest, GUEST_INSIDE);
+		expect(m, guest->state == GUEST_BACK && guest->status == refusal,
+		       "a guest was not refused", at);
+		return;
+	}
+	*visit = (struct visit){
+		.at = at,
+		.backend = cell->backend,
+		.held = cell->pending ? cell->pending : (uint8_t)(cell->flags + 1),
+	};
+	aim(m, cells, guest, visit);
+	visit->queued = is_met(m, visit->lo, visit->hi);
+	visit->listed = true;
+	guest_call(guest);
+	m->tally->guests++;
+	m->tally->queued += visit->queued;
+	if (visit->queued) {
+		guests_await_listed(&m->guests, listed(m));
+		return;
+	}
+	guest_await(guest, GUEST_INSIDE);
+	expect(m, guest->state == GUEST_INSIDE, "a guest was not called", at);
+	expect(m, cell->state == LEAVING || guest->area.user == user_of(cell),
+	       "a guest was called with another object", at);
+}
+
 /* ---- Operations ----------------------------------------------------------- */
 
 static void draw_range(struct model *m, uint32_t *lo, uint32_t *hi)
@@ -775,12 +1093,18 @@ static void op_map(struct model *m, struct aspace_txn *txn)
 		wanted = ASPACE_BUSY;
 	else if (txn && any_leaving(m, lo, hi))
 		return; /* BUSY or not: the helper thread decides */
+	else if (any_leaving(m, lo, hi))
+		part(m); /* it may wait for what a guest is at work in */
+	if (!txn)
+		wanted = meet(m, how && is_met(m, lo, hi), &how, wanted);
 	cell.fresh = txn != NULL;
 	add_reference(m, &cell, 1);
 	status = txn ? aspace_txn_map(txn, range_of(m, lo, hi), cell.flags, backend_of(m, &cell),
 				      user_of(&cell), how)
 		     : aspace_map(m->space, range_of(m, lo, hi), cell.flags, backend_of(m, &cell),
 				  user_of(&cell), how);
+	if (!txn)
+		go_on(m, true);
 	if (status != ASPACE_OK)
 		add_reference(m, &cell, -1);
 	else if (txn)
@@ -794,6 +1118,7 @@ static void op_unmap(struct model *m, struct aspace_txn *txn)
 	unsigned how = draw(m, 4) ? 0 : ASPACE_STRICT;
 	enum aspace_status status, wanted = ASPACE_OK;
 	bool strict = how || (m->config.mode & ASPACE_ALWAYS_STRICT);
+	bool grace = m->config.mode & ASPACE_GRACE_UNMAP;
 	uint32_t lo, hi;
 
 	m->operation = "unmap";
@@ -802,10 +1127,35 @@ static void op_unmap(struct model *m, struct aspace_txn *txn)
 		wanted = ASPACE_NOT_MAPPED;
 	else if (any_pending(m, lo, hi, txn != NULL))
 		wanted = ASPACE_BUSY;
+	part_from_leaving(m, lo, hi);
+	/* With a grace period nothing is taken now. */
+	if (!txn)
+		wanted = meet(m, !grace && is_met(m, lo, hi), &how, wanted);
 	status = txn ? aspace_txn_unmap(txn, range_of(m, lo, hi), how)
 		     : aspace_unmap(m->space, range_of(m, lo, hi), how);
+	if (!txn)
+		go_on(m, true);
 	if (settled(m, status, wanted))
 		cells_unmap(m, lo, hi, txn != NULL);
+}
+
+/* Would a protect ask a backend at once, for changes or for references? */
+static bool asks_now(const struct model *m, uint32_t lo, uint32_t hi, uint32_t flags)
+{
+	for (uint32_t at = lo; at < hi; at++) {
+		const struct cell *cell = &m->cells[at];
+		const struct recorder *r = &m->recorders[cell->backend];
+		uint64_t meanwhile = cell->flags;
+		bool cut = (at == lo && lo && same_area(cell, &m->cells[lo - 1])) ||
+			   (at + 1 == hi && hi < m->config.cells && same_area(cell, &m->cells[hi]));
+
+		if (cell->state != MAPPED || cell->flags == flags)
+			continue;
+		if (!r->ops.loses || !lost_by(r, cell->flags, flags, &meanwhile) ||
+		    meanwhile != cell->flags || (cut && cell->user && r->ops.clone))
+			return true;
+	}
+	return false;
 }
 
 static void op_protect(struct model *m, struct aspace_txn *txn)
@@ -824,14 +1174,23 @@ static void op_protect(struct model *m, struct aspace_txn *txn)
 	range = range_of(m, lo, hi);
 	if (strict && !all_mapped(m, lo, hi))
 		wanted = ASPACE_NOT_MAPPED;
-	else if (changes_pending(m, lo, hi, key, all, (uint32_t)flags, txn != NULL))
+	/* Before it asks the callback, or a backend. */
+	if (!txn && !all && lo < hi)
+		wanted = meet(m, is_met(m, lo, hi), &how, wanted);
+	if (wanted == ASPACE_OK &&
+	    changes_pending(m, lo, hi, key, all, (uint32_t)flags, txn != NULL))
 		wanted = ASPACE_BUSY;
+	if (!txn && all)
+		wanted = meet(m, is_met(m, lo, hi) && asks_now(m, lo, hi, (uint32_t)flags), &how,
+			      wanted);
 	if (txn)
 		status = all ? aspace_txn_protect(txn, range, flags, how)
 			     : aspace_txn_protect_with(txn, range, decide, &key, how);
 	else
 		status = all ? aspace_protect(m->space, range, flags, how)
 			     : aspace_protect_with(m->space, range, decide, &key, how);
+	if (!txn)
+		go_on(m, true);
 	if (settled(m, status, wanted))
 		cells_protect(m, lo, hi, key, all, (uint32_t)flags, txn != NULL);
 }
@@ -949,6 +1308,7 @@ static void let_leave(struct model *m)
 
 	if (!(m->config.mode & ASPACE_GRACE_UNMAP))
 		return;
+	part(m); /* what they are at work in would wait for them */
 	m->leaving_refused = m->came_back = 0;
 	m->leaves = true;
 	if (m->holds_leaving)
@@ -1023,6 +1383,7 @@ static void op_move(struct model *m)
 {
 	uint32_t n = m->config.cells, lo, hi, to;
 	enum aspace_status status, wanted = ASPACE_OK;
+	unsigned how = 0;
 
 	m->operation = "move";
 	draw_range(m, &lo, &hi);
@@ -1041,7 +1402,9 @@ static void op_move(struct model *m)
 		wanted = ASPACE_NOT_MAPPED;
 	if (wanted == ASPACE_OK && any_mapped(m, to, to + (hi - lo)))
 		wanted = ASPACE_ALREADY_EXISTS;
-	status = aspace_move(m->space, range_of(m, lo, hi), aspace_va(address(m, to)), 0);
+	wanted = meet(m, is_met(m, lo, hi), &how, wanted);
+	status = aspace_move(m->space, range_of(m, lo, hi), aspace_va(address(m, to)), how);
+	go_on(m, true);
 	if (!settled(m, status, wanted))
 		return;
 	for (uint32_t at = lo, end; at < hi; at = end) {
@@ -1058,9 +1421,11 @@ static void op_move(struct model *m)
 
 static void op_resize(struct model *m)
 {
-	uint32_t n = m->config.cells, lo = draw(m, n), end, size = 1 + draw(m, 16);
+	uint32_t n = m->config.cells, lo = draw(m, n), end, size = 1 + draw(m, 16), to;
+	bool grace = m->config.mode & ASPACE_GRACE_UNMAP;
 	enum aspace_status status, wanted = ASPACE_OK;
 	struct cell cell = m->cells[lo];
+	unsigned how = 0;
 	bool starts = cell.state == MAPPED && (!lo || !same_area(&m->cells[lo - 1], &cell));
 
 	m->operation = "resize";
@@ -1075,7 +1440,15 @@ static void op_resize(struct model *m)
 		wanted = ASPACE_BUSY;
 	else if (lo + size != end && any_pending(m, lo, lo + 1, false))
 		wanted = ASPACE_BUSY;
-	status = aspace_resize(m->space, aspace_va(address(m, lo)), size * m->config.unit, 0);
+	if (starts && lo + size > end && any_leaving(m, end, lo + size))
+		part(m);
+	if (lo + size < end)
+		part_from_leaving(m, lo + size, end);
+	/* Wherever in the area. */
+	to = lo + size > end ? lo + size : end;
+	wanted = meet(m, !grace && lo + size != end && is_met(m, lo, to), &how, wanted);
+	status = aspace_resize(m->space, aspace_va(address(m, lo)), size * m->config.unit, how);
+	go_on(m, true);
 	if (!settled(m, status, wanted))
 		return;
 	if (lo + size < end)
@@ -1097,6 +1470,27 @@ static enum aspace_status first_refusal(const struct model *m, const struct cell
 			return ASPACE_NOT_SUPPORTED;
 	}
 	return ASPACE_OK;
+}
+
+/* Is a guest at work where advice about the range would be? */
+static bool meets_piece(struct model *m, const struct cell *cells, uint32_t lo, uint32_t hi)
+{
+	bool met[GUESTS] = {false}, any = false;
+
+	for (uint32_t at = lo; at < hi; at++) {
+		struct visit visit = {.at = at, .backend = cells[at].backend};
+		struct guest guest = {.advises = true, .end = address(m, at + 1)};
+
+		if (cells[at].state != MAPPED)
+			continue;
+		aim(m, cells, &guest, &visit);
+		any |= is_met(m, visit.lo, visit.hi);
+		for (int i = 0; i < GUESTS; i++)
+			met[i] |= m->visits[i].met;
+	}
+	for (int i = 0; i < GUESTS; i++)
+		m->visits[i].met = met[i];
+	return any;
 }
 
 /* A transaction shows nobody what it is about to do: what is there before it is advised. */
@@ -1121,8 +1515,17 @@ static void op_advise(struct model *m, const struct aspace_txn *txn)
 	wanted = first_refusal(m, cells, lo, hi, strict);
 	if (wanted == ASPACE_OK && loses && grace && some && (txn || m->holds_leaving))
 		wanted = txn ? ASPACE_DEADLOCK : ASPACE_BUSY;
+	/* It waits for its place as they do; but who holds the writer lock may not. */
+	if (txn && meets_piece(m, cells, lo, hi))
+		part(m);
+	m->met = wanted == ASPACE_OK && meets_piece(m, cells, lo, hi);
+	m->waits = m->met;
+	if (m->waits)
+		guests_set_mode(&m->guests, GUESTS_YIELD);
 	status = aspace_advise_part(m->space, range_of(m, lo, hi), advice, how, &reached);
 	end = (uint32_t)((reached.value - m->config.base) / m->config.unit);
+	/* Not all that is met is waited for, where it is refused before. */
+	go_on(m, status == ASPACE_OK);
 	if (m->refused && status != wanted) {
 		expect(m, wanted == ASPACE_OK && status == ASPACE_ACCESS_DENIED && end < hi,
 		       aspace_status_string(status), end);
@@ -1209,12 +1612,45 @@ static void op_find(struct model *m, struct aspace_txn *txn)
 		       "overlaps", lo);
 }
 
+/* Does the open transaction change the cell now, and not only when readers have gone? */
+static bool is_changed(const struct model *m, uint32_t i)
+{
+	const struct cell *old = &m->saved[i], *new = &m->cells[i];
+	uint64_t meanwhile = old->flags;
+
+	if (old->state != MAPPED)
+		return false;
+	if (new->state != MAPPED || new->fresh)
+		return !(m->config.mode & ASPACE_GRACE_UNMAP);
+	if (old->flags == new->flags)
+		return false;
+	return !m->recorders[old->backend].ops.loses ||
+	       !lost_by(&m->recorders[old->backend], old->flags, new->flags, &meanwhile) ||
+	       meanwhile != old->flags;
+}
+
+/* Does it change what a guest is at work in? */
+static bool changes_visited(struct model *m)
+{
+	bool any = false;
+
+	for (int i = 0; i < GUESTS; i++) {
+		struct visit *visit = &m->visits[i];
+
+		visit->met = false;
+		for (uint32_t at = visit->lo; visit->listed && at < visit->hi; at++)
+			visit->met |= is_changed(m, at);
+		any |= visit->met;
+	}
+	return any;
+}
+
 static void op_txn(struct model *m)
 {
 	struct aspace_txn *txn;
 	uint32_t count = 1 + draw(m, 6);
 	size_t bytes = m->config.cells * sizeof(*m->cells);
-	bool abort_it = !draw(m, 5);
+	bool abort_it = !draw(m, 5), nowait = draw(m, 2);
 	struct cell *before = m->saved;
 	enum aspace_status status;
 
@@ -1222,9 +1658,13 @@ static void op_txn(struct model *m)
 	memcpy(before, m->cells, bytes);
 	memcpy(m->saved_copies, m->copies, sizeof(m->copies));
 	m->given = (struct given){0};
-	status = aspace_txn_begin(m->space, 0, &txn);
+	do { /* the helper thread may be at work */
+		status = aspace_txn_begin(m->space, nowait ? ASPACE_NOWAIT : 0, &txn);
+	} while (nowait && status == ASPACE_BUSY);
 	expect(m, status == ASPACE_OK, aspace_status_string(status), 0);
 	while (count--) {
+		if (!draw(m, 16))
+			invite(m, before);
 		switch (draw(m, 8)) {
 		case 0:
 		case 1:
@@ -1258,7 +1698,24 @@ static void op_txn(struct model *m)
 		return;
 	}
 	m->tally->commits++;
+	for (uint32_t i = 0; i < m->config.cells; i++) {
+		if (before[i].state == MAPPED && m->cells[i].state != MAPPED)
+			part_from_leaving(m, i, i + 1);
+	}
+	m->met = changes_visited(m);
+	m->waits = m->met && !nowait;
+	if (m->waits)
+		guests_set_mode(&m->guests, GUESTS_YIELD);
+	if (m->met && nowait) {
+		expect(m, aspace_txn_commit(txn) == ASPACE_BUSY, "a commit beside a guest", 0);
+		go_on(m, true);
+		memcpy(m->cells, before, bytes);
+		memcpy(m->copies, m->saved_copies, sizeof(m->copies));
+		take_back(m);
+		return;
+	}
 	status = aspace_txn_commit(txn);
+	go_on(m, true);
 	for (uint32_t i = 0; i < m->config.cells; i++)
 		m->cells[i].fresh = 0;
 	if (status == ASPACE_OK)
@@ -1376,6 +1833,7 @@ static void count_references(struct model *m)
 	counts live;
 
 	m->operation = "quiesce";
+	part(m);
 	if (m->config.mode & ASPACE_GRACE_UNMAP)
 		let_leave(m);
 	else
@@ -1397,10 +1855,31 @@ static void count_references(struct model *m)
 	check_references(m, true);
 }
 
+static void op_clear(struct model *m)
+{
+	enum aspace_status status, wanted = ASPACE_OK;
+	uint32_t n = m->config.cells;
+	unsigned how = 0;
+
+	if (any_pending(m, 0, n, false))
+		wanted = ASPACE_BUSY;
+	part_from_leaving(m, 0, n);
+	wanted = meet(m, !(m->config.mode & ASPACE_GRACE_UNMAP) && is_met(m, 0, n), &how, wanted);
+	status = aspace_clear(m->space, how);
+	go_on(m, true);
+	if (settled(m, status, wanted))
+		cells_unmap(m, 0, n, false);
+}
+
 static void one_operation(struct model *m)
 {
 	uint32_t which = draw(m, 64);
 
+	part_if_grown(m);
+	if (!draw(m, 12)) {
+		m->operation = "a guest comes";
+		invite(m, m->cells);
+	}
 	m->refused = false;
 	m->refuse_in = m->config.refusals && !draw(m, 3) ? (long)draw(m, 12) : -1;
 	if (which < 13)
@@ -1433,9 +1912,7 @@ static void one_operation(struct model *m)
 		count_references(m);
 	else if (!draw(m, 64)) {
 		m->operation = "clear";
-		if (settled(m, aspace_clear(m->space, 0),
-			    any_pending(m, 0, m->config.cells, false) ? ASPACE_BUSY : ASPACE_OK))
-			cells_unmap(m, 0, m->config.cells, false);
+		op_clear(m);
 	}
 	m->refuse_in = -1;
 }
@@ -1477,6 +1954,7 @@ static void finish(struct model *m)
 	count_references(m);
 	check(m);
 	m->operation = "destroy";
+	guests_close(&m->guests);
 	if (m->holds_leaving)
 		aspace_read_end(&m->section);
 	status = aspace_destroy(m->space, 0);
@@ -1524,6 +2002,10 @@ void model_run(const struct config *config, struct source *source, const char *l
 	m.holds_leaving = (config->mode & ASPACE_GRACE_UNMAP) && config->refusals;
 	for (unsigned i = 0; i < BACKENDS; i++)
 		init_recorder(&m, i);
+	m.guests.space = m.space;
+	m.guests.wrong = wrong;
+	m.guests.ctx = &m;
+	guests_open(&m.guests);
 	if (config->full)
 		fill(&m);
 	if (m.holds_leaving)

@@ -50,6 +50,12 @@ struct tally {
 	uint64_t counted_beside_snapshots; /* references, exactly */
 	uint64_t advised;                  /* pieces */
 	uint64_t advice_stops;             /* half way */
+	uint64_t guests;                   /* faults and advice that stayed inside: */
+	uint64_t queued;                   /* behind another; */
+	uint64_t served;                   /* and done by that; */
+	uint64_t waited;                   /* operations that waited for some, */
+	uint64_t told_busy;                /* that might not, */
+	uint64_t passed;                   /* and that went on beside them */
 	uint64_t invalid;
 	uint64_t height;       /* the greatest that was seen */
 	uint64_t grace_height; /* in grace-unmap spaces, with areas leaving */

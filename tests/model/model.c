@@ -171,7 +171,8 @@ int main(int argc, char **argv)
 	       "%llu commits, %llu snapshots, %llu gap searches, %llu refusals, %llu bad states, "
 	       "%llu bad inputs, %llu pieces advised, %llu advices stopped half way, "
 	       "%llu areas came back, %llu of them with their flags, %llu cells pending, "
-	       "%llu merges of different objects, "
+	       "%llu merges of different objects, %llu guests, %llu of them behind another, %llu "
+	       "served by that, %llu operations waited for them, %llu were told so, %llu passed, "
 	       "references "
 	       "counted %llu times beside snapshots, height up to %llu, where areas leave %llu\n",
 	       (unsigned long long)tally.operations, (unsigned long long)tally.checks,
@@ -181,6 +182,9 @@ int main(int argc, char **argv)
 	       (unsigned long long)tally.advised, (unsigned long long)tally.advice_stops,
 	       (unsigned long long)tally.came_back, (unsigned long long)tally.kept_flags,
 	       (unsigned long long)tally.pending, (unsigned long long)tally.merges,
+	       (unsigned long long)tally.guests, (unsigned long long)tally.queued,
+	       (unsigned long long)tally.served, (unsigned long long)tally.waited,
+	       (unsigned long long)tally.told_busy, (unsigned long long)tally.passed,
 	       (unsigned long long)tally.counted_beside_snapshots, (unsigned long long)tally.height,
 	       (unsigned long long)tally.grace_height);
 	/* Whatever is meant to happen has happened. */
@@ -188,7 +192,8 @@ int main(int argc, char **argv)
 	    !(tally.commits && tally.snapshots && tally.gap_searches && tally.refused &&
 	      tally.bad_states && tally.invalid && tally.advised && tally.advice_stops &&
 	      tally.came_back && tally.kept_flags && tally.pending && tally.merges &&
-	      tally.counted_beside_snapshots && tally.grace_height >= 3)) {
+	      tally.counted_beside_snapshots && tally.grace_height >= 3 && tally.guests &&
+	      tally.queued && tally.served && tally.waited && tally.told_busy && tally.passed)) {
 		fprintf(stderr, "model: something that should have happened did not\n");
 		return 1;
 	}
