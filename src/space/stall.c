@@ -45,14 +45,18 @@ bool asp_stall_is_due(const struct aspace *space, const struct asp_stall *stall)
 	return asp_now_ms() - stall->begin >= stall->told + space->options.stall_ms;
 }
 
-static void call(struct aspace *space, struct asp_stall *stall, struct asp_hook *hook)
+/* False: the hook has left a section or a transaction open, and the thread was in none. (One that waits for
+ * faults may be in a section.) */
+static bool call(struct aspace *space, struct asp_stall *stall, struct asp_hook *hook)
 {
+	bool in_section = asp_grace_in_section(space->grace);
+	unsigned locks = *asp_writer_locks();
 	struct asp_held held;
 	int cancel;
 
 	stall->told = asp_now_ms() - stall->begin;
 	if (!space->options.stalled)
-		return;
+		return true;
 	/* Whoever died here would keep a place in a line for ever. */
 	cancel = asp_cancel_off();
 	hook->space = space;
@@ -67,14 +71,14 @@ static void call(struct aspace *space, struct asp_stall *stall, struct asp_hook 
 	*asp_writer_locks() -= hook->placed;
 	*asp_hooks() = hook->below;
 	asp_cancel_restore(cancel);
+	return *asp_writer_locks() <= locks && (in_section || !asp_grace_in_section(space->grace));
 }
 
 bool asp_stall_tell(struct aspace *space, struct asp_stall *stall)
 {
 	struct asp_hook hook = {.placed = asp_pins_mine(space)};
 
-	call(space, stall, &hook);
-	return !asp_is_waited_for(space);
+	return call(space, stall, &hook);
 }
 
 void asp_stall_tell_holding(struct aspace *space, struct asp_stall *stall)

@@ -94,10 +94,7 @@ static bool sleep_at_rest(struct aspace *space, uint32_t seen, struct asp_stall 
 	if (!stall->begin)
 		*stall = asp_stall_begin();
 	asp_wait_holding(&space->pins.turn, seen, asp_stall_left(space, stall));
-	if (!asp_stall_is_due(space, stall))
-		return true;
-	asp_stall_tell(space, stall);
-	return !asp_grace_in_section(space->grace);
+	return !asp_stall_is_due(space, stall) || asp_stall_tell(space, stall);
 }
 
 /* Does it wait for the writer lock, or for somebody before it who does? Those before it have been
