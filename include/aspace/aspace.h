@@ -92,7 +92,8 @@ struct aspace_page_ops {
 
 /** Options of aspace_create(). Zero everywhere means the default. */
 struct aspace_options {
-	/** sizeof(struct aspace_options); required. */
+	/** sizeof(struct aspace_options); required. A shorter structure, as of an older header, is taken as if
+	 * zero were behind it; a longer one must be zero there. */
 	size_t size;
 	/** All areas lie within; {0, 0} means [0, 2^64 - 1). */
 	struct aspace_range limits;
@@ -107,7 +108,8 @@ struct aspace_options {
 	/** Bound in bytes on nodes that wait only for a grace period; 0 means 16 MiB. */
 	size_t garbage_max;
 	/** While snapshots hold more bytes of nodes than this, no further one can be
-	 * taken; 0 means no cap. */
+	 * taken; 0 means no cap. What the newest versions have lost counts once a later update, or
+	 * aspace_quiesce(), has sorted it: until then it is part of the garbage that @ref garbage_max bounds. */
 	size_t snapshot_max;
 	/** Where nodes come from; NULL means mmap. */
 	const struct aspace_page_ops *pages;
@@ -169,7 +171,7 @@ ASPACE_API enum aspace_status aspace_create(const struct aspace_options *options
  * transaction open, inside a read section or with the writer lock of another space held (also
  * where it was a callback, run meanwhile, that took the snapshot or left the rest open: then
  * areas are unmapped, and nothing is freed), ASPACE_DEADLOCK from a callback, or what the backend
- * said, with the areas that remain. What callbacks map meanwhile is unmapped, too.
+ * said (in a grace-unmap space: ASPACE_BAD_STATE, and @c refused is told), with the areas that remain. What callbacks map meanwhile is unmapped, too.
  * Context: waits for readers; not from a signal handler. No other thread may be in a
  * call on the space. O(n).
  */
@@ -441,7 +443,8 @@ ASPACE_API enum aspace_status aspace_map(struct aspace *space, struct aspace_ran
 					 unsigned how);
 
 /**
- * Find a gap and map it, in one operation. @p start gets the address.
+ * Find a gap and map it, in one operation. @p start gets the address; on failure, perhaps that of a gap
+ * that could not be mapped.
  *
  * The granule is the greater one of the space's and the backend's. Leaving areas are no
  * gaps and are not waited for. ::ASPACE_REPLACE is ASPACE_INVALID_PARAM.
@@ -786,15 +789,15 @@ struct aspace_stats {
 	uint64_t bytes_leaving;
 	/** The greatest bytes_leaving that was ever seen. */
 	uint64_t bytes_leaving_max;
-	/** Areas that show less than their backends hold, for readers; see aspace_protect(). Counted
+	/** Areas that show other flags than their backends hold, for readers; see aspace_protect(). Counted
 	 * in @ref areas, too. */
 	uint64_t pending;
 	/** Bytes of @ref areas: aspace_bytes(). */
 	uint64_t bytes_areas;
 };
 
-/** Fill @p stats. Takes the writer lock. Errors: ASPACE_INVALID_PARAM for a size it does
- * not know, ASPACE_DEADLOCK, ASPACE_BUSY (nowait). Context: reader-safe. O(1). */
+/** Fill @p stats. Takes the writer lock. Errors: ASPACE_INVALID_PARAM for a size that ends
+ * before @c leaving, or is greater than 4096, ASPACE_DEADLOCK, ASPACE_BUSY (nowait). Context: reader-safe. O(1). */
 ASPACE_API enum aspace_status aspace_stats(struct aspace *space, struct aspace_stats *stats,
 					   unsigned how);
 
