@@ -115,7 +115,7 @@ struct aspace_options {
 	const struct aspace_page_ops *pages;
 	/** Handed to the page operations. */
 	void *pages_ctx;
-	/** Told when a wait has lasted a multiple of @ref stall_ms: for readers, for the writer lock, for
+	/** Told when a wait has lasted a multiple of @ref stall_ms (milliseconds): for readers, for the writer lock, for
 	 * faults and advice (aspace_fault()), for `release` callbacks to return; for a fork that has the
 	 * space, and of the hook before fork for the space. Called in the waiting thread; may read, and
 	 * take and release snapshots. Must not wait for threads that update the space, or fault in
@@ -792,7 +792,7 @@ struct aspace_stats {
 	/** Areas that show other flags than their backends hold, for readers; see aspace_protect(). Counted
 	 * in @ref areas, too. */
 	uint64_t pending;
-	/** Bytes of @ref areas: aspace_bytes(). */
+	/** Bytes of these areas (@ref areas): aspace_bytes(). */
 	uint64_t bytes_areas;
 };
 

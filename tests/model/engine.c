@@ -38,10 +38,11 @@ struct recorder {
 /* A fault or advice of a guest (guests.h), as long as it is on the library's list. */
 struct visit {
 	bool listed;
-	bool queued;     /* behind the other */
-	bool met;        /* by the operation at hand */
-	uint32_t at;     /* the cell that it is about */
-	uint32_t lo, hi; /* what it holds off writers from */
+	bool queued;               /* behind the other */
+	bool met;                  /* by the operation at hand */
+	uint32_t at;               /* the cell that it is about */
+	uint32_t lo, hi;           /* what it holds off writers from */
+	uint32_t work_lo, work_hi; /* of that, what it works on, alone */
 	uint8_t backend, held;
 };
 
@@ -742,7 +743,21 @@ static bool counts_references(const struct recorder *r)
 	return r->ops.clone || r->ops.release;
 }
 
-/* By a change, or another guest, in [lo, hi)? */
+/* By who works on [lo, hi), beside the writers too? */
+static bool is_met_at_work(struct model *m, uint32_t lo, uint32_t hi)
+{
+	bool met = false;
+
+	for (int i = 0; i < GUESTS; i++) {
+		struct visit *visit = &m->visits[i];
+
+		visit->met = visit->listed && visit->work_lo < hi && lo < visit->work_hi;
+		met |= visit->met;
+	}
+	return met;
+}
+
+/* By a change in [lo, hi)? */
 static bool is_met(struct model *m, uint32_t lo, uint32_t hi)
 {
 	bool met = false;
@@ -773,7 +788,7 @@ static bool is_served(const struct model *m, int a, int b)
 	uint64_t span = m->recorders[visit->backend].span;
 
 	return !first->advises && !second->advises && first->answer == ASPACE_OK &&
-	       m->visits[b].at >= visit->lo && m->visits[b].at < visit->hi &&
+	       m->visits[b].at >= visit->work_lo && m->visits[b].at < visit->work_hi &&
 	       !((first->address ^ second->address) & (span ? ~(span - 1) : UINT64_MAX)) &&
 	       !(second->what & ~first->what);
 }
@@ -870,20 +885,22 @@ static void aim(const struct model *m, const struct cell *cells, const struct gu
 		lo--;
 	while (hi < n && cells[hi].number == number)
 		hi++;
-	visit->lo = lo;
-	visit->hi = hi;
-	if (counts_references(r))
-		return;
+	visit->work_lo = visit->lo = lo;
+	visit->work_hi = visit->hi = hi;
 	if (guest->advises) {
-		visit->lo = visit->at;
-		visit->hi = (uint32_t)((guest->end - m->config.base) / m->config.unit);
+		visit->work_lo = visit->at;
+		visit->work_hi = (uint32_t)((guest->end - m->config.base) / m->config.unit);
 	} else if (r->span) {
 		below = (uint32_t)((guest->address & (r->span - 1)) / m->config.unit);
 		if (visit->at - lo > below)
-			visit->lo = visit->at - below;
+			visit->work_lo = visit->at - below;
 		if (hi - visit->at > r->span / m->config.unit - below)
-			visit->hi = visit->at - below + (uint32_t)(r->span / m->config.unit);
+			visit->work_hi = visit->at - below + (uint32_t)(r->span / m->config.unit);
 	}
+	if (counts_references(r))
+		return;
+	visit->lo = visit->work_lo;
+	visit->hi = visit->work_hi;
 }
 
 /* Who waits looks anew whenever it is woken, and then holds off whoever changes what its area has grown by: when that
@@ -896,7 +913,9 @@ static void part_if_grown(struct model *m)
 		if (!visit.listed || !visit.queued)
 			continue;
 		aim(m, m->cells, &m->guests.at[i], &visit);
-		if (visit.lo != m->visits[i].lo || visit.hi != m->visits[i].hi) {
+		if (visit.lo != m->visits[i].lo || visit.hi != m->visits[i].hi ||
+		    visit.work_lo != m->visits[i].work_lo ||
+		    visit.work_hi != m->visits[i].work_hi) {
 			part(m);
 			return;
 		}
@@ -974,7 +993,7 @@ static void invite(struct model *m, const struct cell *cells)
 		.held = cell->pending ? cell->pending : (uint8_t)(cell->flags + 1),
 	};
 	aim(m, cells, guest, visit);
-	visit->queued = is_met(m, visit->lo, visit->hi);
+	visit->queued = is_met_at_work(m, visit->work_lo, visit->work_hi);
 	visit->listed = true;
 	guest_call(guest);
 	m->tally->guests++;
@@ -1484,7 +1503,7 @@ static bool meets_piece(struct model *m, const struct cell *cells, uint32_t lo, 
 		if (cells[at].state != MAPPED)
 			continue;
 		aim(m, cells, &guest, &visit);
-		any |= is_met(m, visit.lo, visit.hi);
+		any |= is_met_at_work(m, visit.work_lo, visit.work_hi);
 		for (int i = 0; i < GUESTS; i++)
 			met[i] |= m->visits[i].met;
 	}
