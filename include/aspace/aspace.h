@@ -794,6 +794,24 @@ struct aspace_stats {
 	uint64_t pending;
 	/** Bytes of these areas (@ref areas): aspace_bytes(). */
 	uint64_t bytes_areas;
+	/** How late the latest was of what has left, by kind: so many operations at most had begun after its
+	 * grace period, and gone on, before it was given back. @ref late_max is about what is not, too.
+	 *
+	 * Nodes, until others could use them: 0, because whoever gets the writer lock takes them back before it
+	 * does anything; but forks and snapshots may pass the lock between. */
+	uint64_t late_nodes;
+	/** User objects, until handed over for their release: at most 2 (releases_waiting_max / 32 + 1), but for
+	 * operations that go on because a `release` does not return. */
+	uint64_t late_releases;
+	/** Leaving areas, until the backend was asked to unmap them: at most 2 (changes_waiting_max / 32
+	 * + 1), but where memory is lacking. Not counted is while one waits for faults in it. */
+	uint64_t late_leaving;
+	/** Memory, of leaving areas and of pending ones that lose their contents: as @ref late_leaving. */
+	uint64_t late_memory;
+	/** The most user objects that have waited at once to be handed over. */
+	uint64_t releases_waiting_max;
+	/** The most leaving and pending areas at once. */
+	uint64_t changes_waiting_max;
 };
 
 /** Fill @p stats. Takes the writer lock. Errors: ASPACE_INVALID_PARAM for a size that ends

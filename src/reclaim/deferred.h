@@ -32,6 +32,12 @@ static inline bool asp_is_due(struct aspace *space, const struct aspace_record_l
 	return list->head && asp_grace_elapsed(space->grace, list->head->stamp);
 }
 
+/* How many operations have left something on the list behind that may have been due. */
+static inline uint64_t asp_late_of(const struct asp_late *late)
+{
+	return late->before + late->now;
+}
+
 /* ---- leaving.c, references.c ------------------------------------------------- */
 
 /* The leaving and pending areas that have come due, at most ASP_SHARE, in one version. The references of those

@@ -149,6 +149,7 @@ uint32_t asp_reclaim_late_areas(struct aspace *space)
 	struct asp_edit_need need = {.records = 2};
 	struct asp_pin claim[ASP_SHARE];
 	uint32_t tried = 0, count = 0, refusals = 0, references;
+	uint64_t late = asp_late_of(&space->late_areas);
 
 	/* What is held back is enough for one area; it comes back with the next grace period. */
 	asp_plan_begin(space);
@@ -160,6 +161,10 @@ uint32_t asp_reclaim_late_areas(struct aspace *space)
 
 		if (!claim_leaving(space, record, &claim[count]))
 			continue;
+		if (!record->pending)
+			asp_note_late(&space->latest.leaving, late);
+		if (!record->pending || record->drops)
+			asp_note_late(&space->latest.memory, late);
 		refused[refusals].status =
 			change_late(space, record, &gone, &refused[refusals].area);
 		refusals += refused[refusals].status != ASPACE_OK;
@@ -181,6 +186,7 @@ uint32_t asp_reclaim_late_areas(struct aspace *space)
 	references = (uint32_t)gone.count;
 	asp_list_splice(&gone, &space->deferred);
 	space->deferred = gone;
+	asp_note_waiting(space);
 	for (uint32_t i = 0; i < refusals && space->options.refused; i++)
 		space->options.refused(space->options.ctx, space, &refused[i].area,
 				       refused[i].status);

@@ -59,6 +59,7 @@ static void take_freed(struct aspace *space)
 	stamp = asp_grace_stamp(space->grace);
 	asp_list_stamp(&objects, stamp);
 	asp_list_splice(&space->deferred, &objects);
+	asp_note_waiting(space);
 	asp_grace_request(space->grace, &space->client, stamp);
 }
 
@@ -97,12 +98,23 @@ static void hold(struct aspace *space, struct aspace_snapshot *holder, struct as
 		asp_pool_put(&space->records, record, sizeof(*record));
 }
 
+/* Of the hold of the writer lock; the next is greater by one. */
+static uint32_t ticket_of(struct aspace *space)
+{
+	/* Relaxed: our own. */
+	return atomic_load_explicit(&space->lock.serving, memory_order_relaxed);
+}
+
 static void recycle(struct aspace *space)
 {
 	struct aspace_snapshot *holder = NULL;
 	struct aspace_record *record;
 	size_t left = RECORDS_AT_ONCE;
+	uint32_t late;
 
+	/* If the last look was in this hold, none has been between. */
+	late = ticket_of(space) - space->nodes_seen;
+	asp_note_late(&space->latest.nodes, late ? late - 1 : 0);
 	/* A snapshot that holds one of these nodes was listed inside a read section
 	 * that began before the node was retired, so the grace period has made it
 	 * visible; one that is being taken right now holds none of them. */
@@ -137,6 +149,8 @@ uint64_t asp_reclaim_request(struct aspace *space)
 	if (!space->waiting.head) {
 		asp_list_splice(&space->waiting, &space->retired);
 		space->stamp = asp_grace_stamp(space->grace);
+		/* By the next hold of the lock it may be over. */
+		space->nodes_seen = ticket_of(space);
 	}
 	asp_grace_request(space->grace, NULL, space->stamp);
 	return space->stamp;
@@ -150,8 +164,12 @@ uint64_t asp_reclaim_hurry(struct aspace *space)
 void asp_reclaim_nodes(struct aspace *space)
 {
 	take_freed(space);
-	if (space->waiting.head && asp_grace_elapsed(space->grace, space->stamp))
-		recycle(space);
+	if (space->waiting.head) {
+		if (asp_grace_elapsed(space->grace, space->stamp))
+			recycle(space);
+		else
+			space->nodes_seen = ticket_of(space);
+	}
 	if (!space->waiting.head && batch_is_full(space))
 		asp_reclaim_request(space);
 }

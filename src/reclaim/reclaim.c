@@ -36,6 +36,7 @@ void asp_reclaim_add(struct aspace *space, struct aspace_record_list *nodes,
 	asp_list_splice(&space->leaving, leaving);
 	asp_list_stamp(references, stamp);
 	asp_list_splice(&space->deferred, references);
+	asp_note_waiting(space);
 	asp_grace_request(space->grace, &space->client, stamp);
 }
 
@@ -45,24 +46,31 @@ bool asp_reclaim_any_due(struct aspace *space)
 	       atomic_load_explicit(&space->pins.resumable, memory_order_relaxed);
 }
 
-/* What has been taken off its list is no longer late; see struct aspace_stats. */
-static void note_late(struct aspace *space)
+/* What has been taken off its list is no longer late. Answers how late the rest may be. */
+static uint64_t count_late(struct aspace *space, struct asp_late *late,
+			   const struct aspace_record_list *list)
 {
-	struct asp_late *late = &space->late;
+	uint64_t count;
 
-	if (!asp_is_due(space, &space->leaving) && !asp_is_due(space, &space->deferred)) {
+	if (!asp_is_due(space, list)) {
 		late->now = late->before = 0;
-		return;
+		return 0;
 	}
+	count = asp_late_of(late) + 1;
 	late->now++;
-	if (late->max < late->before + late->now)
-		late->max = late->before + late->now;
-	if (!asp_list_holds(&space->leaving, late->stamp) &&
-	    !asp_list_holds(&space->deferred, late->stamp)) {
+	if (!asp_list_holds(list, late->stamp)) {
 		late->before = late->now;
 		late->now = 0;
 		late->stamp = asp_grace_count(space->grace) + 1;
 	}
+	return count;
+}
+
+static void note_late(struct aspace *space)
+{
+	asp_note_late(&space->latest.any, count_late(space, &space->late_areas, &space->leaving));
+	asp_note_late(&space->latest.any,
+		      count_late(space, &space->late_references, &space->deferred));
 }
 
 bool asp_reclaim_share(struct aspace *space)
@@ -80,7 +88,9 @@ bool asp_reclaim_share(struct aspace *space)
 		room = asp_reclaim_references(space, references);
 		any = true;
 	}
-	if (any)
+	room = room || !asp_calls_block(space);
+	/* An operation that goes on leaves it behind; one that waits first comes again. */
+	if (any && room)
 		note_late(space);
 	return room;
 }

@@ -71,6 +71,7 @@ static struct aspace_snapshot *hand_over(struct aspace *space, struct aspace_sna
 	if (keeper) {
 		asp_list_push(&keeper->objects, record);
 	} else if (!asp_pins_keep(space, record)) {
+		asp_note_late(&space->latest.releases, asp_late_of(&space->late_references));
 		asp_calls_put(&space->calls, record->backend, record->user);
 		asp_pool_put(&space->records, record, sizeof(*record));
 	}

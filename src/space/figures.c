@@ -72,7 +72,13 @@ enum aspace_status aspace_stats(struct aspace *space, struct aspace_stats *given
 		.releases_pending = space->deferred.count + space->pins.deferred.count +
 				    asp_calls_pending(&space->calls),
 		.releases_due = asp_calls_pending(&space->calls),
-		.late_max = space->late.max,
+		.late_max = space->latest.any,
+		.late_nodes = space->latest.nodes,
+		.late_releases = space->latest.releases,
+		.late_leaving = space->latest.leaving,
+		.late_memory = space->latest.memory,
+		.releases_waiting_max = space->releases_max,
+		.changes_waiting_max = space->areas_max,
 	};
 	asp_lock_acquire(&space->snap_lock);
 	stats.bytes_retired += space->freed_nodes.count * sizeof(struct asp_node);

@@ -216,12 +216,17 @@ struct asp_calls {
 	struct asp_call call[ASP_CALLS];
 };
 
-/* By how many operations something that is due may be late. `now` have left something due behind
+/* By how many operations something on a list that is due may be late. `now` have left something due behind
  * since a moment at which `stamp` was the last grace period that had ended, and at which all was gone
  * that had been due `before` operations earlier. So what is on the lists has been due for
  * before + now at most. */
 struct asp_late {
-	uint64_t now, before, max, stamp;
+	uint64_t now, before, stamp;
+};
+
+/* The most that each kind of thing was late; see struct aspace_stats. */
+struct asp_latest {
+	uint64_t nodes, releases, leaving, memory, any;
 };
 
 /* Notes of pending.c. Changed under the writer lock and that of the list of pins, read under
@@ -277,7 +282,11 @@ struct aspace {
 	struct aspace_record_list leaving, deferred;
 	/* 0, or the stamp by which there may be memory again to unmap leaving areas that are due. */
 	uint64_t lacking;
-	struct asp_late late;
+	struct asp_late late_areas, late_references; /* what is on the two */
+	uint32_t
+		nodes_seen; /* with which ticket somebody has last seen that `waiting` has to wait */
+	struct asp_latest latest;
+	uint64_t releases_max, areas_max; /* the most that waited on either list */
 	struct asp_pending pending;
 	/* Memory that is leaving: of leaving areas, and of pending ones that lose their contents. */
 	uint64_t leaving_bytes, leaving_bytes_max;
@@ -376,7 +385,7 @@ void asp_space_after_fork(struct asp_grace_client *client, bool child);
 /* Take the writer lock, with garbage below its bound and a share of what is due done.
  * ASPACE_BUSY, ASPACE_DEADLOCK. The caller says at once what it changes (asp_pins_say()). */
 enum aspace_status asp_writer_enter(struct aspace *space, unsigned how);
-/* The lock alone. */
+/* The lock, and what nodes have come due. */
 enum aspace_status asp_writer_become(struct aspace *space, unsigned how);
 /* For calls that make no garbage, and claim (asp_pins_claim()) what they change, if anything: it
  * has been said that nothing is. */
@@ -437,8 +446,24 @@ void asp_reclaim_add(struct aspace *space, struct aspace_record_list *nodes,
 void asp_reclaim_add_unseen(struct aspace *space, struct aspace_record_list *references);
 /* Under the lock, where no operation is under way: of what has come due, unmap some leaving areas
  * and hand some references over to the ring. Where something remains, the next who enters takes
- * it, or the helper. False if the ring has no room for all of these. */
+ * it, or the helper. False if an operation must wait, because the ring has no room for all of these. */
 bool asp_reclaim_share(struct aspace *space);
+/* Under the lock: something has come on the lists. */
+static inline void asp_note_waiting(struct aspace *space)
+{
+	uint64_t releases = space->deferred.count + space->pins.deferred.count;
+	uint64_t areas = space->leaving.count + space->pins.leaving.count;
+
+	if (space->releases_max < releases)
+		space->releases_max = releases;
+	if (space->areas_max < areas)
+		space->areas_max = areas;
+}
+static inline void asp_note_late(uint64_t *max, uint64_t late)
+{
+	if (*max < late)
+		*max = late;
+}
 /* Is there anything for it to do? */
 bool asp_reclaim_any_due(struct aspace *space);
 /* Under the lock: the stamp to wait for until the next leaving area can be unmapped; at least 1. */

@@ -43,12 +43,16 @@ static inline __attribute__((always_inline)) enum aspace_status become(struct as
 
 enum aspace_status asp_writer_become(struct aspace *space, unsigned how)
 {
-	return become(space, how);
+	enum aspace_status status = become(space, how);
+
+	if (status == ASPACE_OK)
+		asp_reclaim_nodes(space);
+	return status;
 }
 
 enum aspace_status asp_writer_enter_now(struct aspace *space, unsigned how)
 {
-	enum aspace_status status = become(space, how);
+	enum aspace_status status = asp_writer_become(space, how);
 
 	if (status == ASPACE_OK)
 		asp_pins_say(space, ASP_CHANGES_NOTHING);
@@ -96,7 +100,7 @@ enum aspace_status asp_writer_enter(struct aspace *space, unsigned how)
 			room = take_share(space);
 		if (__builtin_expect(asp_retired_bytes(space) > space->options.garbage_max, 0))
 			stamp = asp_reclaim_request(space);
-		else if (__builtin_expect(room, 1) || !asp_calls_block(space))
+		else if (__builtin_expect(room, 1))
 			return ASPACE_OK;
 		asp_writer_leave(space);
 		if ((how & ASPACE_NOWAIT) || asp_is_waited_for(space))

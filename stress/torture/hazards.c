@@ -491,6 +491,14 @@ static struct aspace_stats stats_of(struct worker *worker)
 	return stats;
 }
 
+/* The bound that aspace.h states for what was given back. */
+static void audit_kind(struct worker *worker, const char *what, uint64_t late, uint64_t waiting)
+{
+	if (late > 2 * (waiting / SHARE + 1))
+		arena_say(worker->arena, "%s were %llu operations late, of %llu at once", what,
+			  (unsigned long long)late, (unsigned long long)waiting);
+}
+
 /* What waits now is due when two more grace periods have ended. From then on each version is of an
  * operation, or of several, that have done a share; no version that comes after `stats` is of
  * one that had begun before, because both have the writer lock. */
@@ -506,6 +514,12 @@ void hazard_audit(struct worker *worker)
 	now = due;
 	while (now.version < due.version + late && !worker_is_over(worker))
 		now = stats_of(worker);
+	audit_kind(worker, "user objects", now.late_releases, now.releases_waiting_max);
+	audit_kind(worker, "leaving areas", now.late_leaving, now.changes_waiting_max);
+	audit_kind(worker, "memory", now.late_memory, now.changes_waiting_max);
+	if (now.late_nodes) /* no forks here, nor snapshots */
+		arena_say(worker->arena, "nodes were %llu operations late",
+			  (unsigned long long)now.late_nodes);
 	if (now.releases_due > HANDED_OVER)
 		arena_say(worker->arena, "%llu releases are handed over",
 			  (unsigned long long)now.releases_due);

@@ -54,12 +54,22 @@ static void count_release(struct aspace_backend *of, void *user)
 	relaxed_add(&released, 1);
 }
 
+static unsigned loses_contents(struct aspace_backend *of, uint64_t from, uint64_t to,
+			       uint64_t *meanwhile)
+{
+	(void)of;
+	(void)from;
+	(void)meanwhile;
+	return to == 4 ? ASPACE_LOSES_CONTENTS : 0;
+}
+
 static const struct aspace_backend_ops counting = {
 	.size = sizeof(counting),
 	.map = accept,
 	.unmap = count_unmap,
 	.protect = accept,
 	.release = count_release,
+	.loses = loses_contents,
 };
 static struct aspace_backend counter = {.ops = &counting, .flags_mask = 7};
 static char user; /* every area's object */
@@ -106,6 +116,23 @@ static uint64_t look_once(void)
 	return stats.leaving + stats.releases_pending;
 }
 
+static void check_kind(const char *what, uint64_t late, uint64_t waiting)
+{
+	if (late > 2 * (waiting / SHARE + 1))
+		fail("%s: %llu operations late, of %llu at once", what, (unsigned long long)late,
+		     (unsigned long long)waiting);
+}
+
+/* Nobody waits for faults here. */
+static void check_late(const struct aspace_stats *stats)
+{
+	check(!stats->late_nodes);
+	check_kind("releases", stats->late_releases, stats->releases_waiting_max);
+	check_kind("leaving areas", stats->late_leaving, stats->changes_waiting_max);
+	check_kind("memory", stats->late_memory, stats->changes_waiting_max);
+	check(stats->releases_waiting_max);
+}
+
 static void test_late(unsigned writers, unsigned mode)
 {
 	pthread_t threads[WRITERS];
@@ -126,10 +153,68 @@ static void test_late(unsigned writers, unsigned mode)
 		join(threads[i]);
 	stats = stats_of(space);
 	check(stats.releases_due <= ASP_CALLS);
+	check_late(&stats);
 	printf("%2u writers%-28s %9llu waited at most, for %llu operations too many\n", writers,
 	       mode ? ", areas that leave" : "", (unsigned long long)most,
 	       (unsigned long long)stats.late_max);
+	printf("   late: %llu nodes, %llu of %llu releases, %llu leaving, %llu memory of %llu\n",
+	       (unsigned long long)stats.late_nodes, (unsigned long long)stats.late_releases,
+	       (unsigned long long)stats.releases_waiting_max,
+	       (unsigned long long)stats.late_leaving, (unsigned long long)stats.late_memory,
+	       (unsigned long long)stats.changes_waiting_max);
 	fflush(stdout);
+	end_space(space);
+}
+
+/* Areas that leave, or lose their contents, each somewhere else, so that nobody waits for one. */
+static void *leave_behind(void *arg)
+{
+	for (uint64_t number = (uintptr_t)arg << 20; !relaxed_load(&stop); number += 2) {
+		check_ok(aspace_map(space, page(number), 1, &counter, &user, 0));
+		if (number & 2)
+			check_ok(aspace_unmap(space, page(number), 0));
+		else
+			check_ok(aspace_protect(space, page(number), 4, 0));
+		relaxed_add(&ended, 1);
+	}
+	return NULL;
+}
+
+/* They come due all at once, when a reader has gone. */
+static void test_late_changes(void)
+{
+	enum { LEAVERS = 4, HEAP = 1000, ROUNDS = 10 };
+	pthread_t threads[LEAVERS];
+	struct aspace_stats stats;
+
+	space = make_space(&(struct aspace_options){
+		.mode = ASPACE_GRACE_UNMAP, .stall_ms = FAR_AHEAD, .leaving_max = SIZE_MAX});
+	relaxed_store(&stop, false);
+	for (uintptr_t i = 0; i < LEAVERS; i++)
+		threads[i] = spawn(leave_behind, (void *)i);
+	for (int i = 0; i < ROUNDS; i++) {
+		struct aspace_view view;
+		uint64_t from;
+
+		aspace_read_begin(space, &view);
+		from = relaxed_load(&ended);
+		until(relaxed_load(&ended) >= from + HEAP);
+		aspace_read_end(&view);
+		do
+			stats = stats_of(space);
+		while (stats.leaving + stats.pending > HEAP / 4);
+	}
+	relaxed_store(&stop, true);
+	for (int i = 0; i < LEAVERS; i++)
+		join(threads[i]);
+	stats = stats_of(space);
+	check(stats.changes_waiting_max >= HEAP / 2 && stats.late_leaving && stats.late_memory);
+	check_late(&stats);
+	printf("%-40s %9llu of %llu leaving, %llu memory\n", "late changes",
+	       (unsigned long long)stats.late_leaving,
+	       (unsigned long long)stats.changes_waiting_max,
+	       (unsigned long long)stats.late_memory);
+	check_ok(aspace_clear(space, 0));
 	end_space(space);
 }
 
@@ -464,6 +549,7 @@ int main(int argc, char **argv)
 		test_late(writers[i], 0);
 		test_late(writers[i], ASPACE_GRACE_UNMAP);
 	}
+	test_late_changes();
 	test_share();
 	test_memory();
 	test_room();
