@@ -85,9 +85,13 @@ bool asp_halt(struct aspace *space, uint64_t deadline)
 
 	asp_lock_acquire(&pins->lock);
 	count(space, 1);
-	while (!(halted = try_to_halt(space)) && (!deadline || asp_now_ms() < deadline)) {
+	for (;;) {
+		/* Before the look: who gives the writer lock back tells without the lock of the list. */
 		uint32_t seen = atomic_load(&pins->turn);
 
+		halted = try_to_halt(space);
+		if (halted || (deadline && asp_now_ms() >= deadline))
+			break;
 		asp_lock_release(&pins->lock);
 		if (sleep_until(space, seen, deadline, &stall))
 			tell_hook(space, &stall);

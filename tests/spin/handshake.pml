@@ -9,18 +9,23 @@
  * A writer defers something and leaves, another one comes and goes; the driver ends the
  * grace period at any time. Stamps: 1 has elapsed, 2 is that grace period, 0 is none.
  *
- * Shown: when all is quiet, what was deferred has been run.
+ * The helper may be called into a callback of another space, from which it does not return.
+ *
+ * Shown: when all is quiet, the grace period has ended, also where the helper is in that callback; else what was
+ * deferred has been run.
  *
  * Faults: EARLY_LOOK: the holder looks before the release. NO_LOOK: it does not look.
  * RING_FIRST: the driver looks for due work before it says that the period has ended. CLEAR_LATE:
  * the helper forgets what work was due after it has looked at the wishes, not before. NO_NOTE:
- * it does not note what it has left. NO_ASK: who hands over does not ask for the helper.
+ * it does not note what it has left. NO_ASK: who hands over does not ask for the helper. ASK_WITH_WISH: the driver is
+ * asked for a grace period only by who leaves an earlier wish than there was; the helper is to see to the others.
  */
 byte next, serving;
 bool deferred, ended;
 bool handed, ran;
 byte due, latest, work_due; /* stamps */
 bool requested, rung;
+bool stuck; /* the helper, in a callback of another space */
 byte writers_done;
 
 #define elapsed(stamp) ((stamp) == 1 || ((stamp) == 2 && ended))
@@ -44,12 +49,24 @@ inline request(stamp)
 	if
 	:: lowered ->
 		lower(work_due, stamp);
+#ifdef ASK_WITH_WISH
+		if
+		:: stamp == 2 -> requested = true
+		:: else
+		fi;
+#endif
 		if
 		:: elapsed(stamp) -> rung = true
-		:: else -> requested = true
+		:: else
 		fi
 	:: else
+	fi;
+#ifndef ASK_WITH_WISH
+	if
+	:: stamp == 2 -> requested = true
+	:: else
 	fi
+#endif
 }
 
 /* asp_reclaim_share(), under the lock */
@@ -165,6 +182,10 @@ proctype helper()
 end:	do
 	:: rung ->
 		rung = false;
+		if
+		:: skip
+		:: stuck = true; false
+		fi;
 		do
 		:: work_due && elapsed(work_due) ->
 #ifndef CLEAR_LATE
@@ -218,5 +239,6 @@ init {
 }
 
 ltl run_in_the_end {
-	<>(writers_done == 2) -> <>[](writers_done == 2 && !deferred && !handed && ran)
+	<>(writers_done == 2) ->
+	<>[](writers_done == 2 && ended && (stuck || (!deferred && !handed && ran)))
 }
