@@ -7,6 +7,7 @@
 #define STRESS_MAPS_H
 
 #include "areas.h"
+#include "sanitizers.h"
 
 /*
  * Compare. The window is [start, end); `areas` are addresses and protections that must be there,
@@ -19,16 +20,7 @@ bool maps_compare(const char *text, uint64_t start, uint64_t end, const struct a
 
 /* The kernel looks at each page for smaps, those of a sanitizer's shadow included: seconds for a
  * look, where maps takes none. The plain builds compare the marks. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define MAPS_SMAPS_IS_SLOW true
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define MAPS_SMAPS_IS_SLOW true
-#endif
-#endif
-#ifndef MAPS_SMAPS_IS_SLOW
-#define MAPS_SMAPS_IS_SLOW false
-#endif
+#define MAPS_SMAPS_IS_SLOW SANITIZED
 
 /* All of /proc/self/smaps, or of maps where the other says no more (vm.overcommit_memory=2) or is
  * not to be had, as a string to be freed; NULL with errno. */

@@ -15,6 +15,7 @@
 
 #include "array.h"
 #include "random.h"
+#include "sanitizers.h"
 
 /* Not for anything to happen meanwhile: sleeping is the hazard. */
 static void sleep_for(long microseconds)
@@ -253,14 +254,7 @@ enum {
 	CHILD_SECONDS = 600, /* a net, no measure: beside much else it takes long */
 };
 
-#if defined(__SANITIZE_THREAD__)
-#define UNDER_TSAN
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define UNDER_TSAN
-#endif
-#endif
-#ifdef UNDER_TSAN
+#if SANITIZED_THREAD
 /* By default it ends the child of a process with threads at its next thread; and ours starts
  * one, the helper. */
 const char *__tsan_default_options(void);

@@ -6,15 +6,8 @@
 #ifndef TORTURE_ORDERED_H
 #define TORTURE_ORDERED_H
 
-#if defined(__SANITIZE_THREAD__)
-#define ORDERED 0
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define ORDERED 0
-#endif
-#endif
-#ifndef ORDERED
-#define ORDERED 1
-#endif
+#include "sanitizers.h"
+
+#define ORDERED (!SANITIZED_THREAD)
 
 #endif

@@ -33,21 +33,9 @@
 #include <aspace/aspace.h>
 #include <aspace/backend/null.h>
 
-#if defined(__SANITIZE_THREAD__)
-#define CREW_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define CREW_TSAN 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#define CREW_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define CREW_ASAN 1
-#endif
-#endif
-#ifdef CREW_TSAN
+#include "../../stress/common/sanitizers.h"
+
+#if SANITIZED_THREAD
 #define CREW_SLOW 4
 #else
 #define CREW_SLOW 1
@@ -254,7 +242,7 @@ static inline struct aspace_stats stats_of(struct aspace *space)
 	return stats;
 }
 
-#ifdef CREW_TSAN
+#if SANITIZED_THREAD
 /* ThreadSanitizer forbids threads in the child of a process that has several. */
 const char *__tsan_default_options(void);
 #define CREW_FORKS                                                                                 \

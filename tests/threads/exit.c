@@ -55,7 +55,7 @@ static void *last_thread(void *arg)
 	for (int i = 0; i < 2; i++)
 		join(threads[i]);
 	end_space(flip.space);
-#ifdef CREW_TSAN
+#if SANITIZED_THREAD
 	exit(0); /* it has a thread of its own, which would be the last */
 #endif
 	return NULL;

@@ -25,7 +25,7 @@ static struct aspace_range range_of_slot(uint64_t slot)
 
 /* Not where the allocator's own locks do not survive a fork (clang's, at least to 14): a
  * child would hang in its first malloc, or in pthread_create. */
-#if defined(CREW_TSAN) || defined(CREW_ASAN)
+#if SANITIZED
 #define OBJECTS 0
 #else
 #define OBJECTS 1

@@ -68,7 +68,7 @@ static void *shooter(void *arg)
 
 static bool seen_everywhere(void)
 {
-#ifdef CREW_TSAN
+#if SANITIZED_THREAD
 	return relaxed_load(&handled) >= 500;
 #else
 	return relaxed_load(&handled_in[IN_UPDATE]) >= 300 &&
@@ -107,7 +107,7 @@ static void *target_main(void *unused)
 		}
 		aspace_read_end(&view);
 		relaxed_store(&where, OUTSIDE);
-#ifdef CREW_TSAN
+#if SANITIZED_THREAD
 		sched_yield();
 #endif
 	}

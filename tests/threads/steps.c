@@ -13,7 +13,7 @@
 
 #include "crew.h"
 
-#if defined(__x86_64__) && !defined(CREW_TSAN) /* which keeps signals back */
+#if defined(__x86_64__) && !SANITIZED_THREAD /* which keeps signals back */
 
 #define PAGES  64 /* a tree of two levels */
 #define MIDDLE 3

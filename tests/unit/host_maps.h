@@ -14,16 +14,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../../stress/common/sanitizers.h"
+
 /* For who looks thousands of times: the kernel goes through a sanitizer's shadow for smaps. Then free
  * addresses and inaccessible areas look the same. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if SANITIZED
 #define HOST_MAPS_OFTEN "/proc/self/maps"
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define HOST_MAPS_OFTEN "/proc/self/maps"
-#endif
-#endif
-#ifndef HOST_MAPS_OFTEN
+#else
 #define HOST_MAPS_OFTEN "/proc/self/smaps"
 #endif
 

@@ -26,6 +26,7 @@
 #include <cmocka.h>
 
 #include "child.h"
+#include "../../stress/common/sanitizers.h"
 #include "host_maps.h"
 
 #ifndef __NR_mseal
@@ -37,17 +38,7 @@
 #define RW       (R | W)
 #define MAPS_MAX (UINT64_C(64) << 20)
 
-/* The sanitizers' run time maps memory of its own at any time, and dies at the limit. */
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
+/* SANITIZED: the run time maps memory of its own at any time, and dies at the limit. */
 
 static uint64_t page;
 static char *maps; /* MAPS_MAX bytes, mapped once, before anything is compared */

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../stress/common/sanitizers.h"
 #include "platform/platform.h"
 
 #define until(condition)                                                                           \
@@ -355,18 +356,9 @@ static void test_many_pollers(void **state)
 	assert_true(turn());
 }
 
-/* ThreadSanitizer keeps signals back. */
-#if defined(__SANITIZE_THREAD__)
-#define UNDER_TSAN
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define UNDER_TSAN
-#endif
-#endif
-
 /* An interrupt after each instruction: the CPU raises SIGTRAP after each while the trap flag is
- * set, and the handler runs with the flag clear. */
-#if defined(__x86_64__) && !defined(UNDER_TSAN)
+ * set, and the handler runs with the flag clear. ThreadSanitizer keeps signals back. */
+#if defined(__x86_64__) && !SANITIZED_THREAD
 #define STEPS 1
 
 static uint64_t step, act_at; /* of this pass; when the handler is to read */

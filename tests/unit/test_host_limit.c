@@ -42,6 +42,7 @@
 #include <cmocka.h>
 
 #include "child.h"
+#include "../../stress/common/sanitizers.h"
 #include "host_kernel.h"
 #include "host_maps.h"
 
@@ -51,17 +52,6 @@
 
 #ifndef __NR_mseal
 #define __NR_mseal 462 /* everywhere but on Alpha */
-#endif
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
 #endif
 
 #define R         ASPACE_HOST_READ

@@ -30,6 +30,7 @@
 
 #include <cmocka.h>
 
+#include "../../stress/common/sanitizers.h"
 #include "host_maps.h"
 
 #ifndef MREMAP_DONTUNMAP
@@ -37,16 +38,7 @@
 #endif
 
 /* The sanitizers' run time maps memory of its own at any time: in a hole of ours, say. */
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define HOLES 0
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define HOLES 0
-#endif
-#endif
-#ifndef HOLES
-#define HOLES 1
-#endif
+#define HOLES (!SANITIZED)
 
 #define R  ASPACE_HOST_READ
 #define W  ASPACE_HOST_WRITE

@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "../child.h"
+#include "../../stress/common/sanitizers.h"
 #include "platform/linux/grace.h"
 
 /* From the flavours' libraries; the tests do not include liburcu either. */
@@ -36,13 +37,7 @@ extern const struct rcu_flavor_struct urcu_memb_flavor, urcu_qsbr_flavor;
 
 /* In the child of a process with threads, ThreadSanitizer allows none, and ASan's
  * allocator may be locked for ever: the children here then make none. */
-#if defined(ASP_TSAN) || defined(__SANITIZE_ADDRESS__)
-#define CHILD_IS_ALONE 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define CHILD_IS_ALONE 1
-#endif
-#endif
+#define CHILD_IS_ALONE SANITIZED
 
 #ifdef ASP_TSAN
 const char *__tsan_default_options(void);
@@ -1126,7 +1121,7 @@ static int live_on(uint64_t before)
 		return 3;
 	if (asp_grace_wait(forked_memb.grace, asp_grace_stamp(forked_memb.grace), 0))
 		return 4;
-#ifndef CHILD_IS_ALONE
+#if !CHILD_IS_ALONE
 	/* No thread is made but where one is asked for. */
 	atomic_store(&forked[0].runs, 0);
 	request_run(&forked[0]);
