@@ -822,6 +822,48 @@ static void locked_in_part(void **state)
 	}
 }
 
+/* At the limit, with the ballast at its floor, where cuts are refused. A whole area between two that share
+ * its mapping goes by guard pages, which take no mapping; without these by two units from below the
+ * floor. */
+static void whole_below_the_floor(void **state)
+{
+	struct aspace_host_options o = {.size = sizeof(o), .window = 128 * page};
+
+	(void)state;
+	for (unsigned guards = 0; guards < 2; guards++) {
+		struct aspace_change change = {.kind = ASPACE_CHANGE_MAP, .new_flags = RW};
+		enum aspace_status status = ASPACE_OK;
+		struct aspace_backend *backend;
+		uint64_t held;
+
+		host_kernel_begin(true, guards, SIM_LIMIT);
+		program_open();
+		assert_int_equal(aspace_host_create(&o, &host), ASPACE_OK);
+		window = aspace_host_window(host);
+		backend = aspace_host_backend(host);
+		change.range = pages(0, 128);
+		assert_int_equal(backend->ops->map(backend, &change), ASPACE_OK);
+		for (unsigned n = 0; n < BUSY; n++)
+			*address(n) = (char)(n + 1);
+		program_take(PROGRAM_PAGES, true);
+		change = (struct aspace_change){
+			.kind = ASPACE_CHANGE_UNMAP, .old_flags = RW, .cuts = 2, .borders = 2};
+		for (unsigned n = BUSY + 1; n < 127 && status == ASPACE_OK; n += 2) {
+			change.range = pages(n, 1);
+			status = backend->ops->unmap(backend, &change);
+		}
+		assert_int_equal(status, ASPACE_NO_MEMORY);
+		held = aspace_host_ballast(host).held;
+		host_kernel.guarded = 0;
+		status = unmap_several(RW);
+		assert_int_equal(status, ASPACE_OK);
+		check_several(status, true);
+		assert_int_equal(host_kernel.guarded, guards);
+		assert_int_equal(aspace_host_ballast(host).held, held - (guards ? 0 : 2));
+		close_several();
+	}
+}
+
 /* Three scars; the first to be healed leaves a hole, which is made free addresses.
  * The others are healed all the same. */
 static void a_hole_in_healing(void **state)
@@ -1007,6 +1049,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(simulated_with_guard_pages),
 		cmocka_unit_test(simulated_without),
 		cmocka_unit_test(destroy_without_ballast),
+		cmocka_unit_test(whole_below_the_floor),
 		cmocka_unit_test(locked_in_part),
 		cmocka_unit_test(a_hole_in_healing),
 		cmocka_unit_test(many_scars),
