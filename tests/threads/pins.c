@@ -537,7 +537,7 @@ static void fault_comes_to_meet_an_update(void)
 	until_listed(2, 1);
 	left = spawn(fault_read, (void *)1);
 	until(relaxed_load(&in_fault) == 2);
-	fault = spawn(fault_write_late, (void *)0); /* the same span */
+	fault = spawn(fault_write_late, (void *)1); /* the same span, and not what is protected */
 	until_listed(4, 2);
 	until(relaxed_load(&held));
 	/* Now they are one. */
