@@ -19,7 +19,7 @@
 
 /* ---- Locks ----------------------------------------------------------------
  *
- * A ticket lock: first come, first served, whoever waits sleeps. Waiting is no
+ * struct asp_lock, a ticket lock: first come, first served, whoever waits sleeps. Waiting is no
  * cancellation point, and signal handlers run meanwhile. Release is a
  * sequentially consistent read-modify-write and try begins with a sequentially
  * consistent load, so that
@@ -27,6 +27,10 @@
  *     A: release(lock); load(x)      B: store(x); try(lock)   (x seq_cst)
  *
  * cannot end with A missing B's store and B's try failing because of A.
+ *
+ * struct asp_mutex: whoever comes while it is free has it, before those who wait (bare metal: a ticket
+ * lock, too). For what is held for a look only: where each holder must be one of those that run, as
+ * in a line, a thread that does not run holds up all behind it. Acquire and release, and no more.
  *
  * The order of locks. Who holds one may wait for one of a greater number, and of the same number
  * as it says; it may try any. What may run, or be waited for, while one is held:
@@ -76,6 +80,17 @@ struct asp_lock {
 	/* Waits in asp_lock_acquire() where that takes long, until asp_lock_await() has answered true;
 	 * NULL after asp_lock_init(): it just waits. */
 	void (*line)(struct asp_lock *lock, uint32_t ticket);
+#ifdef ASP_LOCK_ORDER
+	struct asp_held held;
+#endif
+};
+
+struct asp_mutex {
+#ifdef ASPACE_BARE_METAL
+	struct asp_lock lock;
+#else
+	_Atomic uint32_t state; /* linux/mutex.c */
+#endif
 #ifdef ASP_LOCK_ORDER
 	struct asp_held held;
 #endif
@@ -136,6 +151,12 @@ struct asp_hook;
 /* In a forked child: the calling thread holds the lock and all waiters are gone. */
 void asp_lock_forget_waiters(struct asp_lock *lock);
 
+/* With its place in the order. */
+void asp_mutex_init(struct asp_mutex *mutex, enum asp_lock_rank rank, uint64_t number);
+void asp_mutex_acquire(struct asp_mutex *mutex);
+void asp_mutex_release(struct asp_mutex *mutex);
+void asp_mutex_forget_waiters(struct asp_mutex *mutex);
+
 /* ---- Waiting --------------------------------------------------------------
  *
  * Sleep while *word == value, at most timeout_ms (0: no limit); may wake early.
@@ -144,6 +165,7 @@ void asp_lock_forget_waiters(struct asp_lock *lock);
 void asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms);
 /* The same with locks held: see the order of locks. */
 void asp_wait_holding(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms);
+/* Nothing is done to the word, nor need it be there any more. */
 void asp_wake_all(_Atomic uint32_t *word);
 
 /* A count that somebody may wait for. */

@@ -83,7 +83,7 @@ bool asp_halt(struct aspace *space, uint64_t deadline)
 	struct asp_stall stall = asp_stall_begin();
 	bool halted;
 
-	asp_lock_acquire(&pins->lock);
+	asp_mutex_acquire(&pins->lock);
 	count(space, 1);
 	for (;;) {
 		/* Before the look: who gives the writer lock back tells without the lock of the list. */
@@ -92,16 +92,16 @@ bool asp_halt(struct aspace *space, uint64_t deadline)
 		halted = try_to_halt(space);
 		if (halted || (deadline && asp_now_ms() >= deadline))
 			break;
-		asp_lock_release(&pins->lock);
+		asp_mutex_release(&pins->lock);
 		if (sleep_until(space, seen, deadline, &stall))
 			tell_hook(space, &stall);
-		asp_lock_acquire(&pins->lock);
+		asp_mutex_acquire(&pins->lock);
 	}
 	count(space, -1u);
 	/* Who rests for a fork that has given up goes on. */
 	if (!halted)
 		tell(pins);
-	asp_lock_release(&pins->lock);
+	asp_mutex_release(&pins->lock);
 	return halted;
 }
 
@@ -139,9 +139,9 @@ void asp_resume(struct aspace *space)
 {
 	bool ours;
 
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	ours = give_back(&space->pins);
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	if (ours)
 		leave(space);
 }
@@ -172,7 +172,7 @@ void asp_halt_leave(struct aspace *space, bool child)
 		--*asp_writer_locks();
 	}
 	ours = give_back(pins);
-	asp_lock_release(&pins->lock);
+	asp_mutex_release(&pins->lock);
 	if (ours)
 		leave(space);
 }
@@ -203,18 +203,18 @@ enum aspace_status asp_rest_at_entry(struct aspace *space, unsigned how)
 	stall = asp_stall_begin();
 	/* Faults go on beside it. */
 	asp_pins_say(space, ASP_CHANGES_NOTHING);
-	asp_lock_acquire(&pins->lock);
+	asp_mutex_acquire(&pins->lock);
 	while (pins->lent || atomic_load(&space->halts)) {
 		uint32_t seen = asp_rest_begin(space);
 
-		asp_lock_release(&pins->lock);
+		asp_mutex_release(&pins->lock);
 		asp_wait_holding(&pins->turn, seen, asp_stall_left(space, &stall));
 		if (asp_stall_is_due(space, &stall))
 			asp_stall_tell_holding(space, &stall);
-		asp_lock_acquire(&pins->lock);
+		asp_mutex_acquire(&pins->lock);
 	}
 	pins->resting = false;
-	asp_lock_release(&pins->lock);
+	asp_mutex_release(&pins->lock);
 	asp_pins_say_anew(space);
 	return ASPACE_OK;
 }

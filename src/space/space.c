@@ -126,8 +126,7 @@ enum aspace_status aspace_create(const struct aspace_options *given, struct aspa
 	space->lock.line = asp_stand_in_line;
 	asp_lock_init(&space->snap_lock);
 	asp_lock_set_rank(&space->snap_lock, ASP_LOCK_SNAPSHOTS, number);
-	asp_lock_init(&space->pins.lock);
-	asp_lock_set_rank(&space->pins.lock, ASP_LOCK_PINS, number);
+	asp_mutex_init(&space->pins.lock, ASP_LOCK_PINS, number);
 	asp_pool_init(&space->nodes, sizeof(struct asp_node), options.pages, options.pages_ctx);
 	asp_pool_init(&space->records, sizeof(struct aspace_record), options.pages,
 		      options.pages_ctx);

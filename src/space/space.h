@@ -162,7 +162,7 @@ struct asp_births {
 /* Who is at work in an area, or waits to change it: pins.c. */
 struct asp_pins {
 	/* Taken inside the two others, and held for a look at the list. */
-	struct asp_lock lock;
+	struct asp_mutex lock;
 	struct asp_pin *first, *last; /* in the order of their arrival */
 	/* How many there are. Changed under the lock, read without it: N4. */
 	_Atomic uint32_t used;

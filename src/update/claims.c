@@ -32,7 +32,7 @@ bool asp_pins_hold_off(struct asp_plan *plan)
 	if (plan->held_off)
 		return true;
 	said = claim_of_said(space);
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	if (place) {
 		place->lo = said.lo;
 		place->hi = said.hi;
@@ -41,7 +41,7 @@ bool asp_pins_hold_off(struct asp_plan *plan)
 	plan->pinned = asp_pin_obstacle(space, place ? place : &said, &ticket);
 	if (place)
 		place->at_work = !plan->pinned;
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	plan->held_off = !plan->pinned;
 	return plan->held_off;
 }
@@ -55,12 +55,12 @@ void asp_pins_queue(struct aspace *space, struct asp_pin *place)
 
 	*place = claim_of_said(space);
 	place->in_section = asp_in_section_of_fork();
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	ticket = asp_writer_ticket(space);
 	for (next = space->pins.first; next && !asp_pin_waits_for(next, ticket); next = next->next)
 		;
 	asp_pin_put(space, place, next);
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 }
 
 bool asp_pins_wait(struct aspace *space, struct asp_pin *place)
@@ -68,7 +68,7 @@ bool asp_pins_wait(struct aspace *space, struct asp_pin *place)
 	struct asp_stall stall = asp_stall_begin();
 	bool go_on = true;
 
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	place->at_work = false;
 	while (go_on && asp_pin_obstacle(space, place, NULL)) {
 		uint32_t seen = atomic_load(&space->pins.turn);
@@ -77,12 +77,12 @@ bool asp_pins_wait(struct aspace *space, struct asp_pin *place)
 		if (!go_on)
 			break;
 		asp_pin_count_sleeper(space, place, true);
-		asp_lock_release(&space->pins.lock);
+		asp_mutex_release(&space->pins.lock);
 		go_on = asp_pin_sleep(space, seen, &stall);
-		asp_lock_acquire(&space->pins.lock);
+		asp_mutex_acquire(&space->pins.lock);
 	}
 	asp_pin_count_sleeper(space, place, false);
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	return go_on;
 }
 
@@ -136,7 +136,7 @@ bool asp_pins_claim_plan(struct asp_plan *plan, struct asp_pin *claim)
 		.kind = ASP_CLAIM, .plan = plan, .thread = asp_thread_self(), .hi = UINT64_MAX};
 	if (!plan->phases) /* no backend is asked */
 		return true;
-	asp_lock_acquire(&pins->lock);
+	asp_mutex_acquire(&pins->lock);
 	asp_pin_put(space, claim, NULL);
 	/* What a fork has must come back first. */
 	while (pins->lent || is_preceded(space, claim)) {
@@ -150,16 +150,16 @@ bool asp_pins_claim_plan(struct asp_plan *plan, struct asp_pin *claim)
 		}
 		asp_pin_count_sleeper(space, claim, true);
 		seen = asp_rest_begin(space);
-		asp_lock_release(&pins->lock);
+		asp_mutex_release(&pins->lock);
 		go_on = sleep_at_rest(space, seen, &stall);
-		asp_lock_acquire(&pins->lock);
+		asp_mutex_acquire(&pins->lock);
 	}
 	pins->resting = false;
 	if (claim->listed) {
 		asp_pin_count_sleeper(space, claim, false);
 		claim->at_work = true;
 	}
-	asp_lock_release(&pins->lock);
+	asp_mutex_release(&pins->lock);
 	if (wake)
 		asp_wake_all(&pins->turn);
 	return !plan->pinned;
@@ -167,7 +167,7 @@ bool asp_pins_claim_plan(struct asp_plan *plan, struct asp_pin *claim)
 
 void asp_pins_close(struct aspace *space, struct asp_pin *claim)
 {
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	claim->plan = NULL;
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 }

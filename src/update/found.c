@@ -121,9 +121,9 @@ static void see_held(struct aspace *space, struct asp_found *found)
 	found->shown = area->flags;
 	if (!asp_pending_any(space))
 		return;
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	area->flags = asp_held_flags(space, area->start.value, area->flags);
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 }
 
 /* What an advice is at work in: its piece. */

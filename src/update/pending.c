@@ -86,7 +86,7 @@ void asp_pending_begin(struct asp_plan *plan)
 	if (space->leaving_bytes_max < space->leaving_bytes)
 		space->leaving_bytes_max = space->leaving_bytes;
 	plan->leaving_bytes = 0;
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	for (record = plan->leaving.head; record; record = record->next) {
 		if (!record->pending)
 			continue;
@@ -94,13 +94,13 @@ void asp_pending_begin(struct asp_plan *plan)
 		asp_notes_plant(&space->pending.root, &record->note);
 		atomic_fetch_add_explicit(&space->pending.count, 1, memory_order_relaxed);
 	}
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 }
 
 void asp_pending_end(struct aspace *space, struct aspace_record *record)
 {
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	asp_notes_uproot(asp_notes_place(&space->pending.root, record->note.start));
 	atomic_fetch_sub_explicit(&space->pending.count, 1, memory_order_relaxed);
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 }

@@ -129,7 +129,7 @@ static enum aspace_status try_to_pin(struct aspace *space, struct asp_pin *pin,
 {
 	enum aspace_status status = ASPACE_OK;
 
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	list_fault(space, pin, found);
 	/* Before the look: whatever changes after it changes this. */
 	*seen = atomic_load(&space->pins.turn);
@@ -141,7 +141,7 @@ static enum aspace_status try_to_pin(struct aspace *space, struct asp_pin *pin,
 		if (status == ASPACE_OK && !is_counted(space, pin, *verdict))
 			*verdict = AGAIN;
 	}
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	return status;
 }
 
@@ -247,7 +247,7 @@ void asp_pins_unpin(struct aspace *space, struct asp_pin *pin, enum aspace_statu
 {
 	bool wake, postponed;
 
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	if (pin->kind == ASP_FAULT && status == ASPACE_OK)
 		serve(pin);
 	wake = asp_pin_take_out(space, pin);
@@ -256,7 +256,7 @@ void asp_pins_unpin(struct aspace *space, struct asp_pin *pin, enum aspace_statu
 	 * when it leaves. */
 	if (postponed)
 		atomic_store(&space->pins.resumable, true);
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	end_work(pin);
 	if (wake)
 		asp_wake_all(&space->pins.turn);

@@ -144,9 +144,9 @@ void asp_pins_drop(struct aspace *space, struct asp_pin *pin)
 
 	if (!pin->listed)
 		return;
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	wake = asp_pin_take_out(space, pin);
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	if (wake)
 		asp_wake_all(&space->pins.turn);
 }
@@ -170,9 +170,9 @@ bool asp_pins_mine(struct aspace *space)
 		return false;
 	if (asp_is_forking(space))
 		return asp_pins_list_caller(space, NULL);
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	mine = asp_pins_list_caller(space, NULL);
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	return mine;
 }
 
@@ -223,8 +223,8 @@ const char *asp_pins_check(struct aspace *space, uint64_t *where)
 {
 	const char *what;
 
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	what = check(space, where);
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	return what;
 }

@@ -15,7 +15,7 @@ void asp_pins_begin_fork(struct aspace *space)
 	uintptr_t self = asp_thread_self();
 	bool any = false;
 
-	asp_lock_acquire(&pins->lock);
+	asp_mutex_acquire(&pins->lock);
 	for (struct asp_pin *pin = pins->first; pin; pin = pin->next) {
 		if (pin->thread != self || pin->kind == ASP_CLAIM || pin->forks)
 			continue;
@@ -25,7 +25,7 @@ void asp_pins_begin_fork(struct aspace *space)
 	/* As asp_pin_take_out(): who waits looks again. */
 	if (any)
 		atomic_fetch_add(&pins->turn, 1);
-	asp_lock_release(&pins->lock);
+	asp_mutex_release(&pins->lock);
 	if (any)
 		asp_wake_all(&pins->turn);
 }
@@ -47,7 +47,7 @@ static void end_fork(struct aspace *space, bool child)
 
 void asp_pins_before_fork(struct aspace *space)
 {
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	space->pins.forking = true;
 }
 
@@ -72,7 +72,7 @@ void asp_pins_after_fork(struct aspace *space, bool child)
 	space->pins.forking = false;
 	end_fork(space, child);
 	if (child) {
-		asp_lock_forget_waiters(&space->pins.lock);
+		asp_mutex_forget_waiters(&space->pins.lock);
 		/* The others are gone, and with them the stacks that their entries were on. */
 		for (struct asp_pin *pin = space->pins.first; pin; pin = next) {
 			next = pin->next;

@@ -24,14 +24,14 @@ bool asp_pins_claim(struct aspace *space, struct asp_pin *claim, struct aspace_r
 		.hi = range.end.value,
 		.at_work = true,
 	};
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	free = !asp_pin_is_met(space, claim);
 	/* Under the same lock: the pin looks there when it goes. */
 	if (free)
 		asp_pin_put(space, claim, NULL);
 	else
 		asp_list_push(&space->pins.leaving, record);
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	return free;
 }
 
@@ -49,7 +49,7 @@ bool asp_pins_keep(struct aspace *space, struct aspace_record *record)
 	 * period has waited for that. */
 	if (__builtin_expect(!asp_pins_any(space), 1))
 		return false;
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	for (pin = space->pins.first; pin; pin = pin->next) {
 		if (pin->at_work && pin->kind != ASP_CLAIM && pin->number <= works &&
 		    pin->area.user == record->user && pin->area.backend == record->backend)
@@ -61,7 +61,7 @@ bool asp_pins_keep(struct aspace *space, struct aspace_record *record)
 	}
 	if (pin)
 		asp_list_push(&space->pins.deferred, record);
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	return pin;
 }
 
@@ -80,7 +80,7 @@ void asp_pins_resume(struct aspace *space)
 	/* Relaxed: who must not miss it looks when it has given the writer lock back. */
 	if (__builtin_expect(!atomic_load_explicit(&pins->resumable, memory_order_relaxed), 1))
 		return;
-	asp_lock_acquire(&pins->lock);
+	asp_mutex_acquire(&pins->lock);
 	/* Under both locks; the next pin that goes stores it anew. */
 	atomic_store(&pins->resumable, false);
 	put_back(&space->leaving, &pins->leaving);
@@ -89,7 +89,7 @@ void asp_pins_resume(struct aspace *space)
 	wake = pins->sleepers;
 	if (wake)
 		atomic_fetch_add(&pins->turn, 1);
-	asp_lock_release(&pins->lock);
+	asp_mutex_release(&pins->lock);
 	if (wake)
 		asp_wake_all(&pins->turn);
 }
@@ -110,16 +110,16 @@ bool asp_pins_await(struct aspace *space, uint32_t resumed)
 	struct asp_pins *pins = &space->pins;
 	bool go_on = true;
 
-	asp_lock_acquire(&pins->lock);
+	asp_mutex_acquire(&pins->lock);
 	pins->sleepers++;
 	while (go_on && pins->resumed == resumed && !atomic_load(&pins->resumable)) {
 		uint32_t seen = atomic_load(&pins->turn);
 
-		asp_lock_release(&pins->lock);
+		asp_mutex_release(&pins->lock);
 		go_on = asp_pin_sleep(space, seen, &stall);
-		asp_lock_acquire(&pins->lock);
+		asp_mutex_acquire(&pins->lock);
 	}
 	pins->sleepers--;
-	asp_lock_release(&pins->lock);
+	asp_mutex_release(&pins->lock);
 	return go_on;
 }

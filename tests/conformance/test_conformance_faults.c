@@ -950,11 +950,11 @@ static void wait_for_entries(uint32_t entries)
 	while (!reached) {
 		uint32_t waiting = 0, listed = 0;
 
-		asp_lock_acquire(&subject->pins.lock);
+		asp_mutex_acquire(&subject->pins.lock);
 		listed = atomic_load(&subject->pins.used);
 		waiting = subject->pins.sleepers + atomic_load(&subject->pins.behind);
 		reached = listed == entries && waiting + 1 >= entries;
-		asp_lock_release(&subject->pins.lock);
+		asp_mutex_release(&subject->pins.lock);
 		sched_yield();
 	}
 }

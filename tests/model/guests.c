@@ -21,10 +21,10 @@ static bool is_awaited(struct guests *guests)
 	struct asp_pins *pins = &guests->space->pins;
 	bool awaited = false;
 
-	asp_lock_acquire(&pins->lock);
+	asp_mutex_acquire(&pins->lock);
 	for (const struct asp_pin *pin = pins->first; pin; pin = pin->next)
 		awaited |= pin->thread == guests->host && pin->counted;
-	asp_lock_release(&pins->lock);
+	asp_mutex_release(&pins->lock);
 	return awaited;
 }
 

@@ -170,9 +170,9 @@ static void *merge_and_run(void *ignored)
 		check_status(aspace_quiesce(space, ASPACE_NOWAIT), ASPACE_BUSY);
 		if (relaxed_load(&released))
 			fail("a user object is released under an advice");
-		asp_lock_acquire(&space->pins.lock);
+		asp_mutex_acquire(&space->pins.lock);
 		waits = space->pins.deferred.head;
-		asp_lock_release(&space->pins.lock);
+		asp_mutex_release(&space->pins.lock);
 	}
 	return ignored;
 }
@@ -214,9 +214,9 @@ static void let_unmap_wait(void)
 	unmapper = spawn(unmap_middle, NULL);
 	while (!waits) {
 		sched_yield();
-		asp_lock_acquire(&space->pins.lock);
+		asp_mutex_acquire(&space->pins.lock);
 		waits = space->pins.sleepers == 1;
-		asp_lock_release(&space->pins.lock);
+		asp_mutex_release(&space->pins.lock);
 	}
 }
 

@@ -449,10 +449,10 @@ static void until_listed(uint32_t count)
 		if (relaxed_load(&unmap_returned))
 			fail("an unmap goes on under a fault");
 		sched_yield();
-		asp_lock_acquire(&space->pins.lock);
+		asp_mutex_acquire(&space->pins.lock);
 		reached = atomic_load(&space->pins.used) == count &&
 			  space->pins.sleepers + 1 == count;
-		asp_lock_release(&space->pins.lock);
+		asp_mutex_release(&space->pins.lock);
 	}
 }
 

@@ -113,9 +113,9 @@ static pid_t parent;
 /* Of pins that wait, and of others who do. */
 static void check_none_waits(struct aspace *space)
 {
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	check(!space->pins.sleepers);
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	check(!atomic_load(&space->pins.behind));
 }
 
@@ -175,9 +175,9 @@ static uint32_t sleepers(struct aspace *space)
 {
 	uint32_t count;
 
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	count = space->pins.sleepers;
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	return count;
 }
 
@@ -480,9 +480,9 @@ static bool is_at_rest(struct aspace *space)
 {
 	bool is;
 
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	is = space->pins.resting && space->pins.lent;
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	return is;
 }
 

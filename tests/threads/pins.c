@@ -185,14 +185,14 @@ static struct listed look(void)
 {
 	struct listed listed = {0};
 
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	listed.entries = atomic_load(&space->pins.used);
 	listed.sleepers = space->pins.sleepers;
 	listed.behind = atomic_load(&space->pins.behind);
 	for (const struct asp_pin *pin = space->pins.first; pin; pin = pin->next)
 		listed.behind_writer |=
 			pin->behind && pin->ticket == atomic_load(&space->lock.serving);
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	return listed;
 }
 

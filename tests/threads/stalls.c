@@ -225,9 +225,9 @@ static bool is_postponed(void)
 {
 	bool is;
 
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	is = space->pins.leaving.head;
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	return is;
 }
 

@@ -27,6 +27,7 @@
 #include "../child.h"
 #include "space/space.h"
 
+static struct asp_mutex pins;
 static struct asp_lock older, newer, flavours, snapshots, unranked;
 
 static void make_locks(void)
@@ -35,6 +36,7 @@ static void make_locks(void)
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
 		asp_lock_init(all[i]);
+	asp_mutex_init(&pins, ASP_LOCK_PINS, 7);
 	asp_lock_set_rank(&older, ASP_LOCK_WRITER, 7);
 	asp_lock_set_rank(&newer, ASP_LOCK_WRITER, 8);
 	asp_lock_set_rank(&flavours, ASP_LOCK_FLAVOURS, 0);
@@ -59,10 +61,12 @@ static void test_in_order(void **state)
 	asp_lock_acquire(&older);
 	asp_lock_acquire(&flavours);
 	asp_lock_acquire(&snapshots);
+	asp_mutex_acquire(&pins);
 	/* Not in the order in which they were taken. */
 	asp_lock_release(&newer);
 	asp_lock_release(&snapshots);
 	asp_lock_release(&older);
+	asp_mutex_release(&pins);
 	asp_lock_acquire(&snapshots);
 	asp_lock_release(&flavours);
 	/* Whoever tries does not wait. */
@@ -120,6 +124,28 @@ static void tried_then_writer(void)
 	asp_lock_try(&flavours);
 	asp_lock_release(&snapshots);
 	asp_lock_acquire(&older);
+}
+
+static void pins_then_snapshots(void)
+{
+	asp_mutex_acquire(&pins);
+	asp_lock_acquire(&snapshots);
+}
+
+static void snapshots_then_pins_twice(void)
+{
+	asp_lock_acquire(&snapshots);
+	asp_mutex_acquire(&pins);
+	asp_lock_release(&snapshots);
+	asp_mutex_acquire(&pins);
+}
+
+static void sleep_with_pins(void)
+{
+	_Atomic uint32_t word = 0;
+
+	asp_mutex_acquire(&pins);
+	asp_wait(&word, 0, 1);
 }
 
 static void twice(void)
@@ -293,6 +319,17 @@ static const struct violation {
 	{tried_then_writer,
 	 "waiting for the writer lock (1) of space 7 with the lock of all flavours (2) held",
 	 false},
+	{pins_then_snapshots,
+	 "waiting for the snapshot lock (3) of space 7 with the lock of the list of pins (4) of "
+	 "space 7 held",
+	 false},
+	{snapshots_then_pins_twice,
+	 "waiting for the lock of the list of pins (4) of space 7 with the lock of the list of "
+	 "pins "
+	 "(4) of space 7 held",
+	 false},
+	{sleep_with_pins,
+	 "sleeping upon a word with the lock of the list of pins (4) of space 7 held", false},
 	{twice, "waiting for a lock of no rank (0) with a lock of no rank (0) held", false},
 	{sleep_with_a_lock, "sleeping upon a word with the snapshot lock (3) of space 7 held",
 	 false},

@@ -153,8 +153,84 @@ static void test_lock_excludes(void **state)
 	print_message("%ld tries met a held lock\n", contended);
 }
 
-/* More than 32, so that two waiters share a bit. */
+/* More than 32, so that two waiters share a bit of the writers' lock. */
 #define QUEUE 40
+
+static struct asp_mutex mutex;
+
+static void *add_under_mutex(void *counter)
+{
+	for (int i = 0; i < 20000; i++) {
+		asp_mutex_acquire(&mutex);
+		++*(long *)counter;
+		asp_mutex_release(&mutex);
+	}
+	return NULL;
+}
+
+static void test_mutex_excludes(void **state)
+{
+	pthread_t threads[4];
+	long counter = 0;
+
+	(void)state;
+	asp_mutex_init(&mutex, ASP_LOCK_UNRANKED, 0);
+	/* They meet for certain, and one of them goes to sleep. */
+	asp_mutex_acquire(&mutex);
+	for (int i = 0; i < 4; i++)
+		threads[i] = spawn(add_under_mutex, &counter);
+	until(atomic_load(&mutex.state) == 2);
+	asp_mutex_release(&mutex);
+	for (int i = 0; i < 20000; i++) {
+		asp_mutex_acquire(&mutex);
+		counter++;
+		asp_mutex_release(&mutex);
+	}
+	for (int i = 0; i < 4; i++)
+		join(threads[i]);
+	assert_int_equal(counter, 5 * 20000);
+	/* As in a forked child: somebody sleeps. */
+	asp_mutex_acquire(&mutex);
+	atomic_store(&mutex.state, 2);
+	asp_mutex_forget_waiters(&mutex);
+	assert_int_equal(atomic_load(&mutex.state), 1);
+	asp_mutex_release(&mutex);
+	assert_int_equal(atomic_load(&mutex.state), 0);
+}
+
+static _Atomic int passed;
+
+static void *pass(void *unused)
+{
+	asp_mutex_acquire(&mutex);
+	asp_mutex_release(&mutex);
+	atomic_fetch_add(&passed, 1);
+	return unused;
+}
+
+/* Each who sleeps is woken by the one before, and whoever comes when it is free has it before them. */
+static void test_mutex_wakes(void **state)
+{
+	pthread_t threads[QUEUE];
+
+	(void)state;
+	asp_mutex_init(&mutex, ASP_LOCK_UNRANKED, 0);
+	asp_mutex_acquire(&mutex);
+	atomic_store(&passed, 0);
+	for (int i = 0; i < QUEUE; i++)
+		threads[i] = spawn(pass, NULL);
+	until(atomic_load(&mutex.state) == 2);
+	for (int i = 0; i < 1000; i++) {
+		asp_mutex_release(&mutex);
+		asp_mutex_acquire(&mutex);
+	}
+	asp_mutex_release(&mutex);
+	for (int i = 0; i < QUEUE; i++)
+		join(threads[i]);
+	assert_int_equal(atomic_load(&passed), QUEUE);
+	assert_int_equal(atomic_load(&mutex.state), 0);
+}
+
 static int order[QUEUE], arrived;
 
 static void *queue_up(void *number)
@@ -1237,6 +1313,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lock_excludes),
+		cmocka_unit_test(test_mutex_excludes),
+		cmocka_unit_test(test_mutex_wakes),
 		cmocka_unit_test(test_lock_is_fair),
 		cmocka_unit_test(test_lock_try),
 		cmocka_unit_test(test_wait_and_wake),

@@ -133,6 +133,27 @@ void asp_lock_forget_waiters(struct asp_lock *lock)
 	atomic_store_explicit(&lock->next, serving + 1, memory_order_relaxed);
 }
 
+void asp_mutex_init(struct asp_mutex *mutex, enum asp_lock_rank rank, uint64_t number)
+{
+	(void)rank, (void)number;
+	asp_lock_init(&mutex->lock);
+}
+
+void asp_mutex_acquire(struct asp_mutex *mutex)
+{
+	asp_lock_acquire(&mutex->lock);
+}
+
+void asp_mutex_release(struct asp_mutex *mutex)
+{
+	asp_lock_release(&mutex->lock);
+}
+
+void asp_mutex_forget_waiters(struct asp_mutex *mutex)
+{
+	asp_lock_forget_waiters(&mutex->lock);
+}
+
 void asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms)
 {
 	(void)timeout_ms;

@@ -105,23 +105,32 @@ static inline struct asp_hook **asp_hooks(void)
 
 /* order.c: the calling thread is about to wait for a lock; has it; no longer. */
 #ifdef ASP_LOCK_ORDER
-void asp_order_check(const struct asp_lock *lock);
-void asp_order_add(struct asp_lock *lock);
-void asp_order_remove(struct asp_lock *lock);
+#define asp_held_of(lock) (&(lock)->held)
+void asp_order_check(const struct asp_held *wanted);
+void asp_order_add(struct asp_held *held);
 #else
-static inline void asp_order_check(const struct asp_lock *lock)
+#define asp_held_of(lock) NULL
+static inline void asp_order_check(const struct asp_held *wanted)
 {
-	(void)lock;
+	(void)wanted;
 }
-static inline void asp_order_add(struct asp_lock *lock)
+static inline void asp_order_add(struct asp_held *held)
 {
-	(void)lock;
-}
-static inline void asp_order_remove(struct asp_lock *lock)
-{
-	(void)lock;
+	(void)held;
 }
 #endif
+
+static inline void asp_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+	__asm__ volatile("yield");
+#endif
+}
+
+/* lock.c: wakes one of those who sleep upon the word. */
+void asp_wake_one(_Atomic uint32_t *word);
 
 static inline int asp_cancel_off(void)
 {

@@ -35,15 +35,6 @@
 ASP_THREAD_LOCAL unsigned asp_writer_lock_count, asp_release_count;
 ASP_THREAD_LOCAL struct asp_hook *asp_innermost_hook;
 
-static void relax(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__) || defined(__arm__)
-	__asm__ volatile("yield");
-#endif
-}
-
 static void futex_wait(_Atomic uint32_t *word, uint32_t value, const struct timespec *until,
 		       uint32_t bits)
 {
@@ -83,11 +74,11 @@ static void wait_for(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms
 	futex_wait(word, value, &until, bits);
 }
 
-static void futex_wake(_Atomic uint32_t *word, uint32_t bits)
+static void futex_wake(_Atomic uint32_t *word, int most, uint32_t bits)
 {
 	int saved = errno;
 
-	syscall(SYS_futex, word, FUTEX_WAKE_BITSET | FUTEX_PRIVATE_FLAG, INT_MAX, NULL, NULL, bits);
+	syscall(SYS_futex, word, FUTEX_WAKE_BITSET | FUTEX_PRIVATE_FLAG, most, NULL, NULL, bits);
 	errno = saved;
 }
 
@@ -142,7 +133,7 @@ static __attribute__((noinline)) void await(struct asp_lock *lock, uint32_t tick
 		/* Only the next in line has something to gain by spinning. */
 		if (ticket - serving != 1)
 			break;
-		relax();
+		asp_relax();
 	}
 	if (lock->line) {
 		lock->line(lock, ticket);
@@ -154,7 +145,7 @@ static __attribute__((noinline)) void await(struct asp_lock *lock, uint32_t tick
 
 inline uint32_t asp_lock_draw(struct asp_lock *lock)
 {
-	asp_order_check(lock);
+	asp_order_check(asp_held_of(lock));
 	asp_bp_register();
 	/* Sequentially consistent, for asp_lock_try() and the pairing in platform.h. */
 	return atomic_fetch_add(&lock->next, 1);
@@ -168,7 +159,7 @@ void asp_lock_acquire(struct asp_lock *lock)
 	/* Mostly it is free; this is what await() would begin with. */
 	if (__builtin_expect(atomic_load(&lock->serving) != ticket, 0))
 		await(lock, ticket);
-	asp_order_add(lock);
+	asp_order_add(asp_held_of(lock));
 }
 
 bool asp_lock_try(struct asp_lock *lock)
@@ -186,7 +177,7 @@ bool asp_lock_try(struct asp_lock *lock)
 	serving = atomic_load(&lock->serving);
 	if (!atomic_compare_exchange_strong(&lock->next, &serving, serving + 1))
 		return false;
-	asp_order_add(lock);
+	asp_order_add(asp_held_of(lock));
 	return true;
 }
 
@@ -194,7 +185,7 @@ void asp_lock_release(struct asp_lock *lock)
 {
 	uint32_t serving;
 
-	asp_order_remove(lock);
+	asp_held_remove(asp_held_of(lock));
 	/* A read-modify-write, for the total order with asp_lock_try(); a release store
 	 * followed by the load of next could be reordered. */
 	serving = atomic_fetch_add(&lock->serving, 1) + 1;
@@ -203,7 +194,7 @@ void asp_lock_release(struct asp_lock *lock)
 	 * still reads the lock: who frees it must know that every release has returned, not only
 	 * happened. */
 	if (atomic_load(&lock->next) != serving && atomic_load(&lock->sleepers))
-		futex_wake(&lock->serving, ticket_bit(serving));
+		futex_wake(&lock->serving, INT_MAX, ticket_bit(serving));
 }
 
 void asp_lock_forget_waiters(struct asp_lock *lock)
@@ -228,7 +219,12 @@ void asp_wait(_Atomic uint32_t *word, uint32_t value, unsigned timeout_ms)
 
 void asp_wake_all(_Atomic uint32_t *word)
 {
-	futex_wake(word, FUTEX_BITSET_MATCH_ANY);
+	futex_wake(word, INT_MAX, FUTEX_BITSET_MATCH_ANY);
+}
+
+void asp_wake_one(_Atomic uint32_t *word)
+{
+	futex_wake(word, 1, FUTEX_BITSET_MATCH_ANY);
 }
 
 uintptr_t asp_thread_self(void)

@@ -48,10 +48,8 @@ void asp_lock_set_rank(struct asp_lock *lock, enum asp_lock_rank rank, uint64_t 
 	lock->held = (struct asp_held){.rank = rank, .number = number};
 }
 
-void asp_order_check(const struct asp_lock *lock)
+void asp_order_check(const struct asp_held *wanted)
 {
-	const struct asp_held *wanted = &lock->held;
-
 	for (const struct asp_held *has = list; has; has = has->below) {
 		if (has == wanted)
 			die("waiting for ", wanted, has);
@@ -67,7 +65,7 @@ void asp_order_check(const struct asp_lock *lock)
 	}
 }
 
-static void add(struct asp_held *held)
+void asp_order_add(struct asp_held *held)
 {
 	held->below = list;
 	list = held;
@@ -77,7 +75,7 @@ void asp_held_add(struct asp_held *held, const char *place, enum asp_lock_rank r
 		  uint64_t number)
 {
 	*held = (struct asp_held){.place = place, .rank = rank, .number = number};
-	add(held);
+	asp_order_add(held);
 }
 
 void asp_held_remove(struct asp_held *held)
@@ -88,16 +86,6 @@ void asp_held_remove(struct asp_held *held)
 		link = &(*link)->below;
 	if (*link)
 		*link = held->below;
-}
-
-void asp_order_add(struct asp_lock *lock)
-{
-	add(&lock->held);
-}
-
-void asp_order_remove(struct asp_lock *lock)
-{
-	asp_held_remove(&lock->held);
 }
 
 void asp_lock_check_none(const char *what)
