@@ -22,7 +22,7 @@
 
 static void tell(struct asp_pins *pins)
 {
-	/* As whatever else somebody waits for there (pins.c). */
+	/* Who forks, and who rests for that. */
 	atomic_fetch_add(&pins->turn, 1);
 	asp_wake_all(&pins->turn);
 }
@@ -117,12 +117,15 @@ void asp_halt_enter(struct aspace *space)
 }
 
 /* Under the lock of the list. True: the writer lock is our own, and given back as a writer does. */
-static bool give_back(struct asp_pins *pins)
+static bool give_back(struct aspace *space)
 {
+	struct asp_pins *pins = &space->pins;
 	bool ours = !pins->kept && !pins->lent;
 
-	if (pins->lent)
+	if (pins->lent) {
 		tell(pins);
+		asp_pins_tell_transaction(space);
+	}
 	pins->kept = pins->lent = false;
 	return ours;
 }
@@ -140,8 +143,8 @@ void asp_resume(struct aspace *space)
 	bool ours;
 
 	asp_mutex_acquire(&space->pins.lock);
-	ours = give_back(&space->pins);
-	asp_mutex_release(&space->pins.lock);
+	ours = give_back(space);
+	asp_pins_unlock(space);
 	if (ours)
 		leave(space);
 }
@@ -171,8 +174,8 @@ void asp_halt_leave(struct aspace *space, bool child)
 		atomic_store_explicit(&space->owner, pins->lender, memory_order_relaxed);
 		--*asp_writer_locks();
 	}
-	ours = give_back(pins);
-	asp_mutex_release(&pins->lock);
+	ours = give_back(space);
+	asp_pins_unlock(space);
 	if (ours)
 		leave(space);
 }

@@ -168,10 +168,16 @@ struct asp_pins {
 	_Atomic uint32_t used;
 	/* How many faults wait for the operation that holds the writer lock: N6. */
 	_Atomic uint32_t behind;
-	/* Counts whatever somebody waits for; waited upon. */
+	struct asp_pin *committing; /* the claim of a transaction that waits; mostly NULL */
+	uint32_t told;              /* entries that are to be woken: N10 */
+	/* Counts what is waited for by those that have no entry, or not for one: forks, who rests for
+	 * one, and who waits for what is postponed; waited upon. */
 	_Atomic uint32_t turn;
-	uint32_t sleepers; /* who wait until another entry goes */
-	uint64_t works;    /* so many faults and advices have begun to work */
+	uint32_t waiters; /* of these the last */
+#ifdef ASPACE_TESTING
+	uint64_t wakes; /* so many words have been woken */
+#endif
+	uint64_t works; /* so many faults and advices have begun to work */
 	/* For forks: halt.c. */
 	bool resting, lent, kept;
 	uintptr_t lender;

@@ -33,15 +33,16 @@ bool asp_pins_hold_off(struct asp_plan *plan)
 		return true;
 	said = claim_of_said(space);
 	asp_mutex_acquire(&space->pins.lock);
-	if (place) {
+	if (place && (place->lo != said.lo || place->hi != said.hi)) {
 		place->lo = said.lo;
 		place->hi = said.hi;
+		asp_pin_changed(space, place);
 	}
 	ticket = asp_writer_ticket(space);
 	plan->pinned = asp_pin_obstacle(space, place ? place : &said, &ticket);
 	if (place)
 		place->at_work = !plan->pinned;
-	asp_mutex_release(&space->pins.lock);
+	asp_pins_unlock(space);
 	plan->held_off = !plan->pinned;
 	return plan->held_off;
 }
@@ -66,22 +67,23 @@ void asp_pins_queue(struct aspace *space, struct asp_pin *place)
 bool asp_pins_wait(struct aspace *space, struct asp_pin *place)
 {
 	struct asp_stall stall = asp_stall_begin();
+	struct asp_pin *obstacle;
 	bool go_on = true;
 
 	asp_mutex_acquire(&space->pins.lock);
 	place->at_work = false;
-	while (go_on && asp_pin_obstacle(space, place, NULL)) {
-		uint32_t seen = atomic_load(&space->pins.turn);
+	while (go_on && (obstacle = asp_pin_obstacle(space, place, NULL)) != NULL) {
+		uint32_t seen = atomic_load(&place->turn);
 
 		go_on = !asp_pin_is_awaited_by_fork(space, place);
 		if (!go_on)
 			break;
-		asp_pin_count_sleeper(space, place, true);
+		asp_pin_await(place, obstacle);
 		asp_mutex_release(&space->pins.lock);
-		go_on = asp_pin_sleep(space, seen, &stall);
+		go_on = asp_pin_sleep(space, place, seen, &stall);
 		asp_mutex_acquire(&space->pins.lock);
 	}
-	asp_pin_count_sleeper(space, place, false);
+	asp_pin_await(place, NULL);
 	asp_mutex_release(&space->pins.lock);
 	return go_on;
 }
@@ -89,11 +91,12 @@ bool asp_pins_wait(struct aspace *space, struct asp_pin *place)
 /* ---- Transactions, which wait with it ------------------------------------------- */
 
 /* asp_pin_sleep() with the writer lock held, at rest. The hook may do what it may in a callback. */
-static bool sleep_at_rest(struct aspace *space, uint32_t seen, struct asp_stall *stall)
+static bool sleep_at_rest(struct aspace *space, struct asp_pin *claim, uint32_t seen,
+			  struct asp_stall *stall)
 {
 	if (!stall->begin)
 		*stall = asp_stall_begin();
-	asp_wait_holding(&space->pins.turn, seen, asp_stall_left(space, stall));
+	asp_wait_holding(&claim->turn, seen, asp_stall_left(space, stall));
 	return !asp_stall_is_due(space, stall) || asp_stall_tell(space, stall);
 }
 
@@ -112,16 +115,16 @@ static bool wants_lock(const struct asp_pin *pin)
 	return false;
 }
 
-/* As asp_pin_obstacle(), for a claim that keeps its place: is somebody before it? But it passes those
+/* As asp_pin_obstacle(), for a claim that keeps its place: who is before it? But it passes those
  * that want the lock, which its writer holds. */
-static bool is_preceded(struct aspace *space, const struct asp_pin *claim)
+static struct asp_pin *preceding(struct aspace *space, const struct asp_pin *claim)
 {
 	for (struct asp_pin *pin = space->pins.first; pin != claim; pin = pin->next) {
 		pin->wants_lock = wants_lock(pin);
 		if (!pin->wants_lock && asp_pins_meet(pin, claim))
-			return true;
+			return pin;
 	}
-	return asp_pin_is_met(space, claim);
+	return asp_pin_met(space, claim);
 }
 
 /* At rest under the writer lock: see N7. */
@@ -130,7 +133,8 @@ bool asp_pins_claim_plan(struct asp_plan *plan, struct asp_pin *claim)
 	struct aspace *space = plan->space;
 	struct asp_pins *pins = &space->pins;
 	struct asp_stall stall = {.begin = 0};
-	bool wake = false, go_on = true;
+	struct asp_pin *obstacle;
+	bool go_on = true;
 
 	*claim = (struct asp_pin){
 		.kind = ASP_CLAIM, .plan = plan, .thread = asp_thread_self(), .hi = UINT64_MAX};
@@ -139,29 +143,28 @@ bool asp_pins_claim_plan(struct asp_plan *plan, struct asp_pin *claim)
 	asp_mutex_acquire(&pins->lock);
 	asp_pin_put(space, claim, NULL);
 	/* What a fork has must come back first. */
-	while (pins->lent || is_preceded(space, claim)) {
+	while ((obstacle = preceding(space, claim)) != NULL || pins->lent) {
 		uint32_t seen;
 
 		plan->pinned = !pins->lent &&
 			       (!go_on || plan->nowait || *asp_writer_locks() > 1 || pins->forkers);
 		if (plan->pinned) {
-			wake = asp_pin_take_out(space, claim);
+			asp_pin_take_out(space, claim);
 			break;
 		}
-		asp_pin_count_sleeper(space, claim, true);
-		seen = asp_rest_begin(space);
+		pins->committing = claim;
+		asp_pin_await(claim, obstacle);
+		asp_rest_begin(space);
+		seen = atomic_load(&claim->turn);
 		asp_mutex_release(&pins->lock);
-		go_on = sleep_at_rest(space, seen, &stall);
+		go_on = sleep_at_rest(space, claim, seen, &stall);
 		asp_mutex_acquire(&pins->lock);
 	}
 	pins->resting = false;
-	if (claim->listed) {
-		asp_pin_count_sleeper(space, claim, false);
-		claim->at_work = true;
-	}
-	asp_mutex_release(&pins->lock);
-	if (wake)
-		asp_wake_all(&pins->turn);
+	pins->committing = NULL;
+	asp_pin_await(claim, NULL);
+	claim->at_work = claim->listed;
+	asp_pins_unlock(space);
 	return !plan->pinned;
 }
 

@@ -18,10 +18,10 @@ static inline bool asp_ranges_meet(uint64_t lo, uint64_t hi, uint64_t other_lo, 
 bool asp_pins_meet(const struct asp_pin *a, const struct asp_pin *b);
 /* Who is in the way of the pin (or would be, of one that is not listed and came now). `ticket`:
  * that of a writer that asks, or NULL. */
-const struct asp_pin *asp_pin_obstacle(struct aspace *space, const struct asp_pin *pin,
-				       const uint32_t *ticket);
-/* Is somebody at work in the claim of who holds the writer lock? */
-bool asp_pin_is_met(struct aspace *space, const struct asp_pin *claim);
+struct asp_pin *asp_pin_obstacle(struct aspace *space, const struct asp_pin *pin,
+				 const uint32_t *ticket);
+/* Who is at work in the claim of who holds the writer lock? */
+struct asp_pin *asp_pin_met(struct aspace *space, const struct asp_pin *claim);
 /* Is the calling thread on the list, otherwise than with `but`? */
 bool asp_pins_list_caller(struct aspace *space, const struct asp_pin *but);
 
@@ -29,10 +29,30 @@ bool asp_pins_list_caller(struct aspace *space, const struct asp_pin *but);
 
 /* Puts it at the end, or before `next`. */
 void asp_pin_put(struct aspace *space, struct asp_pin *pin, struct asp_pin *next);
-/* True: somebody is to be woken, after the lock has been given back. */
-bool asp_pin_take_out(struct aspace *space, struct asp_pin *pin);
+/* The lock is to be given back by asp_pins_unlock(). */
+void asp_pin_take_out(struct aspace *space, struct asp_pin *pin);
+/* Does both, and asks for what was postponed because of it. */
+void asp_pin_leave(struct aspace *space, struct asp_pin *pin);
 
-/* ---- Waiting ---------------------------------------------------------------- */
+/* ---- Waiting ----------------------------------------------------------------
+ *
+ * Who has told somebody gives the lock back by asp_pins_unlock().
+ */
+
+/* Notes for whom it waits; NULL: for nobody. */
+static inline void asp_pin_await(struct asp_pin *pin, struct asp_pin *obstacle)
+{
+	if (pin->awaits)
+		pin->awaits->awaited--;
+	pin->awaits = obstacle;
+	if (obstacle)
+		obstacle->awaited++;
+}
+
+/* It looks again. */
+void asp_pin_tell(struct aspace *space, struct asp_pin *pin);
+/* It is in the way of others than before. */
+void asp_pin_changed(struct aspace *space, struct asp_pin *pin);
 
 /* Without the lock: the ticket of whoever holds the writer lock, or gets it next. */
 static inline uint32_t asp_writer_ticket(struct aspace *space)
@@ -58,22 +78,15 @@ static inline void asp_pin_count_behind(struct aspace *space, struct asp_pin *pi
 		atomic_fetch_sub(&space->pins.behind, 1);
 }
 
-static inline void asp_pin_count_sleeper(struct aspace *space, struct asp_pin *pin, bool sleeps)
-{
-	if (pin->counted == sleeps)
-		return;
-	pin->counted = sleeps;
-	space->pins.sleepers += sleeps ? 1 : -1u;
-}
-
 /* May a fork that somebody here waits for wait for us? */
 static inline bool asp_pin_is_awaited_by_fork(const struct aspace *space, const struct asp_pin *pin)
 {
 	return space->pins.forkers && pin->in_section;
 }
 
-/* Until `turn` is another one than `seen`, or for a while; the stall hook is told. No lock held. False:
+/* Until its `turn` is another one than `seen`, or for a while; the stall hook is told. No lock held. False:
  * it has made the thread one that others may wait for. */
-bool asp_pin_sleep(struct aspace *space, uint32_t seen, struct asp_stall *stall);
+bool asp_pin_sleep(struct aspace *space, struct asp_pin *pin, uint32_t seen,
+		   struct asp_stall *stall);
 
 #endif

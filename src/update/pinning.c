@@ -60,11 +60,13 @@ static enum verdict beside_writer(struct aspace *space, const struct asp_pin *pi
 }
 
 /* Under the lock of the list, and in a section. */
-static enum verdict judge(struct aspace *space, struct asp_pin *pin, const struct asp_found *found)
+static enum verdict judge(struct aspace *space, struct asp_pin *pin, const struct asp_found *found,
+			  struct asp_pin **obstacle)
 {
 	enum verdict verdict;
 
-	if (asp_pin_obstacle(space, pin, NULL))
+	*obstacle = asp_pin_obstacle(space, pin, NULL);
+	if (*obstacle)
 		return QUEUE;
 	verdict = beside_writer(space, pin);
 	if (verdict != GO)
@@ -88,15 +90,15 @@ static enum aspace_status may_wait(struct aspace *space, const struct asp_pin *p
 	return how & ASPACE_NOWAIT || *asp_writer_locks() ? ASPACE_BUSY : ASPACE_OK;
 }
 
-/* Counts the pin among those that are told, or no longer: true if it was counted as it should be
- * when the lock of the list was taken, so that it may sleep. */
+/* Counts the pin among those that the writer tells, or no longer: true if it was counted as it should be
+ * when the lock of the list was taken, so that it may sleep. (Who waits for another entry may: that
+ * leaves under this lock.) */
 static bool is_counted(struct aspace *space, struct asp_pin *pin, enum verdict verdict)
 {
-	bool behind = verdict == BEHIND || verdict == UNKNOWN, sleeps = verdict == QUEUE;
-	bool counted = pin->behind >= behind && pin->counted >= sleeps;
+	bool behind = verdict == BEHIND || verdict == UNKNOWN;
+	bool counted = pin->behind >= behind;
 
 	asp_pin_count_behind(space, pin, behind);
-	asp_pin_count_sleeper(space, pin, sleeps);
 	return counted;
 }
 
@@ -104,13 +106,10 @@ static bool is_counted(struct aspace *space, struct asp_pin *pin, enum verdict v
 static void list_fault(struct aspace *space, struct asp_pin *pin, const struct asp_found *found)
 {
 	bool is_seen = pin->listed && pin->lo <= found->lo && found->hi <= pin->hi;
-	bool is_same = pin->lo == found->lo && pin->hi == found->hi &&
-		       pin->work_lo == found->work_lo && pin->work_hi == found->work_hi;
+	bool changes =
+		pin->listed && !(pin->lo == found->lo && pin->hi == found->hi &&
+				 pin->work_lo == found->work_lo && pin->work_hi == found->work_hi);
 
-	/* It meets others than before, and so may wait for the writer lock now: a transaction that
-	 * waits for it, with that lock, looks again. */
-	if (pin->listed && !is_same && space->pins.sleepers)
-		asp_pins_tell(space);
 	pin->lo = found->lo;
 	pin->hi = found->hi;
 	pin->work_lo = found->work_lo;
@@ -120,6 +119,8 @@ static void list_fault(struct aspace *space, struct asp_pin *pin, const struct a
 		asp_pin_put(space, pin, NULL);
 	if (!is_seen)
 		pin->ticket = asp_writer_ticket(space);
+	if (changes)
+		asp_pin_changed(space, pin);
 }
 
 /* One look; ASPACE_BUSY with *seen set where there is something to wait for. */
@@ -128,12 +129,13 @@ static enum aspace_status try_to_pin(struct aspace *space, struct asp_pin *pin,
 				     enum verdict *verdict, uint32_t *seen)
 {
 	enum aspace_status status = ASPACE_OK;
+	struct asp_pin *obstacle = NULL;
 
 	asp_mutex_acquire(&space->pins.lock);
 	list_fault(space, pin, found);
-	/* Before the look: whatever changes after it changes this. */
-	*seen = atomic_load(&space->pins.turn);
-	*verdict = pin->served ? SERVED : judge(space, pin, found);
+	/* Whatever changes from here on changes this. */
+	*seen = atomic_load(&pin->turn);
+	*verdict = pin->served ? SERVED : judge(space, pin, found, &obstacle);
 	if (*verdict == GO || *verdict == SERVED || *verdict == AGAIN) {
 		is_counted(space, pin, *verdict);
 	} else {
@@ -141,7 +143,8 @@ static enum aspace_status try_to_pin(struct aspace *space, struct asp_pin *pin,
 		if (status == ASPACE_OK && !is_counted(space, pin, *verdict))
 			*verdict = AGAIN;
 	}
-	asp_mutex_release(&space->pins.lock);
+	asp_pin_await(pin, obstacle);
+	asp_pins_unlock(space);
 	return status;
 }
 
@@ -167,18 +170,18 @@ static void end_work(struct asp_pin *pin)
 }
 
 /* Until what the verdict says may be over; the stall hook is told. False as asp_pin_sleep(). */
-static bool sleep_over(struct aspace *space, enum verdict verdict, uint32_t seen,
-		       struct asp_stall *stall)
+static bool sleep_over(struct aspace *space, struct asp_pin *pin, enum verdict verdict,
+		       uint32_t seen, struct asp_stall *stall)
 {
 	if (verdict == AGAIN)
 		return true;
 	if (!stall->begin)
 		*stall = asp_stall_begin();
 	if (verdict != UNKNOWN)
-		return asp_pin_sleep(space, seen, stall);
+		return asp_pin_sleep(space, pin, seen, stall);
 	/* What a writer has to say it says at once, and tells nobody; but for one that is still in the stall
 	 * hook when its turn has come. */
-	asp_wait(&space->pins.turn, seen, 1);
+	asp_wait(&pin->turn, seen, 1);
 	return !asp_stall_is_due(space, stall) || asp_stall_tell(space, stall);
 }
 
@@ -220,7 +223,7 @@ enum aspace_status asp_pins_pin(struct aspace *space, struct asp_pin *pin, unsig
 			begin_work(space, pin);
 			return ASPACE_OK;
 		}
-		if (!sleep_over(space, verdict, seen, &stall)) {
+		if (!sleep_over(space, pin, verdict, seen, &stall)) {
 			asp_pins_drop(space, pin);
 			return ASPACE_BUSY;
 		}
@@ -228,7 +231,7 @@ enum aspace_status asp_pins_pin(struct aspace *space, struct asp_pin *pin, unsig
 }
 
 /* Those that wait to do what has just been done need not. */
-static void serve(struct asp_pin *done)
+static void serve(struct aspace *space, const struct asp_pin *done)
 {
 	uint64_t same = done->span ? ~(done->span - 1) : UINT64_MAX;
 
@@ -238,28 +241,19 @@ static void serve(struct asp_pin *done)
 		if (pin->kind == ASP_FAULT && !pin->at_work && asp_pins_meet(pin, done) &&
 		    pin->address >= done->work_lo &&
 		    pin->address < done->work_hi && /* its own may be old */
-		    !((pin->address ^ done->address) & same) && !(pin->access & ~done->access))
+		    !((pin->address ^ done->address) & same) && !(pin->access & ~done->access)) {
 			pin->served = true;
+			asp_pin_await(pin, NULL);
+			asp_pin_tell(space, pin);
+		}
 	}
 }
 
 void asp_pins_unpin(struct aspace *space, struct asp_pin *pin, enum aspace_status status)
 {
-	bool wake, postponed;
-
 	asp_mutex_acquire(&space->pins.lock);
 	if (pin->kind == ASP_FAULT && status == ASPACE_OK)
-		serve(pin);
-	wake = asp_pin_take_out(space, pin);
-	postponed = space->pins.leaving.head || space->pins.deferred.head;
-	/* Sequentially consistent, before the request: whom the helper finds in its way sees it
-	 * when it leaves. */
-	if (postponed)
-		atomic_store(&space->pins.resumable, true);
-	asp_mutex_release(&space->pins.lock);
+		serve(space, pin);
+	asp_pin_leave(space, pin);
 	end_work(pin);
-	if (wake)
-		asp_wake_all(&space->pins.turn);
-	if (postponed)
-		asp_grace_request(space->grace, &space->client, 1);
 }

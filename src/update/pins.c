@@ -35,6 +35,13 @@
  *      (Of several spaces: who is at work in one becomes the writer of earlier ones only, as who has
  *      its lock; that is the program's to keep, and the builds for tests assert it.) A thread that holds a pin and forks is the other: liburcu's locks wait for readers. While it is
  *      about to (`forkers`), nobody waits for it whom a reader may wait for: it gets ASPACE_BUSY.
+ *  N10 Who waits for another entry has noted for which (`awaits`), and is counted there (`awaited`),
+ *      from under the same hold of the lock under which it looked. Each sleeps upon a word of its own.
+ *      Who leaves, or is in the way of others than before, tells those that wait for it: so what it
+ *      does makes no system call where nobody does. They are woken when the lock has been given
+ *      back, and then may have gone on: nothing of them is touched any more, and a word that is not there
+ *      may be woken. (A transaction that waits is told besides when it may be who wants the writer lock that
+ *      has become another: there is one at most, `committing`.)
  */
 #include "update/pin_list.h"
 #include "update/found.h"
@@ -67,12 +74,12 @@ bool asp_pins_meet(const struct asp_pin *a, const struct asp_pin *b)
 	return !b->plan || changes(b->plan, a->lo, a->hi);
 }
 
-const struct asp_pin *asp_pin_obstacle(struct aspace *space, const struct asp_pin *pin,
-				       const uint32_t *ticket)
+struct asp_pin *asp_pin_obstacle(struct aspace *space, const struct asp_pin *pin,
+				 const uint32_t *ticket)
 {
 	bool before = true;
 
-	for (const struct asp_pin *other = space->pins.first; other; other = other->next) {
+	for (struct asp_pin *other = space->pins.first; other; other = other->next) {
 		if (other == pin)
 			before = false;
 		else if ((before || other->at_work) && asp_pins_meet(other, pin) &&
@@ -82,13 +89,112 @@ const struct asp_pin *asp_pin_obstacle(struct aspace *space, const struct asp_pi
 	return NULL;
 }
 
-bool asp_pin_is_met(struct aspace *space, const struct asp_pin *claim)
+struct asp_pin *asp_pin_met(struct aspace *space, const struct asp_pin *claim)
 {
-	for (const struct asp_pin *pin = space->pins.first; pin; pin = pin->next) {
-		if (pin != claim && pin->at_work && asp_pins_meet(pin, claim))
-			return true;
+	struct asp_pin *pin = space->pins.first;
+
+	while (pin && (pin == claim || !pin->at_work || !asp_pins_meet(pin, claim)))
+		pin = pin->next;
+	return pin;
+}
+
+/* ---- Who is told (N10) --------------------------------------------------------- */
+
+/* So many are woken between two holds of the lock. */
+#define WAKES 16
+
+void asp_pin_tell(struct aspace *space, struct asp_pin *pin)
+{
+	/* Release and acquire: who reads the new number finds what it was told of. (Under the lock
+	 * it does anyway; but the word is waited upon without.) */
+	atomic_fetch_add(&pin->turn, 1);
+	space->pins.told += !pin->told;
+	pin->told = true;
+}
+
+void asp_pins_tell_transaction(struct aspace *space)
+{
+	if (space->pins.committing)
+		asp_pin_tell(space, space->pins.committing);
+}
+
+/* For whom does one wait that waited for `pin`, which is in its way no longer? Nobody: it is to look. So is
+ * who has waited for a writer, since what there is may be something else; and a transaction, which
+ * does not wait for all that is before it. */
+static struct asp_pin *next_obstacle(struct aspace *space, const struct asp_pin *pin,
+				     const struct asp_pin *waiter)
+{
+	if (pin->kind == ASP_CLAIM || waiter == space->pins.committing)
+		return NULL;
+	return asp_pin_obstacle(space, waiter, NULL);
+}
+
+/* Those that waited for it wait for somebody else, or are told. */
+static void pass(struct aspace *space, struct asp_pin *pin)
+{
+	struct asp_pin *waiter = space->pins.first;
+
+	for (uint32_t left = pin->awaited; left; waiter = waiter->next) {
+		if (waiter->awaits != pin)
+			continue;
+		left--;
+		asp_pin_await(waiter, next_obstacle(space, pin, waiter));
+		if (!waiter->awaits)
+			asp_pin_tell(space, waiter);
 	}
-	return false;
+}
+
+void asp_pin_changed(struct aspace *space, struct asp_pin *pin)
+{
+	pass(space, pin);
+	/* Somebody may want the writer lock now who did not: what waits for him, with that lock, looks
+	 * again. */
+	asp_pins_tell_transaction(space);
+}
+
+/* Takes the words of some who are to be woken. */
+static unsigned take_told(struct asp_pins *pins, _Atomic uint32_t *words[WAKES])
+{
+	unsigned count = 0;
+
+	for (struct asp_pin *pin = pins->first; pins->told && count < WAKES; pin = pin->next) {
+		if (!pin->told)
+			continue;
+		pin->told = false;
+		pins->told--;
+		words[count++] = &pin->turn;
+	}
+#ifdef ASPACE_TESTING
+	pins->wakes += count;
+#endif
+	return count;
+}
+
+static __attribute__((noinline)) void wake_told(struct asp_pins *pins)
+{
+	_Atomic uint32_t *words[WAKES];
+	bool more;
+
+	for (;;) {
+		unsigned count = take_told(pins, words);
+
+		more = pins->told;
+		asp_mutex_release(&pins->lock);
+		/* Who has looked meanwhile may be gone, and its stack. */
+		while (count)
+			asp_wake_all(words[--count]);
+		if (!more)
+			return;
+		asp_mutex_acquire(&pins->lock);
+	}
+}
+
+void asp_pins_unlock(struct aspace *space)
+{
+	if (__builtin_expect(space->pins.told != 0, 0))
+		wake_told(&space->pins);
+	else
+		asp_mutex_release(&space->pins.lock);
 }
 
 /* ---- Who is there ------------------------------------------------------------ */
@@ -112,12 +218,12 @@ void asp_pin_put(struct aspace *space, struct asp_pin *pin, struct asp_pin *next
 	atomic_fetch_add(&pins->used, 1);
 }
 
-bool asp_pin_take_out(struct aspace *space, struct asp_pin *pin)
+void asp_pin_take_out(struct aspace *space, struct asp_pin *pin)
 {
 	struct asp_pins *pins = &space->pins;
 
 	if (!pin->listed)
-		return false;
+		return;
 	if (pin->before)
 		pin->before->next = pin->next;
 	else
@@ -128,27 +234,40 @@ bool asp_pin_take_out(struct aspace *space, struct asp_pin *pin)
 		pins->last = pin->before;
 	pin->listed = false;
 	asp_pin_count_behind(space, pin, false);
-	asp_pin_count_sleeper(space, pin, false);
+	asp_pin_await(pin, NULL);
+	if (pins->committing == pin)
+		pins->committing = NULL;
+	pins->told -= pin->told;
+	pin->told = false;
 	atomic_fetch_sub(&pins->used, 1);
-	if (!pins->sleepers)
-		return false;
-	/* Release and acquire: who reads the new number finds the entry gone. (Under the lock it
-	 * does anyway; but the word is waited upon without.) */
-	atomic_fetch_add(&pins->turn, 1);
-	return true;
+	pass(space, pin);
+}
+
+void asp_pin_leave(struct aspace *space, struct asp_pin *pin)
+{
+	struct asp_pins *pins = &space->pins;
+	bool keeps = pin->keeps, wake = keeps && pins->waiters;
+
+	asp_pin_take_out(space, pin);
+	/* Sequentially consistent, before the request: whom the helper finds in its way sees it
+	 * when it leaves. */
+	if (keeps)
+		atomic_store(&pins->resumable, true);
+	if (wake)
+		atomic_fetch_add(&pins->turn, 1);
+	asp_pins_unlock(space);
+	if (wake)
+		asp_wake_all(&pins->turn);
+	if (keeps)
+		asp_grace_request(space->grace, &space->client, 1);
 }
 
 void asp_pins_drop(struct aspace *space, struct asp_pin *pin)
 {
-	bool wake;
-
 	if (!pin->listed)
 		return;
 	asp_mutex_acquire(&space->pins.lock);
-	wake = asp_pin_take_out(space, pin);
-	asp_mutex_release(&space->pins.lock);
-	if (wake)
-		asp_wake_all(&space->pins.turn);
+	asp_pin_leave(space, pin);
 }
 
 bool asp_pins_list_caller(struct aspace *space, const struct asp_pin *but)
@@ -180,18 +299,42 @@ bool asp_pins_mine(struct aspace *space)
 
 void asp_pins_tell(struct aspace *space)
 {
-	/* Acquire and release: who reads the new number finds the writer lock given back. */
-	atomic_fetch_add(&space->pins.turn, 1);
-	asp_wake_all(&space->pins.turn);
+	struct asp_pins *pins = &space->pins;
+	uint32_t ticket = asp_writer_ticket(space);
+	bool halts;
+
+	asp_mutex_acquire(&pins->lock);
+	/* Those with this ticket wait for a later writer, who tells them. */
+	for (struct asp_pin *pin = pins->first; pin; pin = pin->next) {
+		if (pin->behind && pin->ticket != ticket)
+			asp_pin_tell(space, pin);
+	}
+	halts = atomic_load(&space->halts);
+	if (halts)
+		atomic_fetch_add(&pins->turn, 1);
+	asp_pins_unlock(space);
+	if (halts)
+		asp_wake_all(&pins->turn);
 }
 
-bool asp_pin_sleep(struct aspace *space, uint32_t seen, struct asp_stall *stall)
+bool asp_pin_sleep(struct aspace *space, struct asp_pin *pin, uint32_t seen,
+		   struct asp_stall *stall)
 {
-	asp_wait(&space->pins.turn, seen, asp_stall_left(space, stall));
+	asp_wait(&pin->turn, seen, asp_stall_left(space, stall));
 	return !asp_stall_is_due(space, stall) || asp_stall_tell(space, stall);
 }
 
 /* ---- Checking ---------------------------------------------------------------- */
+
+/* N10, but for whom it is that an entry waits for. */
+static bool is_awaited_as_counted(struct aspace *space, const struct asp_pin *pin)
+{
+	uint32_t count = 0;
+
+	for (const struct asp_pin *other = space->pins.first; other; other = other->next)
+		count += other->awaits == pin;
+	return count == pin->awaited && !(pin->awaits && (pin->at_work || !pin->awaits->listed));
+}
 
 static const char *check(struct aspace *space, uint64_t *where)
 {
@@ -205,6 +348,8 @@ static const char *check(struct aspace *space, uint64_t *where)
 		if (pin->before != before || pin->lo >= pin->hi)
 			return "the list of pins is damaged";
 		before = pin;
+		if (!is_awaited_as_counted(space, pin))
+			return "a pin is not awaited as counted";
 		if (!pin->at_work)
 			continue;
 		for (const struct asp_pin *other = pin->next; other; other = other->next) {

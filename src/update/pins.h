@@ -27,9 +27,15 @@ struct asp_pin {
 	uint64_t work_lo, work_hi; /* of a fault or an advice: what it works on, in [lo, hi) */
 	const struct asp_plan *plan;
 	uint64_t span; /* what a fault populates at once; 0: not known */
+	struct asp_pin
+		*awaits; /* the entry that it waits for, or NULL; which counts those that do: N10 */
+	uint32_t awaited;
+	/* Counts what the thread waits for; it sleeps upon this. Changed under the lock. */
+	_Atomic uint32_t turn;
+	bool told;  /* and to be woken */
+	bool keeps; /* something postponed waits for it */
 	bool listed;
 	bool at_work;
-	bool counted;    /* in `sleepers` */
 	bool behind;     /* in `behind`: it waits for the writer with `ticket` */
 	bool forks;      /* its thread is in the hook before fork */
 	bool in_section; /* its thread is, in one that such a hook may wait for */
@@ -98,6 +104,11 @@ static inline void asp_pins_left(struct aspace *space)
 	if (__builtin_expect(atomic_load(&space->pins.behind) != 0, 0))
 		asp_pins_tell(space);
 }
+
+/* Gives the lock of the list back, and wakes whom the caller, or somebody beside it, has told. */
+void asp_pins_unlock(struct aspace *space);
+/* Under the lock: a transaction that waits looks again. */
+void asp_pins_tell_transaction(struct aspace *space);
 
 /* Does the calling thread hold a pin? */
 bool asp_pins_mine(struct aspace *space);

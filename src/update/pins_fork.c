@@ -22,12 +22,12 @@ void asp_pins_begin_fork(struct aspace *space)
 		pin->forks = any = true;
 		pins->forkers++;
 	}
-	/* As asp_pin_take_out(): who waits looks again. */
-	if (any)
-		atomic_fetch_add(&pins->turn, 1);
-	asp_mutex_release(&pins->lock);
-	if (any)
-		asp_wake_all(&pins->turn);
+	/* Who waits looks again. */
+	for (struct asp_pin *pin = pins->first; any && pin; pin = pin->next) {
+		if (!pin->at_work)
+			asp_pin_tell(space, pin);
+	}
+	asp_pins_unlock(space);
 }
 
 /* It is over. In the child the other threads that were about to fork are gone. */
@@ -54,14 +54,12 @@ void asp_pins_before_fork(struct aspace *space)
 /* Of the threads that are gone some were counted that have no entry. */
 static void count_again(struct aspace *space)
 {
-	uint32_t behind = 0, sleepers = 0;
+	uint32_t behind = 0;
 
-	for (struct asp_pin *pin = space->pins.first; pin; pin = pin->next) {
+	for (struct asp_pin *pin = space->pins.first; pin; pin = pin->next)
 		behind += pin->behind;
-		sleepers += pin->counted;
-	}
 	atomic_store_explicit(&space->pins.behind, behind, memory_order_relaxed);
-	space->pins.sleepers = sleepers;
+	space->pins.waiters = 0;
 }
 
 void asp_pins_after_fork(struct aspace *space, bool child)

@@ -15,7 +15,7 @@
 bool asp_pins_claim(struct aspace *space, struct asp_pin *claim, struct aspace_range range,
 		    struct aspace_record *record)
 {
-	bool free;
+	struct asp_pin *met;
 
 	*claim = (struct asp_pin){
 		.kind = ASP_CLAIM,
@@ -25,14 +25,15 @@ bool asp_pins_claim(struct aspace *space, struct asp_pin *claim, struct aspace_r
 		.at_work = true,
 	};
 	asp_mutex_acquire(&space->pins.lock);
-	free = !asp_pin_is_met(space, claim);
-	/* Under the same lock: the pin looks there when it goes. */
-	if (free)
-		asp_pin_put(space, claim, NULL);
-	else
+	met = asp_pin_met(space, claim);
+	if (met) {
+		met->keeps = true;
 		asp_list_push(&space->pins.leaving, record);
+	} else {
+		asp_pin_put(space, claim, NULL);
+	}
 	asp_mutex_release(&space->pins.lock);
-	return free;
+	return !met;
 }
 
 /*
@@ -43,7 +44,7 @@ bool asp_pins_claim(struct aspace *space, struct asp_pin *claim, struct aspace_r
 bool asp_pins_keep(struct aspace *space, struct aspace_record *record)
 {
 	uint64_t works = record->retired ? UINT64_MAX : record->birth;
-	const struct asp_pin *pin;
+	struct asp_pin *pin;
 
 	/* A pin that showed the object was on the list before its section ended, and the grace
 	 * period has waited for that. */
@@ -59,8 +60,10 @@ bool asp_pins_keep(struct aspace *space, struct aspace_record *record)
 		record->retired = 0;
 		record->birth = space->pins.works;
 	}
-	if (pin)
+	if (pin) {
+		pin->keeps = true;
 		asp_list_push(&space->pins.deferred, record);
+	}
 	asp_mutex_release(&space->pins.lock);
 	return pin;
 }
@@ -86,7 +89,7 @@ void asp_pins_resume(struct aspace *space)
 	put_back(&space->leaving, &pins->leaving);
 	put_back(&space->deferred, &pins->deferred);
 	pins->resumed++;
-	wake = pins->sleepers;
+	wake = pins->waiters;
 	if (wake)
 		atomic_fetch_add(&pins->turn, 1);
 	asp_mutex_release(&pins->lock);
@@ -104,6 +107,19 @@ bool asp_pins_postpone(const struct aspace *space, struct aspace_range range)
 	return record;
 }
 
+/* With the lock, which is given back meanwhile. */
+static void sleep_once(struct aspace *space, const struct asp_stall *stall)
+{
+	struct asp_pins *pins = &space->pins;
+	uint32_t seen = atomic_load(&pins->turn);
+
+	pins->waiters++;
+	asp_mutex_release(&pins->lock);
+	asp_wait(&pins->turn, seen, asp_stall_left(space, stall));
+	asp_mutex_acquire(&pins->lock);
+	pins->waiters--;
+}
+
 bool asp_pins_await(struct aspace *space, uint32_t resumed)
 {
 	struct asp_stall stall = asp_stall_begin();
@@ -111,15 +127,13 @@ bool asp_pins_await(struct aspace *space, uint32_t resumed)
 	bool go_on = true;
 
 	asp_mutex_acquire(&pins->lock);
-	pins->sleepers++;
 	while (go_on && pins->resumed == resumed && !atomic_load(&pins->resumable)) {
-		uint32_t seen = atomic_load(&pins->turn);
-
+		sleep_once(space, &stall);
 		asp_mutex_release(&pins->lock);
-		go_on = asp_pin_sleep(space, seen, &stall);
+		/* Not counted: the hook may fork. */
+		go_on = !asp_stall_is_due(space, &stall) || asp_stall_tell(space, &stall);
 		asp_mutex_acquire(&pins->lock);
 	}
-	pins->sleepers--;
 	asp_mutex_release(&pins->lock);
 	return go_on;
 }

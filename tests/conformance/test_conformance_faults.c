@@ -11,6 +11,7 @@
 
 #include <aspace/backend/null.h>
 
+#include "../listed.h"
 #include "conformance/support.h"
 
 #define PAGE  UINT64_C(0x1000)
@@ -952,7 +953,7 @@ static void wait_for_entries(uint32_t entries)
 
 		asp_mutex_acquire(&subject->pins.lock);
 		listed = atomic_load(&subject->pins.used);
-		waiting = subject->pins.sleepers + atomic_load(&subject->pins.behind);
+		waiting = count_awaiting(subject) + atomic_load(&subject->pins.behind);
 		reached = listed == entries && waiting + 1 >= entries;
 		asp_mutex_release(&subject->pins.lock);
 		sched_yield();

@@ -4,6 +4,7 @@
  * refuses beforehand, who is held off meanwhile and what is kept, who comes in between, and what
  * readers keep in a grace-unmap space. No chance is in it: what must wait is known to wait.
  */
+#include "../listed.h"
 #include "../threads/crew.h"
 
 #include "space/space.h" /* who waits */
@@ -215,7 +216,7 @@ static void let_unmap_wait(void)
 	while (!waits) {
 		sched_yield();
 		asp_mutex_acquire(&space->pins.lock);
-		waits = space->pins.sleepers == 1;
+		waits = count_awaiting(space) == 1;
 		asp_mutex_release(&space->pins.lock);
 	}
 }

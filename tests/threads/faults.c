@@ -19,6 +19,7 @@
  * What the backend notes of a page is plain memory, which the library's order alone protects: so
  * ThreadSanitizer sees a pin that does not cover, or that is given up too early.
  */
+#include "../listed.h"
 #include "crew.h"
 
 #include "space/space.h" /* who waits */
@@ -451,7 +452,7 @@ static void until_listed(uint32_t count)
 		sched_yield();
 		asp_mutex_acquire(&space->pins.lock);
 		reached = atomic_load(&space->pins.used) == count &&
-			  space->pins.sleepers + 1 == count;
+			  count_awaiting(space) + 1 == count;
 		asp_mutex_release(&space->pins.lock);
 	}
 }

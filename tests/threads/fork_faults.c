@@ -15,6 +15,7 @@
  *  7. Whoever waited in the parent, with an entry on the list of pins or without, is not counted in the child.
  */
 #include "../child.h"
+#include "../listed.h"
 #include "crew.h"
 #include "space/space.h"
 
@@ -114,7 +115,7 @@ static pid_t parent;
 static void check_none_waits(struct aspace *space)
 {
 	asp_mutex_acquire(&space->pins.lock);
-	check(!space->pins.sleepers);
+	check(!count_awaiting(space) && !space->pins.waiters && !space->pins.told);
 	asp_mutex_release(&space->pins.lock);
 	check(!atomic_load(&space->pins.behind));
 }
@@ -176,7 +177,7 @@ static uint32_t sleepers(struct aspace *space)
 	uint32_t count;
 
 	asp_mutex_acquire(&space->pins.lock);
-	count = space->pins.sleepers;
+	count = count_awaiting(space) + space->pins.waiters;
 	asp_mutex_release(&space->pins.lock);
 	return count;
 }

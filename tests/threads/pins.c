@@ -13,9 +13,11 @@
  *  6. An update that has found nobody in its way is not held up by who comes while it plans, whatever that waits for.
  *  7. A transaction that waits for a fault goes on when that comes to wait for an update, which waits for the
  *     transaction, because its area has grown.
+ *  8. Who leaves wakes those that wait for it and nobody else: nobody, where nobody does. And of those it
+ *     wakes who can go on; the others wait for that one then.
  */
+#include "../listed.h"
 #include "crew.h"
-#include "update/pins.h"
 
 #define PAGE UINT64_C(0x1000)
 
@@ -115,7 +117,8 @@ static void begin(uint64_t span_pages)
 	relaxed_store(&in_change, 0);
 	relaxed_store(&may_end_fault, 0);
 	relaxed_store(&may_end_change, 0);
-	space = make_space(NULL);
+	/* Nobody looks again because the hook is to be told: who is not woken sleeps for ever. */
+	space = make_space(&(struct aspace_options){.stall_ms = 1u << 30});
 	check_ok(aspace_map(space, pages(0, 16), 1, &backend, NULL, 0));
 }
 
@@ -179,6 +182,7 @@ static void *commit(void *flags)
 struct listed {
 	uint32_t entries, sleepers, behind;
 	bool behind_writer;
+	bool committing; /* a transaction waits at its commit */
 };
 
 static struct listed look(void)
@@ -187,8 +191,9 @@ static struct listed look(void)
 
 	asp_mutex_acquire(&space->pins.lock);
 	listed.entries = atomic_load(&space->pins.used);
-	listed.sleepers = space->pins.sleepers;
+	listed.sleepers = count_awaiting(space);
 	listed.behind = atomic_load(&space->pins.behind);
+	listed.committing = space->pins.committing;
 	for (const struct asp_pin *pin = space->pins.first; pin; pin = pin->next)
 		listed.behind_writer |=
 			pin->behind && pin->ticket == atomic_load(&space->lock.serving);
@@ -205,6 +210,23 @@ static void until_listed(uint32_t entries, uint32_t working)
 		sched_yield();
 		listed = look();
 	} while (listed.entries != entries || listed.sleepers + listed.behind + working != entries);
+}
+
+static void until_committing(void)
+{
+	until(look().committing);
+}
+
+/* Whoever sleeps wakes early, as by chance, and looks again: the one that is to be held there is. */
+static void until_held(void)
+{
+	while (!relaxed_load(&held)) {
+		asp_mutex_acquire(&space->pins.lock);
+		for (struct asp_pin *pin = space->pins.first; pin; pin = pin->next)
+			asp_wake_all(&pin->turn);
+		asp_mutex_release(&space->pins.lock);
+		sched_yield();
+	}
 }
 
 static void until_waiting_for_lock(uint32_t count)
@@ -275,7 +297,7 @@ static void transactions_that_come_later(void)
 	relaxed_store(&let_go, false);
 	fault = spawn(fault_read_late, NULL);
 	until_listed(2, 1);
-	until(relaxed_load(&held));
+	until_held();
 	second = spawn(commit, (void *)3);
 	until_waiting_for_lock(1);
 	relaxed_store(&may_end_change, 1);
@@ -284,7 +306,7 @@ static void transactions_that_come_later(void)
 		sched_yield();
 		if (relaxed_load(&in_change) == 2)
 			fail("a fault waits for a transaction that came after it");
-	} while (look().sleepers != 2);
+	} while (!look().committing);
 	relaxed_store(&let_go, true);
 	relaxed_store(&may_end_change, 100);
 	join(first);
@@ -338,11 +360,12 @@ static void served_where_it_is(void)
 	relaxed_store(&let_go, false);
 	right = spawn(fault_write_late, (void *)10);
 	until_listed(4, 1);
+	until_held();
 	/* It finds its half of the area, and knows nothing of what becomes of that until the other
 	 * half has been populated. */
 	relaxed_store(&may_end_fault, 100);
 	join(reader);
-	until(relaxed_load(&held) && relaxed_load(&in_change));
+	until(relaxed_load(&in_change));
 	relaxed_store(&may_end_change, 100);
 	join(writer);
 	check(join(left) == (void *)ASPACE_OK);
@@ -539,7 +562,7 @@ static void fault_comes_to_meet_an_update(void)
 	until(relaxed_load(&in_fault) == 2);
 	fault = spawn(fault_write_late, (void *)1); /* the same span, and not what is protected */
 	until_listed(4, 2);
-	until(relaxed_load(&held));
+	until_held();
 	/* Now they are one. */
 	check_ok(aspace_map(space, pages(6, 8), 1, &counted, NULL, 0));
 	check_ok(aspace_find(space, aspace_va(2 * PAGE), &area));
@@ -552,13 +575,140 @@ static void fault_comes_to_meet_an_update(void)
 	relaxed_store(&may_end_fault, 100);
 	join(left);
 	relaxed_store(&may_commit, true);
-	until_listed(3,
-		     1); /* it waits for the fault, which is about to find the update before it */
+	until_committing(); /* it waits for the fault, which is about to find the update before it */
 	relaxed_store(&let_go, true);
 	join(transaction);
 	join(update);
 	check(join(fault) == (void *)ASPACE_OK);
 	end("ffpuf");
+}
+
+/* ---- 8. Who is woken ------------------------------------------------------------------------- */
+
+/* More than are woken at once. */
+#define CROWD 40
+
+static _Atomic bool slow_in[2], slow_ends[2];
+
+static enum aspace_status populate_slow_pages(struct aspace_backend *ignored,
+					      const struct aspace_area *area,
+					      struct aspace_vaddr address, unsigned access)
+{
+	uint64_t page = address.value / PAGE;
+
+	(void)ignored, (void)area, (void)access;
+	if (page < 2) {
+		relaxed_store(&slow_in[page], true);
+		until(relaxed_load(&slow_ends[page]));
+	}
+	return ASPACE_OK;
+}
+
+/* How many words have been woken, and how often those have been told that wait at the page. */
+static uint64_t wakes(void)
+{
+	uint64_t count;
+
+	asp_mutex_acquire(&space->pins.lock);
+	count = space->pins.wakes;
+	asp_mutex_release(&space->pins.lock);
+	return count;
+}
+
+static uint32_t told_at(uint64_t page)
+{
+	uint32_t count = 0;
+
+	asp_mutex_acquire(&space->pins.lock);
+	for (struct asp_pin *pin = space->pins.first; pin; pin = pin->next) {
+		if (pin->address / PAGE == page)
+			count += atomic_load(&pin->turn);
+	}
+	asp_mutex_release(&space->pins.lock);
+	return count;
+}
+
+static pthread_t begin_slow_fault(uint64_t page)
+{
+	pthread_t thread;
+
+	relaxed_store(&slow_in[page], false);
+	relaxed_store(&slow_ends[page], false);
+	thread = spawn(fault_read, (void *)page);
+	until(relaxed_load(&slow_in[page]));
+	return thread;
+}
+
+static void end_slow_fault(uint64_t page, pthread_t fault, const pthread_t *waiters, int count)
+{
+	relaxed_store(&slow_ends[page], true);
+	join(fault);
+	for (int i = 0; i < count; i++)
+		join(waiters[i]);
+}
+
+static void wakes_those_that_wait(void)
+{
+	struct aspace_backend_ops slow_ops = *aspace_null_backend()->ops;
+	struct aspace_backend slow = {.ops = &slow_ops, .flags_mask = 7};
+	pthread_t faults[2], first[CROWD], second[3];
+	uint64_t before;
+
+	slow_ops.size = sizeof(slow_ops);
+	slow_ops.fault = populate_slow_pages;
+	slow_ops.fault_span = span;
+	begin(1);
+	relaxed_store(&may_end_change, 100);
+	check_ok(aspace_map(space, pages(20, 36), 1, &slow, NULL, 0));
+	check_ok(aspace_unmap(space, pages(0, 16), 0));
+	check_ok(aspace_map(space, pages(0, 16), 1, &slow, NULL, 0));
+	faults[0] = begin_slow_fault(0);
+	faults[1] = begin_slow_fault(1);
+	for (int i = 0; i < CROWD; i++)
+		first[i] = spawn(fault_read, (void *)0);
+	for (int i = 0; i < 3; i++)
+		second[i] = spawn(fault_read, (void *)1);
+	until_listed(2 + CROWD + 3, 2);
+	before = wakes();
+	/* Elsewhere, in the same area and in another one; and updates that nobody waits for. */
+	for (uint64_t i = 0; i < 100; i++) {
+		fault_read((void *)(uintptr_t)(2 + i % 14));
+		fault_read((void *)(uintptr_t)(20 + i % 16));
+		check_ok(aspace_protect(space, pages(20, 36), 1 + i % 2, 0));
+	}
+	check(wakes() == before);
+	check(told_at(0) == 0 && told_at(1) == 0);
+	end_slow_fault(0, faults[0], first, CROWD);
+	check(wakes() == before + CROWD && told_at(1) == 0);
+	check(look().entries == 4);
+	end_slow_fault(1, faults[1], second, 3);
+	check(wakes() == before + CROWD + 3);
+	forget_events();
+	end("");
+}
+
+/* A fault for reading, behind which others are to write: of these one is woken, and the others wait for it. */
+static void wakes_who_can_go_on(void)
+{
+	pthread_t fault, writers[CROWD];
+
+	begin(1);
+	fault = spawn(fault_read, (void *)0);
+	until(relaxed_load(&in_fault) == 1);
+	for (int i = 0; i < CROWD; i++)
+		writers[i] = spawn(fault_write, (void *)0);
+	until_listed(1 + CROWD, 1);
+	relaxed_store(&may_end_fault, 1);
+	join(fault);
+	until(relaxed_load(&in_fault) == 2);
+	check(wakes() == 1);
+	until_listed(CROWD, 1);
+	relaxed_store(&may_end_fault, 2);
+	for (int i = 0; i < CROWD; i++)
+		check(join(writers[i]) == (void *)ASPACE_OK);
+	/* The one has done it for all. */
+	check(wakes() == CROWD && relaxed_load(&in_fault) == 2);
+	end("ff");
 }
 
 int main(void)
@@ -571,6 +721,8 @@ int main(void)
 		asked_once();
 		update_beside_a_queue();
 		fault_comes_to_meet_an_update();
+		wakes_those_that_wait();
+		wakes_who_can_go_on();
 	}
 	printf("%ld rounds\n", scaled(40));
 	return 0;

@@ -184,10 +184,7 @@ void asp_grace_before_fork(void)
  * is none. */
 static bool is_last(void)
 {
-	if (!asp_fork_is_ours() || --depth)
-		return false;
-	atomic_store_explicit(&forker, 0, memory_order_relaxed);
-	return true;
+	return asp_fork_is_ours() && !--depth;
 }
 
 /* So many of them are the calling thread's: the others are gone. */
@@ -200,6 +197,8 @@ static unsigned own_forks(const struct asp_grace_client *client)
 	return count;
 }
 
+/* One after the other, and each that has given its locks back looks at its list of pins: in the order of
+ * locks this is the fork yet. bp keeps signals back, so nobody forks meanwhile. */
 static void clients_after_fork(bool child)
 {
 	for_each_flavour(grace) {
@@ -213,6 +212,7 @@ static void clients_after_fork(bool child)
 		if (grace->clients)
 			wake_detachers(grace);
 	}
+	atomic_store_explicit(&forker, 0, memory_order_relaxed);
 }
 
 void asp_grace_after_fork_parent(void)
