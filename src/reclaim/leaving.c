@@ -153,6 +153,7 @@ uint32_t asp_reclaim_late_areas(struct aspace *space)
 
 	/* What is held back is enough for one area; it comes back with the next grace period. */
 	asp_plan_begin(space);
+	plan->passes_by = true; /* what waits gains by it */
 	need.nodes = asp_nodes_for_place(asp_tree_height(plan->base));
 	for (; tried < ASP_SHARE && asp_is_due(space, &space->leaving) &&
 	       asp_reserve_or_spend(plan, &need);
@@ -170,6 +171,7 @@ uint32_t asp_reclaim_late_areas(struct aspace *space)
 		refusals += refused[refusals].status != ASPACE_OK;
 		count++;
 	}
+	plan->passes_by = false;
 	space->lacking = 0;
 	if (plan->edit.root != plan->base) /* a pending area may show all already */
 		asp_publish(plan);

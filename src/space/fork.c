@@ -2,7 +2,7 @@
 /* What a space does around a fork, and the public hooks. */
 #include "reclaim/calls.h"
 #include "space/halt.h"
-#include "space/space.h"
+#include "update/line.h"
 #include "update/pins.h"
 
 void asp_space_begin_fork(struct asp_grace_client *client)
@@ -38,6 +38,7 @@ static void mend_in_child(struct aspace *space)
 	/* Callbacks that another thread was running have gone with it; we could not
 	 * wait for it, because it may have been waiting for a grace period. */
 	asp_calls_after_fork(&space->calls);
+	asp_line_forget_others(space);
 }
 
 void asp_space_after_fork(struct asp_grace_client *client, bool child)

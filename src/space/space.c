@@ -6,7 +6,7 @@
 #include "options.h"
 #include "read/lookup.h"
 #include "reclaim/calls.h"
-#include "space/space.h"
+#include "update/line.h"
 #include "update/pins.h"
 #include "update/reserve.h"
 #include "update/plan.h"
@@ -127,6 +127,7 @@ enum aspace_status aspace_create(const struct aspace_options *given, struct aspa
 	asp_lock_init(&space->snap_lock);
 	asp_lock_set_rank(&space->snap_lock, ASP_LOCK_SNAPSHOTS, number);
 	asp_mutex_init(&space->pins.lock, ASP_LOCK_PINS, number);
+	asp_line_init(space);
 	asp_pool_init(&space->nodes, sizeof(struct asp_node), options.pages, options.pages_ctx);
 	asp_pool_init(&space->records, sizeof(struct aspace_record), options.pages,
 		      options.pages_ctx);
@@ -195,7 +196,7 @@ static enum aspace_status unmap_all(struct aspace *space)
 		if (!asp_unmap_entered(space, range, &status))
 			return ASPACE_BUSY;
 		if (status == ASPACE_BUSY && space->plan.leaving_in_way) {
-			if (!asp_wait_for_leaving(space, 0))
+			if (!asp_wait_for_leaving(space, 0, NULL))
 				return ASPACE_BUSY;
 			continue;
 		}

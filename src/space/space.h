@@ -20,6 +20,7 @@
  *   update/commit.c    backends, undo.c and truth.c: what if they refuse; publish.c: the one store
  *   update/txn.c       transactions of several operations
  *   update/births.c    since when references have been there, for snapshots
+ *   update/line.c      who waits at a bound, in the order of their arrival
  *   update/pending.c   areas that have lost something which readers keep for a while
  *   update/fault.c     faults, and advise.c advice: no version, no writer lock; pins.c: who holds
  *                      whom off, with found.c, pinning.c, claims.c, postpone.c and pins_fork.c
@@ -123,7 +124,11 @@ struct asp_plan {
 	bool nowait;         /* of an open one: its commit waits for nobody */
 	bool pinned;         /* the last commit said BUSY because of pins */
 	bool held_off;       /* nobody is at work in what was said, nor will be */
-	struct asp_pin *place; /* where the operation has waited for pins; mostly NULL */
+	bool at_bound; /* with leaving_in_way: not what is in the way, but how much there is */
+	bool behind; /* the last plan said so where it would go before others; until that is read */
+	bool passes_by;            /* it goes before others: it may not wait, or need not */
+	struct asp_pin *place;     /* where the operation has waited for pins; mostly NULL */
+	struct asp_waiter *waiter; /* its place on the line; mostly NULL */
 	struct aspace_range way;
 	unsigned held_for; /* so many more reservations what is held back will do for */
 	bool all_spent;    /* the last plan said NO_MEMORY where what is held may be spent */
@@ -189,6 +194,13 @@ struct asp_pins {
 	/* A pin has gone since they were postponed: as `freed_any`, for a leaver and the helper. */
 	_Atomic bool resumable;
 	uint32_t resumed; /* how often they were put back, under both locks */
+};
+
+/* Who waits at a bound, in the order of their arrival: line.c. Under the lock of the list of pins. */
+struct asp_line {
+	struct asp_waiter *first, *last;
+	uint64_t count;         /* who have ever come */
+	_Atomic unsigned wants; /* what they wait for, all together: a mask of enum asp_line_want */
 };
 
 /* References that are being released: a ring; see reclaim/calls.h. So many may have been handed
@@ -270,6 +282,9 @@ struct aspace {
 	/* What the holder of `lock` changes, [change_lo, change_hi): N5. 0 in change_hi: it has not
 	 * said so yet. */
 	_Atomic uint64_t change_lo, change_hi;
+	/* So many bytes retired: who comes looks whether it has to wait. One more than garbage_max, or, while
+	 * anybody is on the line, 0. Relaxed: line.c, 2. */
+	_Atomic uint64_t gate;
 	struct asp_pool nodes, records, actions;
 	size_t copy; /* of what is held back: for snapshots, so many nodes */
 	struct asp_plan plan;
@@ -325,6 +340,7 @@ struct aspace {
 	_Atomic bool freed_any;
 
 	struct asp_pins pins __attribute__((aligned(64)));
+	struct asp_line line;
 
 	/* References that are being released. */
 	struct asp_calls calls __attribute__((aligned(64)));
@@ -391,6 +407,9 @@ void asp_space_after_fork(struct asp_grace_client *client, bool child);
 /* Take the writer lock, with garbage below its bound and a share of what is due done.
  * ASPACE_BUSY, ASPACE_DEADLOCK. The caller says at once what it changes (asp_pins_say()). */
 enum aspace_status asp_writer_enter(struct aspace *space, unsigned how);
+/* The same of an operation that has a place on the line, or gets one, and keeps it. */
+enum aspace_status asp_writer_enter_again(struct aspace *space, unsigned how,
+					  struct asp_waiter *place);
 /* The lock, and what nodes have come due. */
 enum aspace_status asp_writer_become(struct aspace *space, unsigned how);
 /* For calls that make no garbage, and claim (asp_pins_claim()) what they change, if anything: it

@@ -6,7 +6,9 @@
  * nothing is held then. But who waits for the writer lock, or for faults, has a place in a line, and
  * keeps it while it is in the hook; and a transaction that commits, or a writer at rest, has the lock. Others
  * may be waiting for that, so the thread then counts as one that has a writer lock: it
- * waits for no reader, and what it asks of the space is refused as in a callback.
+ * waits for no reader, and what it asks of the space is refused as in a callback. Who waits at a bound
+ * has a place, too, and waits for no reader in the hook; what it asks is not refused, for it may go past
+ * those that wait there.
  *
  * Invariants:
  *  1. The hooks that a thread is in are on a list of its own, on its stack. So in a forked child there are
@@ -15,7 +17,7 @@
  *     gives its place in the line of the lock up first, and takes another one at the end when it
  *     comes back from the hook, in the child too.
  */
-#include "space/space.h"
+#include "update/line.h"
 #include "update/pins.h"
 
 /* A hook that the thread is in. */
@@ -23,6 +25,7 @@ struct asp_hook {
 	struct asp_hook *below;
 	struct aspace *space;
 	bool placed;     /* others may wait for it meanwhile */
+	bool at_bound;   /* so they may, but it may go past them: update/line.c */
 	bool in_line;    /* of the writer lock, with */
 	uint32_t ticket; /* this one, until a fork takes it out */
 };
@@ -62,13 +65,13 @@ static bool call(struct aspace *space, struct asp_stall *stall, struct asp_hook 
 	hook->space = space;
 	hook->below = *asp_hooks();
 	*asp_hooks() = hook;
-	*asp_writer_locks() += hook->placed;
+	*asp_writer_locks() += hook->placed || hook->at_bound;
 	if (hook->placed)
 		asp_held_add(&held, "a place in a line", ASP_LOCK_WRITER, space->id);
 	space->options.stalled(space->options.ctx, space, stall->told);
 	if (hook->placed)
 		asp_held_remove(&held);
-	*asp_writer_locks() -= hook->placed;
+	*asp_writer_locks() -= hook->placed || hook->at_bound;
 	*asp_hooks() = hook->below;
 	asp_cancel_restore(cancel);
 	return *asp_writer_locks() <= locks && (in_section || !asp_grace_in_section(space->grace));
@@ -76,7 +79,7 @@ static bool call(struct aspace *space, struct asp_stall *stall, struct asp_hook 
 
 bool asp_stall_tell(struct aspace *space, struct asp_stall *stall)
 {
-	struct asp_hook hook = {.placed = asp_pins_mine(space)};
+	struct asp_hook hook = {.placed = asp_pins_mine(space), .at_bound = asp_line_mine(space)};
 
 	return call(space, stall, &hook);
 }

@@ -7,11 +7,11 @@
  * locks that it holds; above 0 it is treated as in a section. The bound on garbage is
  * kept here, before an operation has done anything: a writer that finds
  * it reached gives the lock back, waits for readers, and comes again. So is the bound on
- * references that are due and not released.
+ * references that are due and not released. Meanwhile it has a place on a line (line.c).
  */
 #include "reclaim/calls.h"
 #include "space/halt.h"
-#include "space/space.h"
+#include "update/line.h"
 #include "update/pins.h"
 
 bool asp_is_waited_for(struct aspace *space)
@@ -86,28 +86,107 @@ __attribute__((noinline)) static bool take_share(struct aspace *space)
 	return room;
 }
 
-enum aspace_status asp_writer_enter(struct aspace *space, unsigned how)
+static inline __attribute__((always_inline)) enum aspace_status come(struct aspace *space,
+								     unsigned how, bool *room)
 {
-	for (;;) {
-		enum aspace_status status = become(space, how);
-		uint64_t stamp = 0;
-		bool room = true;
+	enum aspace_status status = become(space, how);
 
-		if (status != ASPACE_OK)
-			return status;
-		asp_reclaim_nodes(space);
-		if (__builtin_expect(any_waits(space), 0))
-			room = take_share(space);
-		if (__builtin_expect(asp_retired_bytes(space) > space->options.garbage_max, 0))
-			stamp = asp_reclaim_request(space);
-		else if (__builtin_expect(room, 1))
+	*room = true;
+	if (status != ASPACE_OK)
+		return status;
+	asp_reclaim_nodes(space);
+	if (__builtin_expect(any_waits(space), 0))
+		*room = take_share(space);
+	return ASPACE_OK;
+}
+
+/* While there is more room than this at the bound on garbage, who comes goes beside those who wait: they have
+ * been told to come, and there is some for each of them, about 400 updates. Else a line would not end where
+ * threads come back faster than they wake, and each operation would cost a switch of threads. */
+#define ROOM_FOR_WAITERS ((uint64_t)1 << 20)
+
+static bool is_roomy(struct aspace *space)
+{
+	return asp_retired_bytes(space) + ROOM_FOR_WAITERS < space->options.garbage_max &&
+	       asp_calls_room(&space->calls) > ASP_CALLS / 4;
+}
+
+/* Does somebody wait here who goes before it? Who comes leaves the room that there is to these, but
+ * where there is plenty. */
+static bool is_held_up(struct aspace *space, const struct asp_waiter *place)
+{
+	return asp_line_holds_up(space, place, ASP_FOR_ALL) ||
+	       (!is_roomy(space) && asp_line_holds_up(space, place, ASP_FOR_ROOM));
+}
+
+/* With the lock held, which it gives back and takes again, or loses where it answers another status than
+ * ASPACE_OK. */
+static enum aspace_status wait_for_room(struct aspace *space, unsigned how, bool room,
+					struct asp_waiter *place)
+{
+	enum aspace_status status = ASPACE_OK;
+
+	while (status == ASPACE_OK) {
+		bool full = asp_retired_bytes(space) > space->options.garbage_max;
+		uint64_t stamp = full ? asp_reclaim_request(space) : 0;
+		bool queues = asp_line_may_wait(space, how), first = true, go_on = true;
+
+		full |= !room;
+		if (!full && !(queues && is_held_up(space, place)))
 			return ASPACE_OK;
+		if (queues)
+			first = asp_line_join(space, place, ASP_FOR_ROOM);
 		asp_writer_leave(space);
 		if ((how & ASPACE_NOWAIT) || asp_is_waited_for(space))
 			return ASPACE_BUSY;
-		if (!(stamp ? asp_wait_for_readers(space, stamp) : asp_calls_await_room(space)))
-			return ASPACE_BUSY;
+		if (!first)
+			go_on = asp_line_await(space, place);
+		else if (stamp)
+			go_on = asp_wait_for_readers(space, stamp);
+		else if (full)
+			go_on = asp_calls_await_room(space);
+		status = go_on ? come(space, how, &room) : ASPACE_BUSY;
 	}
+	return status;
+}
+
+/* Through, it leaves the line. */
+static __attribute__((noinline)) enum aspace_status enter_in_line(struct aspace *space,
+								  unsigned how, bool room)
+{
+	struct asp_waiter place = {.since = 0};
+	enum aspace_status status = wait_for_room(space, how, room, &place);
+
+	asp_line_leave(space, &place);
+	return status;
+}
+
+enum aspace_status asp_writer_enter(struct aspace *space, unsigned how)
+{
+	bool room;
+	enum aspace_status status = come(space, how, &room);
+
+	if (status != ASPACE_OK)
+		return status;
+	if (__builtin_expect(asp_retired_bytes(space) <
+				     atomic_load_explicit(&space->gate, memory_order_relaxed),
+			     1) &&
+	    __builtin_expect(room, 1))
+		return ASPACE_OK;
+	return enter_in_line(space, how, room);
+}
+
+enum aspace_status asp_writer_enter_again(struct aspace *space, unsigned how,
+					  struct asp_waiter *place)
+{
+	bool room;
+	enum aspace_status status = come(space, how, &room);
+
+	if (status == ASPACE_OK)
+		status = wait_for_room(space, how, room, place);
+	/* Through, it holds nobody up there. */
+	asp_line_drop(space, place, ASP_FOR_ROOM);
+	return status;
 }
 
 /* The stamp of what waits longest on the list, or never. Under the lock. */

@@ -68,6 +68,7 @@ enum aspace_status asp_plan_map(struct asp_plan *plan, struct aspace_range range
 		return ASPACE_ALREADY_EXISTS;
 	if (obstacles.leaving) {
 		plan->leaving_in_way = true;
+		plan->at_bound = false;
 		return ASPACE_BUSY;
 	}
 	if (obstacles.count) {

@@ -96,6 +96,7 @@ enum aspace_status asp_plan_resize(struct asp_plan *plan, struct aspace_vaddr st
 		return ASPACE_ALREADY_EXISTS;
 	if (obstacles.leaving || asp_meets_pending(plan, &area)) {
 		plan->leaving_in_way = true;
+		plan->at_bound = false;
 		return ASPACE_BUSY;
 	}
 

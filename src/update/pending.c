@@ -42,12 +42,13 @@ unsigned asp_loses(const struct aspace *space, struct aspace_backend *backend, u
 bool asp_leaving_is_full(struct asp_plan *plan)
 {
 	struct aspace *space = plan->space;
+	bool full = space->leaving_bytes > space->options.leaving_max;
 
-	if (plan->open || __builtin_expect(space->leaving_bytes <= space->options.leaving_max, 1))
+	if (plan->open || (!full && !asp_plan_is_behind(plan, ASP_FOR_LEAVING)))
 		return false;
 	/* Any will do. If all of it waits for pins, so do we. */
-	plan->way = space->leaving.head ? ASP_CHANGES_NOTHING : aspace_limits(space);
-	plan->leaving_in_way = true;
+	plan->way = !full || space->leaving.head ? ASP_CHANGES_NOTHING : aspace_limits(space);
+	plan->leaving_in_way = plan->at_bound = true;
 	return true;
 }
 

@@ -25,6 +25,7 @@ static inline bool asp_meets_pending(struct asp_plan *plan, const struct aspace_
 	if (!asp_is_pending(plan->space, area->start.value))
 		return false;
 	plan->leaving_in_way = true;
+	plan->at_bound = false;
 	plan->way = (struct aspace_range){area->start, area->end};
 	return true;
 }

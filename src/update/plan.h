@@ -6,7 +6,7 @@
 #ifndef ASPACE_UPDATE_PLAN_H
 #define ASPACE_UPDATE_PLAN_H
 
-#include "space/space.h"
+#include "update/line.h"
 
 /* ---- plan.c --------------------------------------------------------------- */
 
@@ -36,6 +36,14 @@ static inline void asp_plan_sweep(struct asp_plan *plan, uint64_t lo, uint64_t h
 void asp_plan_put_actions(struct asp_plan *plan);
 /* One that is on no list. */
 void asp_plan_put_action(struct asp_plan *plan, struct asp_action *action);
+
+/* Must the plan leave what it would use to somebody before it, who waits for that? Then plan->behind. */
+static inline bool asp_plan_is_behind(struct asp_plan *plan, unsigned wants)
+{
+	if (!plan->passes_by && asp_line_holds_up(plan->space, plan->waiter, wants))
+		plan->behind = true;
+	return plan->behind;
+}
 
 /* ---- map.c, unmap.c, protect.c, move.c -------------------------------------- */
 
@@ -81,8 +89,9 @@ unsigned asp_count_borders(struct asp_edit *edit, struct aspace_range range, uin
 bool asp_unmap_entered(struct aspace *space, struct aspace_range range, enum aspace_status *status);
 
 /* Leaving or pending areas were in the way, the last plan has said. Waits for them; called with the lock
- * held, which it gives back. False: it may not wait. */
-bool asp_wait_for_leaving(struct aspace *space, unsigned how);
+ * held, which it gives back. False: it may not wait. `place`: of the operation, on the line; NULL: it takes
+ * none. */
+bool asp_wait_for_leaving(struct aspace *space, unsigned how, struct asp_waiter *place);
 
 /* ---- commit.c, publish.c, txn.c ----------------------------------------------- */
 

@@ -2,6 +2,7 @@
 /*
  * Reserving: what an operation may take, and what is to be held back when it has.
  */
+#include "update/plan.h"
 #include "update/reserve.h"
 
 /* How many operations of a transaction are reckoned with at once. */
@@ -127,8 +128,11 @@ bool asp_reserve_or_spend(struct asp_plan *plan, const struct asp_edit_need *nee
 		      atomic_load_explicit(&space->areas, memory_order_relaxed));
 	if (__builtin_expect(asp_has_room(space, need), 1))
 		return asp_edit_reserve_had(&plan->edit, need);
-	if (!asp_make_room(space, need))
+	if (!asp_make_room(space, need)) {
+		if (asp_plan_is_behind(plan, ASP_FOR_MEMORY))
+			return false;
 		spend(space);
+	}
 	return asp_edit_reserve(&plan->edit, need);
 }
 

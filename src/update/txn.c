@@ -316,24 +316,39 @@ static struct asp_plan *plan_of(struct aspace_txn *txn)
 	return (struct asp_plan *)(void *)txn;
 }
 
+/* A plan, if no more memory is leaving than is to be, and nobody waits for that who goes before it. */
+static bool begin_below_bound(struct aspace *space, unsigned how, struct asp_waiter *place)
+{
+	struct asp_plan *plan = &space->plan;
+	bool full;
+
+	asp_pins_say(space, ASP_CHANGES_NOTHING);
+	asp_plan_begin(space);
+	plan->waiter = place;
+	plan->passes_by = !asp_line_may_wait(space, how);
+	full = asp_leaving_is_full(plan);
+	plan->waiter = NULL;
+	plan->passes_by = false;
+	return !full;
+}
+
 enum aspace_status aspace_txn_begin(struct aspace *space, unsigned how, struct aspace_txn **out)
 {
+	struct asp_waiter place = {.since = 0};
 	enum aspace_status status;
 
 	if (!out || how & ~ASP_HOW_PUBLIC)
 		return ASPACE_INVALID_PARAM;
-	for (;;) {
-		status = asp_writer_enter(space, how);
-		if (status != ASPACE_OK)
-			return status;
-		asp_pins_say(space, ASP_CHANGES_NOTHING);
-		asp_plan_begin(space);
-		if (!asp_leaving_is_full(&space->plan))
-			break;
+	status = asp_writer_enter(space, how);
+	while (status == ASPACE_OK && !begin_below_bound(space, how, &place)) {
 		asp_plan_drop(&space->plan);
-		if (!asp_wait_for_leaving(space, how))
-			return ASPACE_BUSY;
+		status = asp_wait_for_leaving(space, how, &place)
+				 ? asp_writer_enter_again(space, how, &place)
+				 : ASPACE_BUSY;
 	}
+	asp_line_leave(space, &place);
+	if (status != ASPACE_OK)
+		return status;
 	space->plan.open = true;
 	space->plan.nowait = how & ASPACE_NOWAIT;
 	atomic_store_explicit(&space->txn_open, true, memory_order_relaxed);
