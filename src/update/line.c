@@ -47,9 +47,9 @@ bool asp_line_holds_up(struct aspace *space, const struct asp_waiter *waiter, un
 	/* Relaxed: written under the writer lock, but where somebody goes. */
 	if (!(atomic_load_explicit(&space->line.wants, memory_order_relaxed) & wants))
 		return false;
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	holds_up = obstacle(&space->line, waiter, wants);
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	return holds_up;
 }
 
@@ -91,7 +91,7 @@ bool asp_line_join(struct aspace *space, struct asp_waiter *waiter, unsigned wan
 {
 	bool first;
 
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	if (!waiter->listed)
 		put(&space->line, waiter);
 	waiter->wants |= wants;
@@ -100,7 +100,7 @@ bool asp_line_join(struct aspace *space, struct asp_waiter *waiter, unsigned wan
 	waiter->behind = obstacle(&space->line, waiter, waiter->sleeps_for);
 	first = !waiter->behind;
 	note_wants(space);
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	return first;
 }
 
@@ -109,17 +109,17 @@ bool asp_line_await(struct aspace *space, struct asp_waiter *waiter)
 	struct asp_stall stall = asp_stall_begin();
 	bool go_on = true;
 
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	while (go_on && waiter->behind) {
 		/* Relaxed: written under the lock; the kernel looks again. */
 		uint32_t seen = atomic_load_explicit(&waiter->turn, memory_order_relaxed);
 
-		asp_lock_release(&space->pins.lock);
+		asp_mutex_release(&space->pins.lock);
 		asp_wait(&waiter->turn, seen, asp_stall_left(space, &stall));
 		go_on = !asp_stall_is_due(space, &stall) || asp_stall_tell(space, &stall);
-		asp_lock_acquire(&space->pins.lock);
+		asp_mutex_acquire(&space->pins.lock);
 	}
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	return go_on;
 }
 
@@ -141,11 +141,11 @@ void asp_line_drop(struct aspace *space, struct asp_waiter *waiter, unsigned wan
 {
 	if (!(waiter->wants & wants))
 		return;
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	waiter->wants &= ~wants;
 	let_go_on(&space->line, waiter);
 	note_wants(space);
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 }
 
 static void take_out(struct asp_line *line, struct asp_waiter *waiter)
@@ -160,12 +160,12 @@ void asp_line_leave(struct aspace *space, struct asp_waiter *waiter)
 {
 	if (!waiter->listed)
 		return;
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	take_out(&space->line, waiter);
 	waiter->wants = 0;
 	waiter->behind = NULL;
 	note_wants(space);
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 }
 
 bool asp_line_mine(struct aspace *space)
@@ -174,11 +174,11 @@ bool asp_line_mine(struct aspace *space)
 
 	if (!atomic_load_explicit(&space->line.wants, memory_order_relaxed))
 		return false;
-	asp_lock_acquire(&space->pins.lock);
+	asp_mutex_acquire(&space->pins.lock);
 	waiter = space->line.first;
 	while (waiter && waiter->thread != asp_thread_self())
 		waiter = waiter->next;
-	asp_lock_release(&space->pins.lock);
+	asp_mutex_release(&space->pins.lock);
 	return waiter;
 }
 

@@ -8,7 +8,8 @@
  *  2. Who may not wait goes past. So does who uses none of what is waited for.
  *  3. Who gives up, because the stall hook has left a section open, is no longer there for the others.
  *  4. A map onto leaving areas is passed by who comes meanwhile, but not for ever.
- *  5. A fork in the hook of one that waits: in the child it goes on, and nobody else is there.
+ *  5. Who is next is woken.
+ *  6. A fork in the hook of one that waits: in the child it goes on, and nobody else is there.
  */
 #include "crew.h"
 
@@ -151,7 +152,7 @@ static void *write_in_line(void *number)
 	return NULL;
 }
 
-static void make(bool leaving)
+static void make(bool leaving, bool tells)
 {
 	at_leaving_bound = leaving;
 	begun = waiting = through = passed = 0;
@@ -159,8 +160,8 @@ static void make(bool leaving)
 		.mode = leaving ? ASPACE_GRACE_UNMAP : 0,
 		.garbage_max = leaving ? 0 : 1,
 		.leaving_max = 1,
-		.stalled = stalled,
-		.stall_ms = 1,
+		.stalled = tells ? stalled : NULL,
+		.stall_ms = tells ? 1 : 1u << 30,
 	});
 	for (uint64_t writer = 0; leaving && writer <= WRITERS; writer++)
 		check_ok(aspace_map(space, pages(writer * 64, 64), 1, &backend, &backend, 0));
@@ -182,7 +183,7 @@ static void test_order(bool leaving)
 	struct aspace_view view;
 	unsigned expected = 1;
 
-	make(leaving);
+	make(leaving, true);
 	aspace_read_begin(space, &view);
 	fill_up();
 	for (uintptr_t writer = 1; writer <= WRITERS; writer++) {
@@ -216,6 +217,25 @@ static void test_order(bool leaving)
 	end_space(space);
 	printf("at the bound on %s: %u in order, %u operations\n",
 	       leaving ? "leaving memory" : "garbage", WRITERS - 1, through);
+}
+
+/* ---- Without a look meanwhile ----------------------------------------------------- */
+
+/* Who is not woken sleeps for ever. */
+static void test_woken(bool leaving)
+{
+	pthread_t threads[WRITERS + 1];
+	struct aspace_view view;
+
+	make(leaving, false);
+	aspace_read_begin(space, &view);
+	fill_up();
+	for (uintptr_t writer = GIVES_UP + 1; writer <= WRITERS; writer++)
+		threads[writer] = spawn(write_in_line, (void *)writer);
+	aspace_read_end(&view);
+	for (uintptr_t writer = GIVES_UP + 1; writer <= WRITERS; writer++)
+		join(threads[writer]);
+	end_space(space);
 }
 
 /* ---- A map onto leaving areas ------------------------------------------------------- */
@@ -304,7 +324,7 @@ static void test_fork(bool leaving)
 	pthread_t threads[WRITERS + 1];
 	struct aspace_view view;
 
-	make(leaving);
+	make(leaving, true);
 	about_to_fork = 0;
 	aspace_read_begin(space, &view);
 	fill_up();
@@ -328,6 +348,8 @@ int main(void)
 	check_ok(aspace_install_fork_hooks());
 	test_order(false);
 	test_order(true);
+	test_woken(false);
+	test_woken(true);
 	test_area();
 	if (may_fork_beside_threads()) {
 		test_fork(false);
