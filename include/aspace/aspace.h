@@ -17,7 +17,9 @@
  * Ways to write: aspace_map(), aspace_unmap(), aspace_protect() and their kin,
  * each all-or-nothing and published with one store; aspace_txn_begin() ..
  * aspace_txn_commit() makes one of several. One writer at a time per space,
- * the others wait in the order of their arrival.
+ * the others wait in the order of their arrival. Who has to wait at a bound
+ * (aspace_options::garbage_max, aspace_options::leaving_max, releases) keeps its place before
+ * whoever comes later and may wait; where there is room for all, who comes meanwhile need not.
  *
  * The rule for the top of the 64-bit space: a range is [start, end) with
  * end <= 2^64 - 1, so the last byte, 0xffffffffffffffff, is in no area (and with
@@ -119,9 +121,9 @@ struct aspace_options {
 	 * faults and advice (aspace_fault()), for `release` callbacks to return; for a fork that has the
 	 * space, and of the hook before fork for the space. Called in the waiting thread; may read, and
 	 * take and release snapshots. Must not wait for threads that update the space, or fault in
-	 * it: who waits for the writer lock or for faults keeps its place in the line meanwhile, and
+	 * it: who waits for the writer lock, for faults or at a bound keeps its place in the line meanwhile, and
 	 * a transaction that commits its lock. (So there, as in a callback, updates of the space answer
-	 * ASPACE_DEADLOCK, and nothing waits for readers.) In a signal handler where aspace_fault()
+	 * ASPACE_DEADLOCK, or, of one that waits at a bound, may be ASPACE_BUSY; and nothing waits for readers.) In a signal handler where aspace_fault()
 	 * is. No cancellation point.
 	 * aspace_destroy() of this space is ASPACE_DEADLOCK in it; where it leaves a section
 	 * open, the call that waits answers ASPACE_BUSY (one that waits for the writer lock waits on). It may

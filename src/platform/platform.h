@@ -42,7 +42,8 @@
  *                 who has a place in a line and is in the stall hook.
  *   2  flavours   of the process: clients and helpers (linux/grace.h). Nothing.
  *   3  snapshots  of a space. Nothing. One at a time.
- *   4  pins       of a space: who is at work beside its writers. Nothing. One at a time.
+ *   4  pins       of a space: who is at work beside its writers, and who waits at its bounds
+ *                 (update/line.h). Nothing. One at a time.
  *
  * The hook of fork takes all of them, and liburcu's before them: it waits for those of number 1 in
  * any order, but never for long with anything held (linux/fork.c). Otherwise liburcu's are waited

@@ -189,7 +189,7 @@ static bool is_passed_no_more(struct aspace *space, struct asp_waiter *place, ui
 		place->began = space->leaving.tail ? space->leaving.tail->stamp : stamp;
 	else if (stamp > place->began)
 		place->passed++;
-	return place->passed > PASSES;
+	return place->passed >= PASSES;
 }
 
 /* They go in order, with the shares that are taken as we enter again; but one that a fault is at
