@@ -23,7 +23,7 @@ static bool is_awaited(struct guests *guests)
 
 	asp_mutex_acquire(&pins->lock);
 	for (const struct asp_pin *pin = pins->first; pin; pin = pin->next)
-		awaited |= pin->thread == guests->host && pin->counted;
+		awaited |= pin->thread == guests->host && pin->awaits;
 	asp_mutex_release(&pins->lock);
 	return awaited;
 }
