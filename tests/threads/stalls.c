@@ -273,7 +273,8 @@ static void a_fault_that_keeps_an_object(void)
 static void *hold_as_a_fork(void *unused)
 {
 	(void)unused;
-	check(asp_halt(space, asp_now_ms() + 3600000)); /* without an end its own hook comes in between */
+	check(asp_halt(space,
+		       asp_now_ms() + 3600000)); /* without an end its own hook comes in between */
 	block();
 	asp_resume(space);
 	return NULL;
