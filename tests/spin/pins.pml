@@ -13,8 +13,12 @@
  *
  * Faults: LOOK_FIRST: a fault looks at the lock before it counts itself. GO_UNTOLD: it goes on
  * beside a writer that has not said anything. EARLY_BEHIND: a writer looks who waits for it before
- * the release. NO_PLACE: a writer that has to wait does not tell anybody to wake it. PLAIN_ANEW: what
- * was said is taken back by a store. SAID_AGAIN: it is not taken back, but said over.
+ * the release. NO_PLACE: a writer that has to wait does not note for whom. WRONG_ONE: who leaves tells
+ * another one than who waits for it. PLAIN_ANEW: what was said is taken back by a store. SAID_AGAIN: it is not
+ * taken back, but said over.
+ *
+ * Each sleeps upon a word of its own, told[]: a writer for a fault that it has found at work, which tells it as
+ * it goes (N10); a fault for the writer that it came beside, which tells those when it has given the lock back.
  */
 #define WRITERS    2
 #define FAULTS     2
@@ -25,7 +29,12 @@ byte next, serving;       /* the writer lock */
 #define HERE    2
 byte said;                    /* of its holder; 0: not yet */
 chan buffer = [3] of { byte } /* what it has stored, and nobody sees */
-byte used, at_work, behind, sleepers, turn;
+byte used, at_work, behind;
+#define FIRST_WRITER 1 /* processes; 0 is the store buffer */
+#define FIRST_FAULT  (FIRST_WRITER + WRITERS)
+#define END	     (FIRST_FAULT + FAULTS)
+byte told[END], awaits[END], behind_with[END]; /* of a fault: the ticket, and 1 */
+bool works[END];
 bool list;                /* the lock of the list of pins */
 byte writing;
 
@@ -54,14 +63,28 @@ inline leave()
 	tell = behind > 0;
 #endif
 	if
-	:: tell -> turn++
+	:: tell ->
+		atomic {
+			!list;
+			other = FIRST_FAULT;
+			do
+			:: other == END -> other = 0; break
+			:: other < END ->
+				if
+				:: behind_with[other] && behind_with[other] != serving + 1 ->
+					told[other]++
+				:: else
+				fi;
+				other++
+			od
+		}
 	:: else
 	fi
 }
 
 active [WRITERS] proctype writer()
 {
-	byte ticket, seen, left = OPERATIONS;
+	byte ticket, seen, other, left = OPERATIONS;
 	bool tell, clear, counted;
 
 	do
@@ -89,10 +112,7 @@ active [WRITERS] proctype writer()
 				!list;
 				clear = at_work == 0;
 				if
-				:: !clear && !counted -> counted = true; used++;
-#ifndef NO_PLACE
-					sleepers++
-#endif
+				:: !clear && !counted -> counted = true; used++
 				:: else
 				fi
 			}
@@ -105,10 +125,7 @@ active [WRITERS] proctype writer()
 			left--;
 			atomic {
 				if
-				:: counted -> counted = false; used--;
-#ifndef NO_PLACE
-					sleepers--
-#endif
+				:: counted -> counted = false; used--
 				:: else
 				fi
 			}
@@ -116,9 +133,21 @@ active [WRITERS] proctype writer()
 		:: else ->
 			leave();
 			do
-			:: atomic { at_work == 0 -> break }
-			:: atomic { at_work > 0 -> seen = turn };
-				turn != seen
+			:: atomic { !list && at_work == 0 -> break }
+			:: atomic {
+				!list && at_work > 0 -> seen = told[_pid];
+				other = FIRST_FAULT;
+				do
+				:: works[other] -> break
+				:: else -> other++
+				od;
+#ifndef NO_PLACE
+				awaits[_pid] = other;
+#endif
+				other = 0
+			};
+				told[_pid] != seen;
+				seen = 0
 			od
 		fi
 	od
@@ -126,7 +155,7 @@ active [WRITERS] proctype writer()
 
 active [FAULTS] proctype fault()
 {
-	byte ticket, seen, left = OPERATIONS;
+	byte ticket, seen, other, left = OPERATIONS;
 	byte heard;
 	bool go, waits, counted, unsure;
 
@@ -142,8 +171,8 @@ again:
 		:: else
 		fi;
 #endif
-		seen = turn;
 		ticket = serving;
+		seen = told[_pid];
 		unsure = false;
 		if
 		:: next == ticket -> go = true
@@ -160,44 +189,56 @@ again:
 			:: else
 			fi
 		fi;
-#ifdef LOOK_FIRST
-		if
-		:: go -> used++
-		:: else
-		fi;
-#endif
-		if
-		:: go -> at_work++
-		:: else
-		fi;
-		list = false;
-		if
-		:: unsure -> goto again
-		:: else
-		fi;
 		if
 		:: go ->
-			assert(writing == 0);
+#ifdef LOOK_FIRST
+			used++;
+#endif
+			at_work++;
+			works[_pid] = true;
 			if
-			:: waits -> waits = false; behind--
+			:: waits -> waits = false; behind--; behind_with[_pid] = 0
 			:: else
 			fi;
-			/* Gone, and whoever waits for that is told. */
-			atomic {
-				!list;
-				at_work--;
-				used--;
+			list = false
+		:: !go && unsure -> list = false; goto again
+		:: !go && !unsure && !waits ->
+			waits = true;
+			behind_with[_pid] = ticket + 1;
+			behind++;
+			list = false;
+			goto again
+		:: !go && !unsure && waits ->
+			behind_with[_pid] = ticket + 1;
+			list = false;
+			told[_pid] != seen;
+			seen = 0;
+			goto again
+		fi;
+		assert(writing == 0);
+		/* Gone, and whoever waits for it is told. */
+		atomic {
+			!list;
+			at_work--;
+			works[_pid] = false;
+			used--;
+			other = FIRST_WRITER;
+			do
+			:: other == FIRST_FAULT -> other = 0; break
+			:: other < FIRST_FAULT ->
 				if
-				:: sleepers > 0 -> turn++
+				:: awaits[other] == _pid ->
+					awaits[other] = 0;
+#ifdef WRONG_ONE
+					told[FIRST_WRITER + FIRST_FAULT - 1 - other]++
+#else
+					told[other]++
+#endif
 				:: else
-				fi
-			}
-			left--
-		:: else ->
-			if
-			:: !waits -> waits = true; behind++; goto again
-			:: else -> turn != seen; goto again
-			fi
-		fi
+				fi;
+				other++
+			od
+		}
+		left--
 	od
 }
