@@ -515,7 +515,7 @@ void asp_edit_update(struct asp_edit *edit, uint64_t start, uint64_t end, uint64
 	at = edit->finger.slot;
 	slot = &leaf->leaf.slot[at];
 	old_end = slot->end;
-	if (__builtin_expect((slot->flags ^ flags) & ASP_FLAG_LEAVING, 0)) {
+	if (__builtin_expect(!!((slot->flags ^ flags) & ASP_FLAG_LEAVING), 0)) {
 		count_out(edit, leaf, at);
 		count_in(edit, start, end, flags);
 	} else if (!(flags & ASP_FLAG_LEAVING)) {
