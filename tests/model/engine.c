@@ -954,8 +954,7 @@ static void invite(struct model *m, const struct cell *cells)
 	const struct cell *cell;
 	enum aspace_status refusal;
 
-	/* One at a time: of two, one now and then gets another answer than is foretold. To be found. */
-	if (listed(m)) {
+	if (listed(m) == GUESTS) {
 		part(m);
 		return;
 	}
@@ -1000,7 +999,7 @@ static void invite(struct model *m, const struct cell *cells)
 	m->tally->guests++;
 	m->tally->queued += visit->queued;
 	if (visit->queued) {
-		guests_await_listed(&m->guests, listed(m));
+		guest_await_listed(guest);
 		return;
 	}
 	guest_await(guest, GUEST_INSIDE);

@@ -92,6 +92,7 @@ static void *live(void *ctx)
 	struct guests *all = guest->all;
 
 	self = guest;
+	atomic_store(&guest->self, asp_thread_self());
 	pthread_mutex_lock(&all->lock);
 	while (!all->closing) {
 		enum aspace_status status;
@@ -133,9 +134,22 @@ void guest_await(struct guest *guest, enum guest_state least)
 	pthread_mutex_unlock(&all->lock);
 }
 
-void guests_await_listed(struct guests *guests, uint32_t entries)
+static bool is_listed(struct guest *guest)
 {
-	while (atomic_load(&guests->space->pins.used) < entries)
+	struct asp_pins *pins = &guest->all->space->pins;
+	bool listed = false;
+
+	asp_mutex_acquire(&pins->lock);
+	for (const struct asp_pin *pin = pins->first; pin; pin = pin->next)
+		listed |= pin->thread == atomic_load(&guest->self);
+	asp_mutex_release(&pins->lock);
+	return listed;
+}
+
+/* Whoever does deferred work may be on the list, too, so entries are not counted. */
+void guest_await_listed(struct guest *guest)
+{
+	while (!is_listed(guest))
 		sched_yield();
 }
 

@@ -40,6 +40,9 @@ struct guest {
 	struct aspace_area area; /* as the backend got it */
 	struct guests *all;
 	pthread_t thread;
+	/* It, as the library knows it; 0 until it runs. Names entries of the library's list, and orders
+	 * nothing. */
+	_Atomic uintptr_t self;
 	bool has_thread;
 };
 
@@ -64,8 +67,8 @@ void guests_close(struct guests *guests);
 void guest_call(struct guest *guest);
 /* Waits until it is inside, or back; or only for the latter. */
 void guest_await(struct guest *guest, enum guest_state least);
-/* Waits until so many of them, and of the model's thread's, are on the library's list. */
-void guests_await_listed(struct guests *guests, uint32_t entries);
+/* Waits until it is on the library's list. */
+void guest_await_listed(struct guest *guest);
 void guests_set_mode(struct guests *guests, enum guest_mode mode);
 /* Has it gone on from inside, or never been there? */
 bool guest_has_left(struct guest *guest);

@@ -193,7 +193,7 @@ int main(int argc, char **argv)
 	      tally.bad_states && tally.invalid && tally.advised && tally.advice_stops &&
 	      tally.came_back && tally.kept_flags && tally.pending && tally.merges &&
 	      tally.counted_beside_snapshots && tally.grace_height >= 3 && tally.guests &&
-	      tally.waited && tally.told_busy && tally.passed)) {
+	      tally.queued && tally.served && tally.waited && tally.told_busy && tally.passed)) {
 		fprintf(stderr, "model: something that should have happened did not\n");
 		return 1;
 	}
