@@ -122,7 +122,6 @@ enum aspace_status asp_quiesce(struct aspace *space, unsigned how)
 	status = asp_writer_enter_now(space, how);
 	if (status != ASPACE_OK)
 		return status;
-	asp_reclaim_nodes(space);
 	/* First the areas; then the references, to which those may have added; then the nodes, to
 	 * which either may. */
 	status = drain(space, &space->leaving, &space->pins.leaving, how);
@@ -132,7 +131,8 @@ enum aspace_status asp_quiesce(struct aspace *space, unsigned how)
 		status = finish_calls(space, how);
 	if (status != ASPACE_OK)
 		return status;
-	for (nodes = space->retired_in; space->retired_out < nodes; asp_reclaim_nodes(space)) {
+	nodes = space->retired_in;
+	while (space->retired_out < nodes) {
 		status = step(space, (struct wait){.stamp = asp_reclaim_request(space)}, how);
 		if (status != ASPACE_OK)
 			return status;

@@ -102,7 +102,6 @@ void asp_reclaim_work(struct asp_grace_client *client)
 	/* If the lock is taken, its holder will ask for us again as it leaves, or who comes next
 	 * takes a share itself. */
 	if (asp_writer_enter_now(space, ASPACE_NOWAIT) == ASPACE_OK) {
-		asp_reclaim_nodes(space);
 		asp_reclaim_share(space);
 		asp_writer_leave(space);
 	}

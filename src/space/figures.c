@@ -17,7 +17,6 @@ enum aspace_status aspace_trim(struct aspace *space, unsigned how)
 	status = asp_writer_enter_now(space, how);
 	if (status != ASPACE_OK)
 		return status;
-	asp_reclaim_nodes(space);
 	asp_lock_acquire(&space->snap_lock);
 	oldest = space->oldest ? space->oldest->version : UINT64_MAX;
 	asp_lock_release(&space->snap_lock);

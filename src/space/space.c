@@ -242,7 +242,6 @@ static enum aspace_status check_idle(struct aspace *space)
 
 	if (status != ASPACE_OK)
 		return status;
-	asp_reclaim_nodes(space);
 	idle = !asp_root(space)->count && !space->leaving.head && !space->deferred.head &&
 	       !space->pins.leaving.head && !space->pins.deferred.head && !space->retired.head &&
 	       !space->waiting.head && !asp_calls_pending(&space->calls);

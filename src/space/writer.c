@@ -41,13 +41,19 @@ static inline __attribute__((always_inline)) enum aspace_status become(struct as
 	return ASPACE_OK;
 }
 
-enum aspace_status asp_writer_become(struct aspace *space, unsigned how)
+static inline __attribute__((always_inline)) enum aspace_status become_and_recycle(
+	struct aspace *space, unsigned how)
 {
 	enum aspace_status status = become(space, how);
 
 	if (status == ASPACE_OK)
 		asp_reclaim_nodes(space);
 	return status;
+}
+
+enum aspace_status asp_writer_become(struct aspace *space, unsigned how)
+{
+	return become_and_recycle(space, how);
 }
 
 enum aspace_status asp_writer_enter_now(struct aspace *space, unsigned how)
@@ -89,15 +95,12 @@ __attribute__((noinline)) static bool take_share(struct aspace *space)
 static inline __attribute__((always_inline)) enum aspace_status come(struct aspace *space,
 								     unsigned how, bool *room)
 {
-	enum aspace_status status = become(space, how);
+	enum aspace_status status = become_and_recycle(space, how);
 
 	*room = true;
-	if (status != ASPACE_OK)
-		return status;
-	asp_reclaim_nodes(space);
-	if (__builtin_expect(any_waits(space), 0))
+	if (status == ASPACE_OK && __builtin_expect(any_waits(space), 0))
 		*room = take_share(space);
-	return ASPACE_OK;
+	return status;
 }
 
 /* While there is more room than this at the bound on garbage, who comes goes beside those who wait: they have

@@ -112,7 +112,6 @@ bool asp_cover(struct aspace *space)
 
 	if (asp_writer_enter_now(space, ASPACE_NOWAIT) != ASPACE_OK)
 		return false;
-	asp_reclaim_nodes(space);
 	asp_hold_back(space, asp_tree_height(asp_root(space)), space->node_count,
 		      aspace_count(space));
 	covered = asp_make_room(space, &(struct asp_edit_need){0});
