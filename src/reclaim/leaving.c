@@ -15,13 +15,28 @@
 #include "update/births.h"
 #include "update/pending.h"
 
+/* Asks the backend for one change, as a batch of its own. */
+static enum aspace_status ask(struct aspace_backend *backend, const struct aspace_change *change)
+{
+	const struct aspace_backend_ops *ops = backend->ops;
+	enum aspace_status status = ASPACE_OK;
+
+	if (asp_op(backend, prepare))
+		status = ops->prepare(backend, change);
+	if (status == ASPACE_OK)
+		status = change->kind == ASPACE_CHANGE_UNMAP ? ops->unmap(backend, change)
+							     : ops->protect(backend, change);
+	if (asp_op(backend, flush))
+		ops->flush(backend);
+	return status;
+}
+
 /* Asks the backend of one leaving area to unmap it, and plans the outcome: the area, gone or back. */
 static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_record *record,
 					struct aspace_area *outcome)
 {
 	struct asp_plan *plan = &space->plan;
-	const struct aspace_backend_ops *ops;
-	enum aspace_status status = ASPACE_OK;
+	enum aspace_status status;
 	struct asp_cursor cursor;
 	struct aspace_area area;
 	struct aspace_change change;
@@ -29,23 +44,17 @@ static enum aspace_status unmap_leaving(struct aspace *space, struct aspace_reco
 	asp_edit_seek(&plan->edit, &cursor, record->address);
 	area = asp_public_area(asp_cursor_area(&cursor));
 	*outcome = area;
-	ops = area.backend->ops;
 	change = (struct aspace_change){
 		.kind = ASPACE_CHANGE_UNMAP,
 		.range = {area.start, area.end},
 		.old_flags = area.flags,
 		.user = area.user,
 	};
-	if (asp_op(area.backend, prepare)) {
+	/* Nobody else looks at it. */
+	if (asp_op(area.backend, prepare))
 		change.borders =
 			asp_count_borders(&plan->edit, change.range, change.range.end.value);
-		status = ops->prepare(area.backend, &change);
-	}
-	if (status == ASPACE_OK)
-		status = ops->unmap(area.backend, &change);
-	if (asp_op(area.backend, flush))
-		ops->flush(area.backend);
-
+	status = ask(area.backend, &change);
 	if (status == ASPACE_OK) {
 		asp_edit_remove_area(&plan->edit, area.start.value);
 		record->backend = area.backend;
@@ -66,15 +75,13 @@ static enum aspace_status protect_pending(struct aspace *space, struct aspace_re
 					  struct aspace_area *outcome)
 {
 	struct asp_plan *plan = &space->plan;
-	const struct aspace_backend_ops *ops;
-	enum aspace_status status = ASPACE_OK;
+	enum aspace_status status;
 	struct aspace_change change;
 	struct asp_cursor cursor;
 	struct aspace_area area;
 
 	asp_edit_seek(&plan->edit, &cursor, record->note.start);
 	area = asp_cursor_area(&cursor);
-	ops = area.backend->ops;
 	change = (struct aspace_change){
 		.kind = ASPACE_CHANGE_PROTECT,
 		.range = {area.start, area.end},
@@ -82,13 +89,7 @@ static enum aspace_status protect_pending(struct aspace *space, struct aspace_re
 		.new_flags = area.flags,
 		.user = area.user,
 	};
-	if (asp_op(area.backend, prepare))
-		status = ops->prepare(area.backend, &change);
-	if (status == ASPACE_OK)
-		status = ops->protect(area.backend, &change);
-	if (asp_op(area.backend, flush))
-		ops->flush(area.backend);
-
+	status = ask(area.backend, &change);
 	asp_pending_end(space, record);
 	if (status != ASPACE_OK) {
 		area.flags = record->held_flags;
