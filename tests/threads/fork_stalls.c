@@ -5,7 +5,7 @@
  * stands in the line of the writer lock, others may wait behind it, readers among them, for which fork waits.
  */
 #include "../child.h"
-#include "crew.h"
+#include "obstacle.h"
 #include "space/space.h"
 
 CREW_FORKS
@@ -13,7 +13,7 @@ CREW_FORKS
 #define PAGE UINT64_C(0x1000)
 
 static struct aspace *space, *other;
-static _Atomic bool blocked, let_go, forks;
+static _Atomic bool forks;
 static bool lets_go_first; /* what is waited for is waited for by the fork as well */
 static pid_t parent;
 static _Thread_local bool waits;
@@ -21,12 +21,6 @@ static _Thread_local bool waits;
 static struct aspace_range pages(uint64_t first, uint64_t end)
 {
 	return aspace_range_of(first * PAGE, end * PAGE);
-}
-
-static void block(void)
-{
-	atomic_store(&blocked, true);
-	until(atomic_load(&let_go));
 }
 
 static enum aspace_status accept(struct aspace_backend *of, const struct aspace_change *change)
@@ -70,28 +64,6 @@ static void fork_when_stalled(void *ctx, struct aspace *of, uint64_t waited_ms)
 }
 
 /* ---- What is in the way ---------------------------------------------------------- */
-
-static void *hold_lock(void *unused)
-{
-	struct aspace_txn *txn;
-
-	(void)unused;
-	check_ok(aspace_txn_begin(space, 0, &txn));
-	block();
-	aspace_txn_abort(txn);
-	return NULL;
-}
-
-static void *hold_section(void *unused)
-{
-	struct aspace_view view;
-
-	(void)unused;
-	aspace_read_begin(space, &view);
-	block();
-	aspace_read_end(&view);
-	return NULL;
-}
 
 static void *hold_fault(void *unused)
 {
@@ -204,7 +176,7 @@ static void test(const struct wait *wait)
 	atomic_store(&blocked, false);
 	atomic_store(&let_go, false);
 	lets_go_first = wait->lets_go_first;
-	holder = spawn(wait->obstacle, NULL);
+	holder = spawn(wait->obstacle, space);
 	until(atomic_load(&blocked));
 	if (wait->obstacle == hold_section)
 		check_ok(aspace_unmap(space, pages(8, 9), 0));

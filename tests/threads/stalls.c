@@ -7,7 +7,7 @@
  * What the thread waits for is there until the test lets it go, so there is nothing here that a
  * clock decides.
  */
-#include "crew.h"
+#include "obstacle.h"
 
 #include <signal.h>
 
@@ -19,7 +19,6 @@
 
 static struct aspace *space;
 static pthread_t helper_of_test; /* whoever is in the way */
-static _Atomic bool blocked, let_go;
 
 static struct aspace_range pages(uint64_t first, uint64_t end)
 {
@@ -27,12 +26,6 @@ static struct aspace_range pages(uint64_t first, uint64_t end)
 }
 
 /* ---- The backends ----------------------------------------------------------- */
-
-static void block(void)
-{
-	atomic_store(&blocked, true);
-	until(atomic_load(&let_go));
-}
 
 /* Who may be blocked in a callback, and is to be. */
 static _Atomic bool holds_fault, holds_advice, holds_change, holds_release;
@@ -117,28 +110,6 @@ static char user;
 
 /* ---- What is in the way -------------------------------------------------------- */
 
-static void *hold_lock(void *unused)
-{
-	struct aspace_txn *txn;
-
-	(void)unused;
-	check_ok(aspace_txn_begin(space, 0, &txn));
-	block();
-	aspace_txn_abort(txn);
-	return NULL;
-}
-
-static void *hold_section(void *unused)
-{
-	struct aspace_view view;
-
-	(void)unused;
-	aspace_read_begin(space, &view);
-	block();
-	aspace_read_end(&view);
-	return NULL;
-}
-
 static void *hold_fault(void *unused)
 {
 	(void)unused;
@@ -166,7 +137,7 @@ static void *hold_change(void *unused)
 static void begin(void *(*holder)(void *))
 {
 	atomic_store(&blocked, false);
-	helper_of_test = spawn(holder, NULL);
+	helper_of_test = spawn(holder, space);
 	until(atomic_load(&blocked));
 }
 
