@@ -269,7 +269,7 @@ static enum aspace_status make_idle(struct aspace *space)
 static enum aspace_status check_unused(struct aspace *space)
 {
 	if ((asp_is_owner(space) &&
-	     (!space->plan.open || space->plan.busy || space->pins.forking)) ||
+	     (!space->plan.open || space->plan.busy || asp_is_forking(space))) ||
 	    asp_pins_mine(space) || asp_stall_is_beneath(space, false))
 		return ASPACE_DEADLOCK;
 	if (atomic_load_explicit(&space->txn_open, memory_order_relaxed))

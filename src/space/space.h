@@ -187,7 +187,9 @@ struct asp_pins {
 	bool resting, lent, kept;
 	uintptr_t lender;
 	uint32_t forkers; /* pins of threads that are in the hook before fork */
-	bool forking;     /* for the owner: this lock and snap_lock are held over a fork */
+	/* Who holds this lock and snap_lock over a fork, 0: nobody. Written under both; relaxed, for each thread
+	 * only asks whether it is itself. (Not by `owner`, which is lent: who rests would ask in two steps.) */
+	_Atomic uintptr_t forking;
 	/* Leaving areas, and references, that wait for a pin to go. Changed under `lock` of the
 	 * space, too. */
 	struct aspace_record_list leaving, deferred;
@@ -371,7 +373,8 @@ static inline bool asp_is_owner(struct aspace *space)
  * would take one beneath its hooks must not. */
 static inline bool asp_is_forking(struct aspace *space)
 {
-	return asp_is_owner(space) && space->pins.forking;
+	return atomic_load_explicit(&space->pins.forking, memory_order_relaxed) ==
+	       asp_thread_self();
 }
 
 /* An operation of a backend that its table may lack, or be too short for (`size`); NULL if it
@@ -437,8 +440,9 @@ bool asp_stall_is_due(const struct aspace *space, const struct asp_stall *stall)
 /* No lock held, but perhaps a place on the list of pins. False if the hook has made the thread one that
  * others may wait for: it has left a section or a transaction open. */
 bool asp_stall_tell(struct aspace *space, struct asp_stall *stall);
-/* The same where others may be waiting for the thread: it has the writer lock, or what it does holds writers up. */
-void asp_stall_tell_holding(struct aspace *space, struct asp_stall *stall);
+/* The same where others may be waiting for the thread: it has the writer lock, or what it does holds writers
+ * up. Who is at rest does not ask: a fork may have the lock which that takes. */
+bool asp_stall_tell_holding(struct aspace *space, struct asp_stall *stall);
 /* Is the calling thread in the hook of this space? `placed`: with others perhaps waiting for it. */
 bool asp_stall_is_beneath(const struct aspace *space, bool placed);
 /* What waits for the writer lock (struct asp_lock), its ticket drawn. */

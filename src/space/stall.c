@@ -84,11 +84,11 @@ bool asp_stall_tell(struct aspace *space, struct asp_stall *stall)
 	return call(space, stall, &hook);
 }
 
-void asp_stall_tell_holding(struct aspace *space, struct asp_stall *stall)
+bool asp_stall_tell_holding(struct aspace *space, struct asp_stall *stall)
 {
 	struct asp_hook hook = {.placed = true};
 
-	call(space, stall, &hook);
+	return call(space, stall, &hook);
 }
 
 bool asp_stall_is_beneath(const struct aspace *space, bool placed)

@@ -97,7 +97,7 @@ static bool sleep_at_rest(struct aspace *space, struct asp_pin *claim, uint32_t 
 	if (!stall->begin)
 		*stall = asp_stall_begin();
 	asp_wait_holding(&claim->turn, seen, asp_stall_left(space, stall));
-	return !asp_stall_is_due(space, stall) || asp_stall_tell(space, stall);
+	return !asp_stall_is_due(space, stall) || asp_stall_tell_holding(space, stall);
 }
 
 /* Does it wait for the writer lock, or for somebody before it who does? Those before it have been

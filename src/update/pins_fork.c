@@ -48,7 +48,7 @@ static void end_fork(struct aspace *space, bool child)
 void asp_pins_before_fork(struct aspace *space)
 {
 	asp_mutex_acquire(&space->pins.lock);
-	space->pins.forking = true;
+	atomic_store_explicit(&space->pins.forking, asp_thread_self(), memory_order_relaxed);
 }
 
 /* Of the threads that are gone some were counted that have no entry. */
@@ -67,7 +67,7 @@ void asp_pins_after_fork(struct aspace *space, bool child)
 	uintptr_t self = asp_thread_self();
 	struct asp_pin *next;
 
-	space->pins.forking = false;
+	atomic_store_explicit(&space->pins.forking, 0, memory_order_relaxed);
 	end_fork(space, child);
 	if (child) {
 		asp_mutex_forget_waiters(&space->pins.lock);

@@ -361,7 +361,7 @@ enum aspace_status aspace_txn_begin(struct aspace *space, unsigned how, struct a
 static inline __attribute__((always_inline)) enum aspace_status begin_operation(
 	struct asp_plan *plan, unsigned how)
 {
-	if (!asp_is_owner(plan->space) || !plan->open || plan->busy || plan->space->pins.forking)
+	if (!asp_is_owner(plan->space) || !plan->open || plan->busy || asp_is_forking(plan->space))
 		return ASPACE_DEADLOCK;
 	if (how & ~ASP_HOW_PUBLIC)
 		return ASPACE_INVALID_PARAM;
