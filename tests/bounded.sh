@@ -6,8 +6,9 @@
 
 # bounded SECONDS COMMAND...: its exit status, or 124 if it does not end. That is so if one
 # process has used so many seconds of processor time, however long they took; or if twenty looks in
-# a row, or $asleep_looks, a second apart, found every thread asleep. Who only waits for a processor
-# is not asleep.
+# a row, or $asleep_looks, a second apart, found every thread asleep and hardly any processor time
+# used since the look before. Who only waits for a processor is not asleep; nor who works for a
+# tenth of the time, and waits for grace periods in the rest.
 bounded() {
 	local seconds=$1 status=0 mark session watcher
 	shift
@@ -29,18 +30,21 @@ bounded() {
 
 # watch_sleep SESSION MARK: make the file and kill the session when it sleeps for good.
 watch_sleep() {
-	local looks=0
+	local looks=0 state ticks before=0
 	while sleep 1; do
 		looks=$((looks + 1))
-		# What is behind the name, which may be anything: state, parent, group, session.
-		# Some are gone before they are read.
-		if { cat /proc/[0-9]*/task/*/stat 2>/dev/null || true; } | awk -v session="$1" '
+		# What is behind the name, which may be anything: state, parent, group, session; times
+		# in ticks, of which there are 100 a second. Some are gone before they are read.
+		read -r state ticks < <({ cat /proc/[0-9]*/task/*/stat 2>/dev/null || true; } | awk -v session="$1" '
 			{ sub(/^.*\) /, "") }
+			$4 == session { ticks += $12 + $13 }
 			$4 == session && $1 ~ /[RD]/ { awake = 1 }
-			END { exit !awake }'
-		then
+			END { print (awake ? "awake" : "asleep"), ticks + 0 }')
+		# Fewer than before: of threads that have ended.
+		if [[ $state == awake ]] || ((ticks - before > 2 || before > ticks)); then
 			looks=0
 		fi
+		before=$ticks
 		if ((looks == ${asleep_looks:-20})); then
 			touch "$2"
 			kill -KILL -- "-$1"
