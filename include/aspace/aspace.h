@@ -62,9 +62,9 @@ enum aspace_how {
 	ASPACE_REPLACE = 1,
 	/** unmap, protect, advise: the whole range must be mapped, else ASPACE_NOT_MAPPED. */
 	ASPACE_STRICT = 2,
-	/** Never wait, not for other writers either, nor for faults and advice: answer ASPACE_BUSY. (The
-	 * locks of the lists of snapshots and of faults do not count: they are held for microseconds
-	 * only.) */
+	/** Never wait, not for other writers either, nor for faults and advice: answer ASPACE_BUSY. One of
+	 * the writers is the helper thread, when something deferred has come due. (The locks of the lists
+	 * of snapshots and of faults do not count: they are held for microseconds only.) */
 	ASPACE_NOWAIT = 4,
 };
 
@@ -167,7 +167,8 @@ ASPACE_API enum aspace_status aspace_create(const struct aspace_options *options
  * Unmap everything, wait for readers, release every user object, free all.
  *
  * With ::ASPACE_NOWAIT only a space that is empty, with nothing on its way, is
- * destroyed, as after aspace_clear() and aspace_quiesce(); else ASPACE_BUSY.
+ * destroyed, as after aspace_clear() and aspace_quiesce(); else ASPACE_BUSY. So it is, rarely, also
+ * where the helper thread looks after the space at that moment: try again.
  * Needs no memory that is not kept back since the areas exist.
  * Errors: on any status but ASPACE_OK the space is alive. ASPACE_BUSY with a snapshot or a
  * transaction open, inside a read section or with the writer lock of another space held (also
