@@ -1197,26 +1197,28 @@ static void end_reader(void)
 	assert_int_equal(pthread_join(reader.thread, NULL), 0);
 }
 
-/* Until somebody waits for a grace period that a reader holds up. */
+/* Until somebody waits for a grace period that a reader holds up. Who closes the space waits, too, when the
+ * test is over. */
+static unsigned stalls;
+
 static void on_stall(void *ctx, struct aspace *space, uint64_t waited_ms)
 {
+	(void)ctx;
 	(void)space;
 	(void)waited_ms;
 	lock();
-	++*(unsigned *)ctx;
+	stalls++;
 	unlock();
 }
 
 static void what_loses_contents_waits_for_readers(void **state)
 {
 	static const enum aspace_advice loses[] = {ASPACE_ADVICE_DROP, ASPACE_ADVICE_FREE};
-	unsigned stalls = 0;
 	const struct aspace_options options = {
 		.size = sizeof(options),
 		.mode = ASPACE_GRACE_UNMAP,
 		.stalled = on_stall,
 		.stall_ms = 1,
-		.ctx = &stalls,
 	};
 
 	(void)state;
@@ -1258,13 +1260,11 @@ static void what_loses_contents_waits_for_readers(void **state)
 static void what_is_there_after_the_wait_is_advised(void **state)
 {
 	struct job job = {.what = ADVISE, .first = 0, .end = 8, .advice = DROP};
-	unsigned stalls = 0;
 	const struct aspace_options options = {
 		.size = sizeof(options),
 		.mode = ASPACE_GRACE_UNMAP,
 		.stalled = on_stall,
 		.stall_ms = 1,
-		.ctx = &stalls,
 	};
 
 	(void)state;
@@ -1272,6 +1272,7 @@ static void what_is_there_after_the_wait_is_advised(void **state)
 	assert_ok(aspace_create(&options, &subject));
 	map_pages(0, 4, NULL);
 	start_reader();
+	stalls = 0;
 	start(&job);
 	wait_until(stalls != 0 || now.done);
 	assert_ok(aspace_unmap(subject, pages(0, 2), 0)); /* leaves */
