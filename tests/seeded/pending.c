@@ -89,6 +89,19 @@ static void refusals_are_told(void)
 	check_ok(aspace_quiesce(space, 0));
 }
 
+/* And of an unmap. */
+static void refused_unmaps_are_told(void)
+{
+	map(0, 4);
+	check_ok(aspace_mock_inject(mock, ASPACE_MOCK_UNMAP, 1, false, ASPACE_NO_MEMORY));
+	check_ok(aspace_unmap(space, pages(0, 4), 0));
+	check(aspace_quiesce(space, 0) == ASPACE_BAD_STATE);
+	check(shown(2) == 3 && held(2) == 3 && aspace_count(space) == 1);
+	check_valid();
+	check_ok(aspace_clear(space, 0));
+	check_ok(aspace_quiesce(space, 0));
+}
+
 /* There and back in a transaction is nothing; what was mapped in it nobody has found. */
 static void transactions(void)
 {
@@ -139,6 +152,7 @@ int main(void)
 		.granule = 4096, .mode = ASPACE_GRACE_UNMAP, .leaving_max = (size_t)8 * 4096});
 	readers_keep_it();
 	refusals_are_told();
+	refused_unmaps_are_told();
 	transactions();
 	bound();
 	end_space(space);
